@@ -1,0 +1,64 @@
+"""How pytest and nbval run this collection: needs, strictness and time-outs from notebook metadata."""
+
+from __future__ import annotations
+
+import os
+
+import nbformat
+import pytest
+
+from helpers import kernels, notebooks
+
+os.environ.setdefault("JUPYTER_PATH", str(kernels.REPOSITORY / ".jupyter"))
+
+
+def _is_cell(item: pytest.Item) -> bool:
+    return hasattr(item, "cell") and hasattr(item.parent, "nb")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every cell its notebook's settings; skip, before a kernel starts, what cannot run here.
+
+    A requirement becomes a marker, so that ``-m gpu`` selects; what was selected so and still
+    has to be skipped is a failure (see :func:`pytest_runtest_setup`).
+    """
+    for item in filter(_is_cell, items):
+        wanted = notebooks.settings(item.parent.nb, item.path.name)
+        requires = [*wanted.requires, *item.cell.metadata.get("requires", [])]
+        for value in requires:
+            item.add_marker(value)
+        if wanted.compare == "strict" and "NBVAL_IGNORE_OUTPUT" not in item.cell.source:
+            item.options["check"] = True
+        item.cell_timeout_s = wanted.cell_timeout_s
+        item.unmet = notebooks.unmet(requires)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for value in notebooks.REQUIREMENTS:
+        config.addinivalue_line("markers", f"{value}: a notebook or cell that needs it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip with the reason, or fail if the run was asked for exactly this kind of cell."""
+    if not _is_cell(item):
+        return
+    item.config.option.nbval_cell_timeout = item.cell_timeout_s
+    if item.unmet is None:
+        return
+    promised = item.config.option.markexpr
+    if promised and any(marker.name in promised.split() for marker in item.iter_markers()):
+        pytest.fail(f"{item.path.name} was asked for with -m {promised!r} and cannot run: {item.unmet}", pytrace=False)
+    pytest.skip(item.unmet)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Only the numbered notebooks are tests; scratch notebooks and tour results are not."""
+    if collection_path.suffix == ".ipynb":
+        return collection_path not in notebooks.listed() and "nbval-here" not in str(collection_path)
+    return None
+
+
+def read(path) -> nbformat.NotebookNode:
+    """A notebook, as nbformat 4."""
+    return nbformat.read(path, as_version=4)

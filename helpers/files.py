@@ -1,0 +1,106 @@
+"""Model files: kept in one cache, made whole or not at all, checked before they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+import psutil
+
+
+class ModelError(RuntimeError):
+    """A model that is missing, damaged, or of a kind this framework cannot load."""
+
+
+def cache_dir() -> Path:
+    """Where made and downloaded weights are kept, outside the repository."""
+    return Path(platformdirs.user_cache_dir("llm-frameworks-measured"))
+
+
+class staging:
+    """A folder inside the cache to make a thing in; what is complete is renamed out of it.
+
+    It disappears at the end; one whose process was killed is swept by the next.
+    """
+
+    def __enter__(self) -> Path:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        for old in cache_dir().glob(".making-*"):
+            if not psutil.pid_exists(int(old.name.split("-")[1])):
+                shutil.rmtree(old, ignore_errors=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=cache_dir()))
+        return self.folder
+
+    def __exit__(self, *_) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's content, as hex; remembered while the file does not change."""
+    stat = path.stat()
+    return _sha256(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=32)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_folder(path: Path) -> None:
+    """Raise :class:`ModelError` unless ``path`` holds a config and whole safetensors."""
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} is not a model: it has no config.json; give a folder saved by save_pretrained")
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        missing = sorted({n for n in json.loads(index.read_text())["weight_map"].values() if not (path / n).is_file()})
+        if missing:
+            raise ModelError(f"{path} is not whole: {', '.join(missing)} not there; get the folder again")
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{path} is not a model this collection loads: it has no .safetensors file")
+    for file in files:
+        with file.open("rb") as handle:
+            head = int.from_bytes(handle.read(8), "little")
+            try:
+                tensors = json.loads(handle.read(min(head, 100_000_000)))
+                end = max(t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__")
+            except (ValueError, LookupError, TypeError, AttributeError):
+                raise ModelError(f"{file} is damaged: its header cannot be read; get the file again") from None
+        if file.stat().st_size != 8 + head + end:
+            raise ModelError(
+                f"{file} is truncated or altered: {file.stat().st_size} bytes instead of {8 + head + end}; get it again"
+            )
+
+
+def check_gguf(path: Path) -> None:
+    """Raise :class:`ModelError` unless ``path`` is a GGUF file with all its tensors."""
+    if not path.is_file():
+        raise ModelError(f"{path} is not there: give the path of a .gguf file")
+    read_gguf(path)
+
+
+def read_gguf(path: Path):
+    """A ``gguf.GGUFReader`` over ``path``; :class:`ModelError` if it is not whole."""
+    stat = path.stat()
+    return _read_gguf(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_gguf(path: Path, mtime_ns: int, size: int):
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(path)
+        end = max(int(t.data_offset) + int(t.n_bytes) for t in reader.tensors)
+    except (ValueError, IndexError, OSError, KeyError) as error:
+        raise ModelError(f"{path} is not a whole GGUF file ({error}); get it again") from None
+    if end > size:
+        raise ModelError(f"{path} is truncated: {size} bytes of at least {end}; get it again")
+    return reader

@@ -1,0 +1,216 @@
+"""One framework = one Jupyter kernel, and ``%%in``, which runs a cell in another one.
+
+A kernelspec in ``.jupyter/kernels`` says where a framework lives: its ``metadata`` names the
+interpreter. ``%load_ext helpers.kernels`` gives a notebook the cell magic
+
+    %%in transformers [-o NAME]
+
+The cell runs in that framework's kernel and its output appears here; ``-o NAME`` brings the
+value of ``NAME`` back, if JSON can carry it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty
+
+from jupyter_client import KernelManager
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60
+
+QUIET = {  # no telemetry, no update checks, no hub: for kernels and servers alike
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class MissingKernel(RuntimeError):
+    """A framework's kernel is not installed on this machine."""
+
+
+def specs() -> KernelSpecManager:
+    """Jupyter's kernelspecs, with the repository's own folder first."""
+    manager = KernelSpecManager()
+    own = str(REPOSITORY / ".jupyter" / "kernels")
+    manager.kernel_dirs = [own, *(folder for folder in manager.kernel_dirs if folder != own)]
+    return manager
+
+
+def interpreter(kernel: str) -> str:
+    """The Python that ``kernel`` runs; :class:`MissingKernel` with the next step if there is none."""
+    try:
+        spec = specs().get_kernel_spec(kernel)
+    except NoSuchKernel:
+        raise MissingKernel(f"the kernel {kernel!r} is not installed: run `nox -s tour -- {kernel}`") from None
+    python = spec.metadata.get("interpreter")
+    if not python or not os.access(python, os.X_OK):
+        raise MissingKernel(f"the kernel {kernel!r} names no interpreter that is there ({python}): run `nox -s tour -- {kernel}`")
+    return python
+
+
+def installed(kernel: str) -> bool:
+    """Whether ``kernel`` is installed and its interpreter is there."""
+    try:
+        return bool(interpreter(kernel))
+    except MissingKernel:
+        return False
+
+
+def install(kernel: str, title: str, python: str) -> Path:
+    """Write the kernelspec of ``kernel``: ``python`` without ``PYTEST_CURRENT_TEST``, telemetry off.
+
+    ipykernel stops capturing file descriptors where that variable stands, and an engine that
+    redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
+    """
+    folder = REPOSITORY / ".jupyter" / "kernels" / kernel
+    spec = {
+        "argv": [
+            shutil.which("env") or "/usr/bin/env", "-u", "PYTEST_CURRENT_TEST",
+            python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR",
+        ],
+        "display_name": title,
+        "language": "python",
+        "env": QUIET,
+        "metadata": {"debugger": True, "interpreter": python},
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"kernel.json.{os.getpid()}"
+    partial.write_text(json.dumps(spec, indent=1) + "\n")
+    os.replace(partial, folder / "kernel.json")
+    return folder / "kernel.json"
+
+
+class RemoteCellError(RuntimeError):
+    """A ``%%in`` cell failed in its own kernel; the traceback stands above."""
+
+
+class Remote:
+    """A kernel of another framework, started at the first cell that runs in it."""
+
+    def __init__(self, kernel: str):
+        interpreter(kernel)  # says what is missing before anything starts
+        self.manager = KernelManager(kernel_name=kernel, kernel_spec_manager=specs())
+        self.manager.start_kernel()
+        self.client = self.manager.client()
+        self.client.start_channels()
+        try:
+            self.client.wait_for_ready(timeout=START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self, code: str, show) -> None:
+        """Run ``code``, passing each output message to ``show(type, content)``."""
+        asked = self.client.execute(code, allow_stdin=False)
+        try:
+            kind = content = None
+            while kind != "status" or content["execution_state"] != "idle":
+                kind, content = self._next(self.client.get_iopub_msg, asked)
+                show(kind, content)
+            _, content = self._next(self.client.get_shell_msg, asked)
+        except KeyboardInterrupt:
+            self.manager.interrupt_kernel()
+            raise
+        if content["status"] != "ok":
+            raise RemoteCellError(f"{content.get('ename', 'aborted')}: {content.get('evalue', '')}")
+
+    def _next(self, get: Callable[..., dict], asked: str) -> tuple[str, dict]:
+        """The type and content of the next message about request ``asked``, while the kernel lives."""
+        while True:
+            try:
+                message = get(timeout=1)
+            except Empty:
+                if not self.manager.is_alive():
+                    ended = f"the kernel {self.manager.kernel_name!r} ended while it ran the cell: run its cells again"
+                    raise RemoteCellError(ended) from None
+                continue
+            if message["parent_header"].get("msg_id") == asked:
+                return message["header"]["msg_type"], message["content"]
+
+    def stop(self) -> None:
+        """End the kernel gently, so that engines inside it can end their own processes."""
+        self.client.stop_channels()
+        if self.manager.has_kernel:
+            self.manager.shutdown_kernel(now=not self.manager.is_alive())
+
+
+_running: dict[str, Remote] = {}
+
+
+def remote(kernel: str) -> Remote:
+    """The running kernel called ``kernel``; started if it is not running."""
+    if kernel not in _running or not _running[kernel].manager.is_alive():
+        stop(kernel)  # one that ended leaves its connection file
+        _running[kernel] = Remote(kernel)
+    return _running[kernel]
+
+
+def stop(kernel: str | None = None) -> None:
+    """End one ``%%in`` kernel, or all of them; also done when this process ends."""
+    for name in [kernel] if kernel else list(_running):
+        if name in _running:
+            _running.pop(name).stop()
+
+
+atexit.register(stop)
+
+
+def _show(kind: str, content: dict) -> None:
+    """Show another kernel's output as if it were this one's."""
+    from IPython.display import publish_display_data
+
+    if kind == "stream":
+        stream = sys.stderr if content["name"] == "stderr" else sys.stdout
+        stream.write(content["text"])
+        stream.flush()
+    elif kind in ("display_data", "execute_result"):
+        publish_display_data(content["data"], content["metadata"])
+    elif kind == "error":
+        print("\n".join(content["traceback"]), file=sys.stderr)
+
+
+def _magic(line: str, cell: str) -> None:
+    """``%%in FRAMEWORK [-o NAME]``: run the cell in the framework's kernel."""
+    from IPython import get_ipython
+    from IPython.core.error import UsageError
+
+    parser = argparse.ArgumentParser(prog="%%in", add_help=False, exit_on_error=False)
+    parser.add_argument("framework", nargs="?")
+    parser.add_argument("-o", dest="name")
+    try:
+        options, unknown = parser.parse_known_args(line.split())
+    except argparse.ArgumentError as error:
+        raise UsageError(f"%%in: {error}") from None
+    if unknown or not options.framework:
+        raise UsageError(f"%%in {line}: write %%in FRAMEWORK [-o NAME]")
+    kernel = remote(options.framework)
+    kernel.run(cell, _show)
+    if options.name:
+        printed: list[str] = []
+        ask = f"print(__import__('json').dumps({options.name}))"
+        kernel.run(ask, lambda kind, content: printed.append(content.get("text", "")))
+        get_ipython().push({options.name: json.loads("".join(printed))})
+
+
+def load_ipython_extension(shell) -> None:
+    """Called by ``%load_ext helpers.kernels``."""
+    shell.register_magic_function(_magic, "cell", "in")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Install a framework's kernelspec into the repository.")
+    for name in ("kernel", "title", "python"):
+        parser.add_argument(name)
+    install(**vars(parser.parse_args()))

@@ -1,0 +1,101 @@
+"""Memory, in bytes: weights, KV cache, and what a server's whole process tree holds.
+
+``None`` means "not measurable here", never 0. RSS counts a page once for every process that
+maps it; PSS shares it out, so PSS may be summed over a tree and RSS may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from helpers import files, models
+
+GIB, MIB = 2**30, 2**20
+BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def kv_bytes_per_token(shape: models.Shape, bytes_per_value: int = 2) -> int:
+    """Bytes of KV cache one token takes: layers x KV heads x 2 x head_dim x bytes per value."""
+    return shape.kv_values_per_token * bytes_per_value
+
+
+def weights_bytes(form: models.Form, model: models.Model | None = None) -> int:
+    """The bytes of all tensors of ``model`` in ``form``, as stored.
+
+    With tied embeddings, as here, a decode step reads each of them once: this is also the
+    number of bytes read per decode step, KV cache left out.
+    """
+    path = models.weights(form, model)
+    if path.suffix == ".gguf":
+        return sum(int(tensor.n_bytes) for tensor in files.read_gguf(path).tensors)
+    return sum(file.stat().st_size - 8 - _header_bytes(file) for file in path.glob("*.safetensors"))
+
+
+def _header_bytes(file) -> int:
+    with file.open("rb") as handle:
+        return int.from_bytes(handle.read(8), "little")
+
+
+@dataclass(frozen=True)
+class TreeMemory:
+    """What a set of processes holds now. ``file_bytes`` are mapped files: the system can drop them."""
+
+    processes: int
+    pss_bytes: int | None
+    anonymous_bytes: int | None
+    file_bytes: int | None
+    peak_rss_bytes: int | None  # sum of each process's own peak: an upper bound
+
+    def __repr__(self) -> str:
+        def mib(value):
+            return "not measurable" if value is None else f"{value / MIB:.0f} MiB"
+
+        return (
+            f"<{self.processes} process(es): PSS {mib(self.pss_bytes)} = anonymous {mib(self.anonymous_bytes)}"
+            f" + file-backed {mib(self.file_bytes)}; peak RSS {mib(self.peak_rss_bytes)}>"
+        )
+
+
+def tree(processes: Iterable[psutil.Process]) -> TreeMemory:
+    """Measure ``processes``; a process that ends meanwhile is left out."""
+    found = [rollup for rollup in map(_rollup, processes) if rollup is not None]
+    totals = [_total(found, key) for key in ("Pss", "Pss_Anon", "Pss_File", "VmHWM")]
+    return TreeMemory(len(found), *totals)
+
+
+def here() -> TreeMemory:
+    """Measure this process and its children."""
+    this = psutil.Process()
+    return tree([this, *this.children(recursive=True)])
+
+
+def _total(found: list[dict[str, int]], key: str) -> int | None:
+    if not found or any(key not in rollup for rollup in found):
+        return None
+    return sum(rollup[key] for rollup in found)
+
+
+def _rollup(process: psutil.Process) -> dict[str, int] | None:
+    """The kernel's sums for one process, in bytes (proc(5), smaps_rollup); {} where there is no /proc."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    values: dict[str, int] = {}
+    for name in ("smaps_rollup", "status"):
+        try:
+            with open(f"/proc/{process.pid}/{name}") as lines:
+                for line in lines:
+                    key, _, rest = line.partition(":")
+                    if rest.strip().endswith("kB"):
+                        values[key] = int(rest.split()[0]) * 1024
+        except (FileNotFoundError, ProcessLookupError):
+            if not process.is_running():
+                return None
+        except PermissionError:
+            pass
+    return values

@@ -1,0 +1,144 @@
+"""A measurement with its provenance, to and from JSON: ``measurements/<machine>/<name>.json``.
+
+No path, user or host name goes in: a record says what hardware and which versions, not whose.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from helpers import engines, kernels
+
+FOLDER = kernels.REPOSITORY / "measurements"
+SCHEMA_VERSION = 1
+
+
+class RecordError(RuntimeError):
+    """A record that is missing, of another format, or would be overwritten."""
+
+
+def machine() -> dict:
+    """This machine: processor, cores this process may use, memory, GPUs, system."""
+    return {
+        "cpu": _cpu(),
+        "cores": engines.cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": _gpus(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def machine_name(of: dict | None = None) -> str:
+    """A folder's name for a machine: ``amd-epyc-2-cores``."""
+    of = of or machine()
+    return re.sub(r"[^a-z0-9]+", "-", f"{(of['gpus'] or [of['cpu']])[0]} {of['cores']} cores".lower()).strip("-")
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    if not engines.has_gpu():
+        return []
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+
+
+def versions(engine: engines.Engine) -> dict[str, str | None]:
+    """The versions of ``engine``'s packages, asked of its own interpreter; ``None``: not installed."""
+    code = (
+        "import json,sys; from importlib import metadata as m\n"
+        "def v(n):\n try: return m.version(n)\n except m.PackageNotFoundError: return None\n"
+        "print(json.dumps({n: v(n) for n in sys.argv[1:]}))"
+    )
+    asked = subprocess.run(
+        [kernels.interpreter(engine.kernel), "-c", code, *engine.packages], capture_output=True, text=True, check=True
+    )
+    return json.loads(asked.stdout)
+
+
+def provenance(**details) -> dict:
+    """Where and when a figure comes from; ``details`` are added as they are."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "helpers": metadata.version("llm-frameworks-measured"),
+        **details,
+    }
+
+
+def write_json(path: Path, content: dict, *, replace: bool = False) -> Path:
+    """Write ``content`` whole or not at all. Infinity and NaN become null, to stay JSON.
+
+    Raises :class:`RecordError` if ``path`` exists and ``replace`` is not given.
+    """
+    if path.exists() and not replace:
+        raise RecordError(f"{path.name} exists already: records are not overwritten; remove it first or ask for replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+    return path
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def save(name: str, data: dict, *, replace: bool = False) -> Path:
+    """Save ``data`` (with its own ``provenance``) as this machine's record called ``name``."""
+    return write_json(FOLDER / machine_name() / f"{name}.json", {"version": SCHEMA_VERSION, **data}, replace=replace)
+
+
+def load(name: str, machine: str | None = None) -> dict:
+    """The record called ``name`` of ``machine``, or of the only machine that has one.
+
+    Raises :class:`RecordError` with what there is.
+    """
+    found = sorted(FOLDER.glob(f"{machine or '*'}/{name}.json"))
+    if len(found) != 1:
+        there = ", ".join(path.parent.name for path in found) or "none"
+        raise RecordError(f"no single record {name!r}: machines that have it: {there}; name one")
+    try:
+        record = json.loads(found[0].read_text())
+    except ValueError:
+        raise RecordError(f"record {name!r} of {found[0].parent.name} is not JSON: remove it and make it again") from None
+    if record.get("version") != SCHEMA_VERSION:
+        raise RecordError(f"record {name!r} has format {record.get('version')}, this code reads {SCHEMA_VERSION}")
+    return record
+
+
+def describe(record: dict) -> str:
+    """One line: where, when and with what a record was made."""
+    source = record["provenance"]
+    what = ", ".join(f"{n} {v}" for engine in source.get("versions", {}).values() for n, v in engine.items())
+    return f"recorded on {source['machine']['cpu']}, {source['machine']['cores']} cores, {source['date'][:10]}; {what}"

@@ -1,0 +1,164 @@
+"""Start a framework's OpenAI-compatible server, wait until it answers, and end it for sure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from helpers import engines, kernels, models
+from helpers.client import Endpoint
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 300
+STOP_TIMEOUT_S = 12  # the guard takes 5 s to be gentle
+
+
+class ServerError(RuntimeError):
+    """A server that could not be started, or ended by itself: the thing, the reason, the log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. ``endpoint`` is what the client is given."""
+
+    engine: engines.Engine
+    endpoint: Endpoint
+    process: subprocess.Popen
+    log: Path
+    startup_s: float  # command to first answer
+    slots: int
+    context: int
+
+    @property
+    def base_url(self) -> str:
+        return self.endpoint.base_url
+
+    def processes(self) -> list[psutil.Process]:
+        """The engine's own processes, without the guard that watches them."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def __repr__(self) -> str:
+        return f"<{self.engine.title} at {self.base_url}, {self.slots} slots of {self.context} tokens>"
+
+
+@contextmanager
+def serve(
+    engine: str | engines.Engine,
+    model: models.Model | None = None,
+    *,
+    slots: int = 16,
+    context: int = 512,
+    port: int | None = None,
+    timeout_s: float = START_TIMEOUT_S,
+) -> Iterator[Server]:
+    """Serve ``model`` with ``engine`` on loopback for the length of a ``with`` block.
+
+    Everything that can be wrong with the arguments is said before a process starts
+    (``UnknownEngine``, ``MissingKernel``, ``ModelError``, ``ServerError`` for a port in use).
+    A server that ends or does not answer within ``timeout_s`` raises :class:`ServerError` with
+    the end of its log. However the block ends, no process of the server is left.
+    """
+    engine = engines.get(engine) if isinstance(engine, str) else engine
+    if slots < 1 or context < 1:
+        raise ValueError(f"slots={slots}, context={context}: both must be at least 1")
+    model = model or models.resolve()
+    if context > (limit := models.shape(model).context):
+        raise ValueError(f"context={context}: {model.name} knows {limit} tokens; ask for {limit} or fewer")
+    python = kernels.interpreter(engine.kernel)
+    path = models.weights(engine.form, model)
+    port = free_port() if port is None else check_port(port, engine)
+    command = engine.command(engines.Request(python, path, port, slots, context))
+
+    handle, name = tempfile.mkstemp(prefix=f"{engine.name}-", suffix=".log")
+    log, started = Path(name), time.perf_counter()
+    process, answered = None, False
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "helpers.guard", str(os.getpid()), name, "--", *command],
+            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(),
+        )  # fmt: skip
+        _wait(engine, process, port, log, timeout_s)
+        answered = True
+        startup_s = time.perf_counter() - started
+        named = str(path) if engine.named_by_path else model.name
+        endpoint = Endpoint(f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context)
+        yield Server(engine, endpoint, process, log, startup_s, slots, context)
+    finally:
+        os.close(handle)
+        if process is not None:
+            _end(process)
+        if answered or not isinstance(sys.exception(), ServerError):  # whose message names the log
+            log.unlink(missing_ok=True)
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def check_port(port: int, engine: engines.Engine) -> int:
+    """``port`` if nothing listens there; :class:`ServerError` before anything is started if so."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            in_use = getattr(error, "errno", None) == errno.EADDRINUSE
+            reason = "is in use" if in_use else f"cannot be used ({getattr(error, 'strerror', 'not a port')})"
+            raise ServerError(
+                f"{engine.title}'s server was not started: port {port} {reason}; give another port or none"
+            ) from None
+    return port
+
+
+def _environment() -> dict[str, str]:
+    env = {**os.environ, **kernels.QUIET, "PYTHONUNBUFFERED": "1"}
+    env.pop("PYTEST_CURRENT_TEST", None)
+    return env
+
+
+def _wait(engine: engines.Engine, process: subprocess.Popen, port: int, log: Path, timeout_s: float) -> None:
+    deadline = time.perf_counter() + timeout_s
+    while True:
+        if process.poll() is not None:
+            raise ServerError(f"{engine.title}'s server ended before it answered: {_reason(log)}; its log: {log}")
+        try:
+            if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        if time.perf_counter() > deadline:
+            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {_reason(log)}"
+            raise ServerError(f"{waited}; give it more time or read its log: {log}")
+        time.sleep(0.1)
+
+
+def _reason(log: Path) -> str:
+    """The log's last line that says an error, else its last line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
+    return (said or lines or ["it wrote nothing"])[-1][:300]
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+            member.kill()
+        process.wait()

@@ -1,0 +1,213 @@
+"""The commands of this collection: `nox -s tour`, `lab`, `test`, `outputs`, `record`.
+
+Every environment lies in `.venvs/NAME` and is made once; its stamp is a hash of what it was
+made from. The sessions run in the lab environment and start each framework in its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+VENVS = ROOT / ".venvs"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, documented for CPU builds
+PROBE_S = 5
+
+nox.options.sessions = ["tour"]
+nox.needs_version = ">=2025.5.1"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment: what it is for, and what it costs on two cores and a fast network."""
+
+    title: str
+    requirements: str
+    gb: float
+    minutes: float
+    note: str = ""
+
+
+ENVIRONMENTS = {
+    "lab": Environment("Lab", "lab.txt", 0.5, 1),
+    "transformers": Environment("HF Transformers", "transformers-cpu.txt", 1.3, 2),
+    "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 8, "llama-cpp-python is compiled"),
+}
+FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
+
+
+@nox.session(venv_backend="none")
+def tour(session: nox.Session) -> None:
+    """Set up, run every notebook this machine can run, and print the comparison."""
+    frameworks = _chosen(session)
+    _prepare(session, *frameworks)
+    _lab(session, "-m", "helpers.notebooks", "tour", *frameworks)
+
+
+@nox.session(venv_backend="none")
+def lab(session: nox.Session) -> None:
+    """Open JupyterLab with every kernel."""
+    _prepare(session, *_chosen(session))
+    silent = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    _lab(session, "-m", "jupyterlab", "--ip=127.0.0.1", "--notebook-dir=notebooks", *silent)
+
+
+@nox.session(venv_backend="none")
+def test(session: nox.Session) -> None:
+    """Set up and run every test, the notebooks under nbval included."""
+    _prepare(session, *FRAMEWORKS)
+    _lab(session, "-m", "ruff", "check", ".")
+    _lab(session, "-m", "ruff", "format", "--check", ".")
+    _lab(session, "-m", "pytest", "--nbval-lax", "--durations=10", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def outputs(session: nox.Session) -> None:
+    """Execute the notebooks again and rewrite their committed outputs (names select some)."""
+    _prepare(session, *FRAMEWORKS)
+    _lab(session, "-m", "helpers.notebooks", "outputs", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def record(session: nox.Session) -> None:
+    """Make the long measurements that the notebooks show as records, and the figures from them."""
+    _prepare(session, *FRAMEWORKS)
+    _lab(session, "-m", "helpers.recording", *session.posargs)
+
+
+def _chosen(session: nox.Session) -> list[str]:
+    """The frameworks named after `--`, or all of them."""
+    unknown = [name for name in session.posargs if name not in FRAMEWORKS]
+    if unknown:
+        session.error(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
+    return list(session.posargs) or FRAMEWORKS
+
+
+def _python(name: str) -> Path:
+    if name == "lab" and _is_lab():
+        return Path(sys.executable)
+    return VENVS / name / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _is_lab() -> bool:
+    """Whether the interpreter that runs nox has the lab's pins already (environment.yml)."""
+    try:
+        return all(metadata.version(name) == pin for name, pin in _pins("lab.txt").items())
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _pins(requirements: str) -> dict[str, str]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements" / requirements).read_text().splitlines())
+    return {line.partition("==")[0].partition("[")[0]: line.partition("==")[2] for line in lines if "==" in line}
+
+
+def _lab(session: nox.Session, *arguments: str) -> None:
+    """Run the lab's Python, with the repository's kernels in sight."""
+    env = {"JUPYTER_PATH": str(ROOT / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    session.run(str(_python("lab")), *arguments, external=True, env=env, silent=False)
+
+
+def _prepare(session: nox.Session, *frameworks: str) -> None:
+    """Make the lab and the frameworks' environments, their kernels and the model files."""
+    for name in ("lab", *frameworks):
+        _environment(session, name)
+    for name in ("lab", *frameworks):
+        _lab(session, "-m", "helpers.kernels", name, ENVIRONMENTS[name].title, str(_python(name)))
+    _lab(session, "-m", "helpers.models")
+    if "transformers" in frameworks and not os.environ.get("MODEL"):
+        session.run(str(_python("transformers")), "-m", "helpers.convert", "safetensors", external=True)
+    if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
+        session.run(str(_python("llama-cpp")), "-m", "helpers.convert", "gguf-bf16", external=True)
+
+
+def _environment(session: nox.Session, name: str) -> None:
+    """Make `.venvs/NAME`, or leave it as it is if it was made from the same pins."""
+    if name == "lab" and _is_lab():
+        return
+    made_from = hashlib.sha256(sys.version.encode())
+    for file in ("pyproject.toml", "requirements/constraints.txt", f"requirements/{ENVIRONMENTS[name].requirements}"):
+        made_from.update((ROOT / file).read_bytes())
+    stamp = VENVS / name / "made-from"
+    if stamp.exists() and stamp.read_text() == made_from.hexdigest():
+        return
+    plan = ENVIRONMENTS[name]
+    index, gb = _torch_index(session) if "torch" in _pins(plan.requirements) else ([], 0)
+    note = f" ({plan.note})" if plan.note else ""
+    session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb:.0f} minutes{note}")
+    if not _python(name).exists():
+        session.run(sys.executable, "-m", "venv", "--upgrade-deps", str(VENVS / name), external=True, silent=True)
+    env = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}  # no vision: a third of the build
+    pip = [str(_python(name)), "-m", "pip", "install", "--no-input", *index]
+    _watched(session, [*pip, "-r", f"requirements/{plan.requirements}", "-e", "."], plan, VENVS / f"{name}.log", env)
+    stamp.write_text(made_from.hexdigest())
+
+
+def _watched(session: nox.Session, command: list[str], plan: Environment, log: Path, env: dict[str, str]) -> None:
+    """Run `command` with its output in `log`, a bar on the terminal, and its last error on failure."""
+    started = time.monotonic()
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **env})
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                if sys.stderr.isatty():
+                    _bar(plan, time.monotonic() - started)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
+        session.error(f"{plan.title} could not be installed: {(lines or ['see the log'])[0]}; the whole log: {log}")
+    session.log(f"{plan.title}: installed in {(time.monotonic() - started) / 60:.1f} minutes")
+
+
+def _bar(plan: Environment, elapsed_s: float) -> None:
+    done = min(int(30 * elapsed_s / (plan.minutes * 60)), 29)
+    sys.stderr.write(f"\r{plan.title} [{'#' * done}{'.' * (30 - done)}] {elapsed_s:4.0f} s of about {plan.minutes * 60:.0f}\r")
+    sys.stderr.flush()
+
+
+def _torch_index(session: nox.Session) -> tuple[list[str], float]:
+    """Where torch's CPU build comes from: pip's options, and the GB more if there is none in reach.
+
+    On Linux PyPI's own build carries CUDA. pip's configuration is asked first, then PyTorch's CPU
+    index is probed once, briefly; the answer is remembered with the environments.
+    """
+    if sys.platform != "linux":
+        return [], 0
+    known = VENVS / "torch-index.json"
+    if not known.exists():
+        known.parent.mkdir(exist_ok=True)
+        known.write_text(json.dumps(_find_torch()))
+    index, gb = json.loads(known.read_text())
+    if gb:
+        session.warn("torch's CPU build is neither in pip's configuration nor at PyTorch's index: taking PyPI's, with CUDA")
+    return index, gb
+
+
+def _find_torch() -> tuple[list[str], float]:
+    wanted = f"torch=={_pins('transformers-cpu.txt')['torch']}"
+    ask = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(VENVS / "torch"), f"{wanted}+cpu"]
+    seen = subprocess.run(ask, capture_output=True)
+    shutil.rmtree(VENVS / "torch", ignore_errors=True)
+    if seen.returncode == 0:
+        return [], 0
+    try:
+        urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=PROBE_S).close()
+        return ["--extra-index-url", TORCH_CPU_INDEX], 0
+    except OSError:
+        return [], 4.5

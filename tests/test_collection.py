@@ -1,0 +1,300 @@
+"""What every committed notebook is held to, and the files that describe the collection."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from helpers import kernels, models, notebooks
+
+ROOT = kernels.REPOSITORY
+NOTEBOOKS = notebooks.listed()
+HEADINGS = ("## What you measured", "## Exercises", "## What's next")
+ROWS = ("Before this", "Minutes", "Hardware", "Download")
+FRAMEWORK_HEADINGS = ["Load", "Generate", "Chat template", "Stream", "Batch", "Memory", "Serve over HTTP"]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def notebook(path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def markdown(notebook) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def claim_cells(notebook) -> list:
+    return [cell for cell in code_cells(notebook) if "# NBVAL_CHECK_OUTPUT" in cell.source]
+
+
+def test_there_are_notebooks():
+    """The collection is not empty: the tests below have something to look at."""
+
+    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "02", "04", "07"]
+
+
+def test_committed_in_canonical_bytes(path, notebook):
+    """The file is exactly what `nox -s outputs` would write for these cells and outputs."""
+
+    assert path.read_text() == notebooks.canonical(notebook)
+
+
+def test_small(path):
+    """A notebook stays under 1 MB."""
+
+    assert path.stat().st_size < 1_000_000
+
+
+def test_executed_from_top_to_bottom(notebook):
+    """Every code cell was run, once, in order, and none failed."""
+
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    assert not [out for cell in code_cells(notebook) for out in cell.outputs if out.output_type == "error"]
+
+
+def test_settings_are_known(path, notebook):
+    """The metadata says what the notebook requires, how it is compared and how long a cell may take."""
+
+    assert notebooks.settings(notebook, path.name).cell_timeout_s > 0
+
+
+def test_unknown_requirement_is_an_error(notebook):
+    """A requirement that does not exist is an error, not a skip."""
+    notebook.cells[-1].metadata["requires"] = ["gpuu"]
+
+    with pytest.raises(notebooks.NotebookError, match="requires 'gpuu', which is none of gpu, "):
+        notebooks.settings(notebook, "x.ipynb")
+
+
+def test_skeleton(path, notebook):
+    """Title, facts table, abilities, then the three closing sections."""
+    text = markdown(notebook)
+
+    assert re.match(rf"# {path.name[:2]} · ", text)
+    assert all(re.search(rf"\|\s*\**{row}\**\s*\|", text) for row in ROWS)
+    assert "You will be able to:" in text
+    assert all(f"\n{heading}\n" in text for heading in HEADINGS)
+
+
+def test_minutes_are_filled_in(notebook):
+    """The minutes come from a run."""
+
+    assert re.search(r"\|\s*\**Minutes\**\s*\|\s*[1-9]\d*\s*\|", markdown(notebook))
+
+
+def test_framework_notebooks_ask_the_same_questions():
+    """02 and 04 differ in the framework only: same headings, same order."""
+    for name in ("02", "04"):
+        (path,) = [path for path in NOTEBOOKS if path.name.startswith(name)]
+        found = re.findall(r"^## (.*)$", markdown(nbformat.read(path, as_version=4)), re.M)
+
+        assert found[:7] == FRAMEWORK_HEADINGS
+        assert found[7].startswith("What only ")
+        assert found[8:10] == ["When to use it", "The source document's snippet"]
+
+
+def test_more_prose_than_code_and_short_cells(notebook):
+    """At least 1.2 prose cells per code cell; median code cell 5 lines, nine in ten at most 15."""
+    lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(notebook))
+    prose = sum(cell.cell_type == "markdown" for cell in notebook.cells)
+
+    assert prose >= 1.2 * len(lengths)
+    assert lengths[len(lengths) // 2] <= 5
+    assert lengths[int(0.9 * (len(lengths) - 1))] <= 15
+
+
+def test_links_lead_somewhere(path, notebook):
+    """Every relative link of the prose names a file that is there."""
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", markdown(notebook)):
+        if not target.startswith(("http://", "https://")):
+            assert (path.parent / target).exists(), target
+
+
+def test_navigation_is_a_chain():
+    """Each notebook links to the one before and the one after it."""
+    for before, after in zip(NOTEBOOKS, NOTEBOOKS[1:]):
+        assert f"({after.name})" in markdown(nbformat.read(before, as_version=4))
+        assert f"({before.name})" in markdown(nbformat.read(after, as_version=4))
+
+
+def test_images_have_alt_text(notebook):
+    """Every picture, in prose or output, says what it shows."""
+    for alt in re.findall(r"!\[([^\]]*)\]", markdown(notebook)):
+        assert len(alt) >= 20
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata.get("image/png", {}).get("alt", "")) >= 20
+
+
+def test_outputs_name_no_machine(notebook):
+    """No path, user or host name stands in an output."""
+
+    assert notebooks.leaks(notebook) == []
+    text = str([cell.outputs for cell in code_cells(notebook)])
+    assert not re.search(r"/(home|root|Users|tmp|work)/", text)
+
+
+def test_engine_notebooks_have_claim_cells(notebook, path):
+    """A notebook that is compared laxly marks the facts it stands for."""
+    if notebooks.settings(notebook, path.name).compare == "lax":
+        assert len(claim_cells(notebook)) >= 3
+
+
+def test_every_flipped_claim_is_noticed(notebook, path, pytester_cell):
+    """nbval's own comparison tells each claim cell's output from its flipped one."""
+    for cell in claim_cells(notebook):
+        flipped = flip(cell)
+
+        assert pytester_cell(path, cell).compare_outputs(cell.outputs, cell.outputs)
+        assert not pytester_cell(path, cell).compare_outputs(cell.outputs, flipped.outputs), cell.source
+
+
+def flip(cell):
+    """A copy of a claim cell whose stored booleans are turned round."""
+    turned = nbformat.from_dict(cell)
+    turned = nbformat.v4.new_code_cell(cell.source, outputs=[nbformat.from_dict(dict(output)) for output in cell.outputs])
+    swap = {"True": "False", "False": "True"}
+    for output in turned.outputs:
+        text = output.get("text") or output["data"]["text/plain"]
+        new = re.sub(r"\b(True|False)\b", lambda match: swap[match[0]], text)
+        assert new != text, f"a claim cell prints no boolean: {cell.source}"
+        if "text" in output:
+            output.text = new
+        else:
+            output.data = {**output.data, "text/plain": new}
+    return turned
+
+
+@pytest.fixture
+def pytester_cell(request):
+    """Makes nbval's item for a cell, to use its comparison without a kernel."""
+    from nbval.plugin import IPyNbCell, IPyNbFile
+
+    def make(path, cell):
+        file = IPyNbFile.from_parent(request.session, path=path)
+        return IPyNbCell.from_parent(file, name="claim", cell_num=0, cell=cell, options={})
+
+    return make
+
+
+def nbval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run nbval on the notebooks in ``folder`` as the collection's own tests do."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "conftest",
+        "--nbval-lax",
+        "-q",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "--rootdir",
+        str(ROOT),
+    ]
+    env = {**os.environ, "JUPYTER_PATH": str(ROOT / ".jupyter")}
+    return subprocess.run([*command, *arguments, str(folder)], capture_output=True, text=True, env=env, cwd=ROOT, timeout=300)
+
+
+def test_a_false_claim_turns_the_run_red(tmp_path):
+    """The light notebook passes as it is and fails when the stored output of a claim is flipped."""
+    folder = tmp_path / "nbval-here"
+    folder.mkdir()
+    light = NOTEBOOKS[0]
+    shutil.copy(light, folder)
+    notebook = nbformat.read(light, as_version=4)
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and "# NBVAL_CHECK_OUTPUT" in cell.source:
+            notebook.cells[index].outputs = flip(cell).outputs
+    (folder / "flipped.ipynb").write_text(nbformat.writes(notebook))
+
+    run = nbval(folder, "-p", "no:cacheprovider")
+
+    red = re.findall(r"FAILED (\S+)::Cell", run.stdout)
+    assert len(red) == len(claim_cells(notebook)), run.stdout
+    assert all("flipped" in name for name in red)
+
+
+def test_a_skip_prints_its_reason_and_a_promise_fails(tmp_path):
+    """A cell that needs a GPU is skipped with the reason; asked for with -m gpu it fails instead."""
+    folder = tmp_path / "nbval-here"
+    folder.mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", execution_count=1)])
+    notebook.metadata = {
+        "kernelspec": {"name": "lab", "display_name": "Lab"},
+        "collection": {"requires": ["tensorrt-llm"], "compare": "lax", "cell_timeout_s": 30},
+    }
+    nbformat.write(notebook, folder / "needs.ipynb")
+
+    asked = nbval(folder, "-rs")
+    promised = nbval(folder, "-m", "tensorrt-llm")
+
+    assert asked.returncode == 0 and "the package tensorrt_llm is not installed" in asked.stdout
+    assert promised.returncode == 1 and "was asked for with -m 'tensorrt-llm' and cannot run" in promised.stdout
+
+
+def test_environment_yml_has_the_labs_pins():
+    """conda reads the very list that pip reads, and the Python that is tested."""
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
+
+    assert pip == ["-r requirements/lab.txt", "-e ."]
+    assert [entry for entry in dependencies if isinstance(entry, str)] == ["python=3.11", "pip"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name)
+def test_every_requirement_is_pinned(file):
+    """A requirement is name==version; shared names have one version in all files."""
+    for line in file.read_text().splitlines():
+        line = line.partition("#")[0].strip()
+        if line and not line.startswith("-c "):
+            assert re.fullmatch(r"[a-z0-9-]+(\[[a-z]+\])?==[0-9][\w.+]*", line), line
+
+
+def test_the_requirement_files_agree():
+    """A package pinned for two environments has the same version in both."""
+    pins: dict[str, str] = {}
+    for file in (ROOT / "requirements").glob("*.txt"):
+        for name, version in re.findall(r"^([a-z0-9-]+)(?:\[[a-z]+\])?==(\S+)", file.read_text(), re.M):
+            assert pins.setdefault(name, version) == version, name
+
+
+def test_readme_shows_the_model_table():
+    """The README's table of models is the one the code acts on."""
+    readme = (ROOT / "README.md").read_text()
+    for kind, forms in models.SUPPORT.items():
+        (row,) = re.findall(rf"^\| {kind} \|.*$", readme, re.M)
+        cells = [cell.strip() for cell in row.strip("|").split("|")][2:]
+
+        assert cells == [forms["safetensors"].partition(";")[0], forms["gguf"].partition(";")[0]]
+
+
+def test_readme_has_each_notebooks_minutes(path, notebook):
+    """The README's table says the minutes that the notebook says."""
+    (minutes,) = re.findall(r"\|\s*\**Minutes\**\s*\|\s*(\d+)\s*\|", markdown(notebook))
+
+    assert f"(notebooks/{path.name}) | {minutes} |" in (ROOT / "README.md").read_text()
+
+
+def test_every_module_is_listed_and_fits_two_screens():
+    """`helpers` names its modules, and none is longer than 300 lines."""
+    listing = (ROOT / "helpers" / "__init__.py").read_text()
+    for file in (ROOT / "helpers").glob("[!_]*.py"):
+        assert f"    {file.stem} " in listing, file.stem
+        assert len(file.read_text().splitlines()) <= 300, file.name
