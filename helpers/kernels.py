@@ -32,6 +32,7 @@ QUIET = {  # no telemetry, no update checks, no hub: for kernels and servers ali
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm, where ipywidgets is not installed
     "TOKENIZERS_PARALLELISM": "false",
 }
 

@@ -157,6 +157,17 @@ def leaks(notebook: nbformat.NotebookNode) -> list[str]:
     return [word for word in private_words() if word in text]
 
 
+def claims(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cells whose output is compared on every run: each prints booleans, and all of them True."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and "# NBVAL_CHECK_OUTPUT" in cell.source]
+
+
+def refuted(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The claim cells whose last run printed a False, or no True."""
+    printed = {id(cell): "".join(map(_plain, cell.outputs)) for cell in claims(notebook)}
+    return [cell for cell in claims(notebook) if "False" in printed[id(cell)] or "True" not in printed[id(cell)]]
+
+
 def tour(frameworks: list[str]) -> int:
     """Run every notebook that can run here into ``tour/`` and print the comparison."""
     os.environ["FRAMEWORKS"] = ",".join(frameworks)
@@ -229,6 +240,8 @@ def outputs(names: list[str]) -> int:
         done = _execute_with_bar(path)
         if found := leaks(done):
             raise NotebookError(f"{path.name} prints {', '.join(found)}: an output names this machine; it was not rewritten")
+        if found := refuted(done):
+            raise NotebookError(f"{path.name}: a claim does not hold here, nothing was rewritten: {found[0].source}")
         minutes = f"{max((time.monotonic() - started) / 60, 1):.0f}"
         for cell in done.cells:
             if cell.cell_type == "markdown":

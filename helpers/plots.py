@@ -1,9 +1,11 @@
-"""Figures with one colour and one marker per framework, labelled at the line, with alt text."""
+"""Tables and figures of measured levels: one colour and marker per framework, labels at the lines."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from helpers import engines
 
@@ -12,6 +14,38 @@ AXES = {
     "ttft_s": ("time to first token, s", 1.0),
     "tpot_s": ("time per output token, ms", 1000.0),
 }
+LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
+
+
+def table(levels: Mapping[str, list[dict]]):
+    """A pandas table of ``levels`` (see :func:`by_users`): medians over repeats, with their spread.
+
+    A level that is no measurement says why in a column of its own.
+    """
+    import pandas as pd
+
+    rows = [
+        {
+            "framework": engines.get(name).title,
+            "weights": engines.get(name).dtype,
+            "users": level["users"],
+            "requests": f"{level['repeats']} x {level['requests']}",
+            "output tokens/s": _cell(level["output_tokens_per_s"]),
+            "TTFT, ms": _cell(level["ttft_s"], 1000),
+            "TPOT, ms": _cell(level["tpot_s"], 1000),
+            "note": level["label"] or "",
+        }
+        for name, measured in levels.items()
+        for level in measured
+    ]
+    shown = pd.DataFrame(rows).set_index(["framework", "weights", "users"])
+    return shown if any(shown["note"]) else shown.drop(columns="note")
+
+
+def _cell(figure: dict | None, scale: float = 1) -> str:
+    if not figure:
+        return "none"
+    return "{:.0f} ({:.0f} to {:.0f})".format(*(figure[key] * scale for key in ("median", "low", "high")))
 
 
 def by_users(levels: Mapping[str, list[dict]], figures=("output_tokens_per_s", "ttft_s"), title: str = ""):
@@ -24,19 +58,29 @@ def by_users(levels: Mapping[str, list[dict]], figures=("output_tokens_per_s", "
 
     figure = Figure(figsize=(4.6 * len(figures), 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures):
-        label, scale = AXES[name]
-        for engine_name, measured in levels.items():
-            _line(axes, engines.get(engine_name), measured, name, scale)
-        axes.set(xlabel="users at once", ylabel=label, xscale="log", yscale="log")
-        users = sorted({level["users"] for measured in levels.values() for level in measured})
-        axes.set_xticks(users, [str(n) for n in users])
-        axes.minorticks_off()
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_major_locator(_decades())
-        axes.set_xlim(users[0] / 1.3, users[-1] * 5)  # room for the labels
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10)
+        _panel(axes, levels, name)
+    figure.suptitle("\n".join(textwrap.wrap(title, 50 * len(figures))), fontsize=9)
     return figure
+
+
+def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
+    """One figure over the number of users, both axes logarithmic."""
+    label, scale = AXES[name]
+    ends = {}
+    for engine_name, measured in levels.items():
+        points = [(level["users"], level[name]) for level in measured if level[name]]
+        if points:
+            engine = engines.get(engine_name)
+            ends[engine.title] = _line(axes, engine, points, scale)
+    users = sorted({level["users"] for measured in levels.values() for level in measured})
+    axes.set(xlabel="users at once", ylabel=label, xscale="log", yscale="log")
+    axes.set_xticks(users, [str(n) for n in users])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_locator(_decades())
+    axes.set_xlim(users[0] / 1.3, users[-1] * (users[-1] / users[0]) ** 0.5 * 1.3)  # room for the labels
+    axes.spines[["top", "right"]].set_visible(False)
+    _label(axes, ends, users[-1])
 
 
 def _decades():
@@ -45,17 +89,44 @@ def _decades():
     return LogLocator(base=10, subs=(1, 2, 5))
 
 
-def _line(axes, engine: engines.Engine, measured: list[dict], name: str, scale: float) -> None:
-    points = [(level["users"], level[name]) for level in measured if level[name]]
-    if not points:
-        return
+def _line(axes, engine: engines.Engine, points: list[tuple[int, dict]], scale: float) -> float:
+    """Draw one engine's line with its spread; returns its last value."""
     x = [users for users, _ in points]
     middle, low, high = ([figure[key] * scale for _, figure in points] for key in ("median", "low", "high"))
     spread = [[m - lo for m, lo in zip(middle, low)], [h - m for m, h in zip(middle, high)]]
     axes.errorbar(x, middle, yerr=spread, color=engine.colour, marker=engine.marker, capsize=3, linewidth=1.5)
-    axes.annotate(
-        engine.title, (x[-1], middle[-1]), xytext=(7, 0), textcoords="offset points", color="black", fontsize=8, va="center"
-    )
+    return middle[-1]
+
+
+def _label(axes, ends: Mapping[str, float], last_x: float) -> None:
+    """Write each line's name at its end; names that would overlap are pushed apart."""
+    low, high = (math.log(limit) for limit in axes.get_ylim())
+    heights = {title: (math.log(value) - low) / (high - low) for title, value in ends.items()}
+    ordered = sorted(heights, key=heights.get)
+    for title, height in zip(ordered, apart([heights[title] for title in ordered], LABEL_GAP)):
+        axes.annotate(
+            title, (last_x, ends[title]), xytext=(last_x * 1.12, height), textcoords=axes.get_xaxis_transform(),
+            fontsize=8, va="center",
+        )  # fmt: skip
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Rising ``heights`` moved as little as needed to stand at least ``gap`` apart, in groups.
+
+    Pool-adjacent-violators: each group of too close heights is centred on its mean.
+    """
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _span(groups[-2], gap)[1] + gap > _span(groups[-1], gap)[0]:
+            last = groups.pop()
+            groups[-1] += last
+    return [_span(group, gap)[0] + i * gap for group in groups for i in range(len(group))]
+
+
+def _span(group: Sequence[float], gap: float) -> tuple[float, float]:
+    middle, half = sum(group) / len(group), (len(group) - 1) * gap / 2
+    return middle - half, middle + half
 
 
 def show(figure, alt: str) -> None:

@@ -140,5 +140,5 @@ def load(name: str, machine: str | None = None) -> dict:
 def describe(record: dict) -> str:
     """One line: where, when and with what a record was made."""
     source = record["provenance"]
-    what = ", ".join(f"{n} {v}" for engine in source.get("versions", {}).values() for n, v in engine.items())
+    what = ", ".join({f"{n} {v}": None for engine in source.get("versions", {}).values() for n, v in engine.items()})
     return f"recorded on {source['machine']['cpu']}, {source['machine']['cores']} cores, {source['date'][:10]}; {what}"

@@ -38,8 +38,7 @@ def code_cells(notebook) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def claim_cells(notebook) -> list:
-    return [cell for cell in code_cells(notebook) if "# NBVAL_CHECK_OUTPUT" in cell.source]
+claim_cells = notebooks.claims
 
 
 def test_there_are_notebooks():
@@ -118,6 +117,12 @@ def test_more_prose_than_code_and_short_cells(notebook):
     assert lengths[int(0.9 * (len(lengths) - 1))] <= 15
 
 
+def test_code_fits_the_page(notebook):
+    """No line of code is longer than the rendered page is wide."""
+
+    assert [line for cell in code_cells(notebook) for line in cell.source.splitlines() if len(line) > 119] == []
+
+
 def test_links_lead_somewhere(path, notebook):
     """Every relative link of the prose names a file that is there."""
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", markdown(notebook)):
@@ -156,6 +161,23 @@ def test_engine_notebooks_have_claim_cells(notebook, path):
         assert len(claim_cells(notebook)) >= 3
 
 
+def test_every_claim_is_committed_as_true(notebook):
+    """A claim that does not hold is not stored as the expected output."""
+
+    assert [cell.source for cell in notebooks.refuted(notebook)] == []
+
+
+def test_a_refuted_claim_is_found():
+    """A claim cell that printed False, or no boolean at all, is refuted; other cells may print what they like."""
+    cells = [
+        nbformat.v4.new_code_cell(mark + "x", outputs=[nbformat.v4.new_output("stream", text=text)])
+        for mark, text in (("# NBVAL_CHECK_OUTPUT\n", "flat: False\n"), ("# NBVAL_CHECK_OUTPUT\n", "True\n"), ("", "False\n"))
+    ]
+    cells.append(nbformat.v4.new_code_cell("# NBVAL_CHECK_OUTPUT\nx"))
+
+    assert notebooks.refuted(nbformat.v4.new_notebook(cells=cells)) == [cells[0], cells[3]]
+
+
 def test_every_flipped_claim_is_noticed(notebook, path, pytester_cell):
     """nbval's own comparison tells each claim cell's output from its flipped one."""
     for cell in claim_cells(notebook):
@@ -169,10 +191,9 @@ def flip(cell):
     """A copy of a claim cell whose stored booleans are turned round."""
     turned = nbformat.from_dict(cell)
     turned = nbformat.v4.new_code_cell(cell.source, outputs=[nbformat.from_dict(dict(output)) for output in cell.outputs])
-    swap = {"True": "False", "False": "True"}
     for output in turned.outputs:
         text = output.get("text") or output["data"]["text/plain"]
-        new = re.sub(r"\b(True|False)\b", lambda match: swap[match[0]], text)
+        new = text.replace("True", "False")
         assert new != text, f"a claim cell prints no boolean: {cell.source}"
         if "text" in output:
             output.text = new

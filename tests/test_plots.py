@@ -1,0 +1,72 @@
+"""Figures of measured levels: what is drawn, what is said, and that names do not overlap."""
+
+import pytest
+
+from helpers import plots
+
+
+def level(users: int, rate: float | None, label: str | None = None) -> dict:
+    found = None if rate is None else {"median": rate, "low": 0.9 * rate, "high": 1.1 * rate}
+    return {
+        "users": users,
+        "requests": 4,
+        "repeats": 3,
+        "output_tokens_per_s": found,
+        "ttft_s": found,
+        "tpot_s": found,
+        "label": label,
+    }
+
+
+def test_a_table_has_a_row_per_level_with_its_spread():
+    """Median, low and high; milliseconds for latencies."""
+    table = plots.table({"transformers": [level(1, 20), level(10, 85)], "llama-cpp": [level(1, None)]})
+
+    assert list(table.index) == [("HF Transformers", "bf16", 1), ("HF Transformers", "bf16", 10), ("llama.cpp", "Q4_1", 1)]
+    assert list(table.iloc[0]) == ["3 x 4", "20 (18 to 22)", "20000 (18000 to 22000)", "20000 (18000 to 22000)"]
+    assert table.iloc[2]["output tokens/s"] == "none"
+
+
+def test_a_table_says_why_a_level_is_no_measurement():
+    """The column appears where a level needs it."""
+    table = plots.table({"llama-cpp": [level(1, 20, "not a measurement: 1 repeats after 0 warm-ups"), level(4, 30)]})
+
+    assert list(table["note"]) == ["not a measurement: 1 repeats after 0 warm-ups", ""]
+
+
+@pytest.mark.parametrize(
+    ("heights", "placed"),
+    [
+        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.4, 0.44, 0.46], [0.333, 0.433, 0.533]),
+        ([0.1, 0.5, 0.52, 0.65], [0.1, 0.457, 0.557, 0.657]),
+        ([], []),
+    ],
+)
+def test_names_are_pushed_apart_no_more_than_needed(heights, placed):
+    """Each group of close heights is centred on its mean; the others stay."""
+
+    assert plots.apart(heights, 0.1) == pytest.approx(placed, abs=1e-3)
+
+
+def test_every_engine_is_named_at_its_line():
+    """Two engines with equal values have two names at two heights."""
+    figure = plots.by_users({"llama-cpp": [level(1, 20), level(4, 30)], "transformers": [level(1, 20), level(4, 30)]})
+    heights = {text.get_text(): text.xyann[1] for text in figure.axes[0].texts}
+
+    assert heights.keys() == {"llama.cpp", "HF Transformers"}
+    assert abs(heights["llama.cpp"] - heights["HF Transformers"]) == pytest.approx(plots.LABEL_GAP)
+
+
+def test_an_engine_without_figures_is_not_drawn():
+    """Every request failed: no line and no name."""
+    figure = plots.by_users({"llama-cpp": [level(1, None)], "transformers": [level(1, 20)]})
+
+    assert [text.get_text() for text in figure.axes[0].texts] == ["HF Transformers"]
+
+
+def test_a_picture_without_description_is_refused():
+    """Alternative text is not optional."""
+    with pytest.raises(ValueError, match="says too little: describe what the figure shows"):
+        plots.show(plots.by_users({"llama-cpp": [level(1, 20)]}), alt="a plot")
