@@ -212,7 +212,7 @@ def _detail(text: str) -> str:
 def _body_parts(http: h11.Connection, stamps_ns, reads) -> Iterator[tuple[int, h11.Response | bytes]]:
     """The response head and the body's parts, each with the stamp of the read it came in."""
     for stamp, read in [*zip(stamps_ns, reads), (stamps_ns[-1] if stamps_ns else 0, b"")]:
-        if http.their_state is h11.DONE or (not read and http.their_state is h11.IDLE):
+        if http.their_state is h11.DONE or (not read and http.their_state in (h11.IDLE, h11.SEND_RESPONSE)):
             return
         try:
             http.receive_data(read)

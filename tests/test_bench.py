@@ -1,0 +1,161 @@
+"""``python -m helpers.bench`` as a reader runs it: a process, against a mock server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mock_server import MockServer, Script
+
+from helpers.kernels import REPOSITORY
+
+FAST = ("--input-tokens", "8", "--output-tokens", "4")
+FIGURE = {"median", "low", "high", "interval"}
+
+
+def command(url: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "helpers.bench", "--base-url", url, "--model", "m", *FAST, *arguments]
+
+
+def bench(url: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, **env}
+    return subprocess.run(command(url, *arguments), capture_output=True, text=True, timeout=60, cwd=REPOSITORY, env=environment)
+
+
+def test_the_json_has_the_promised_fields(tmp_path):
+    """Two numbers of users: levels with figures and percentiles, the token source, the provenance."""
+    file = tmp_path / "figures.json"
+    with MockServer() as mock:
+        run = bench(mock.base_url, "--users", "1,3", "--requests", "6", "--json", str(file))
+    found = json.loads(file.read_text())
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert found.keys() == {"levels", "token_source", "provenance"}
+    assert [(level["users"], level["requests"], level["repeats"], level["errors"]) for level in found["levels"]] == [
+        (1, 6, 3, 0),
+        (3, 6, 3, 0),
+    ]
+    for level in found["levels"]:
+        assert level["output_tokens_per_s"].keys() == FIGURE and level["output_tokens_per_s"]["interval"] == "min-max"
+        for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s"):
+            assert level[name].keys() == FIGURE | {"p50", "p90", "p99", "n"}
+        assert (level["ttft_s"]["n"], level["ttft_s"]["p99"], level["label"]) == (18, None, None)
+    assert found["token_source"] == "server_usage"
+    assert {"date", "machine", "plan", "workload_sha256", "base_url", "model"} <= found["provenance"].keys()
+
+
+def test_the_table_has_a_line_per_number_of_users():
+    """On standard output, and nothing else there."""
+    with MockServer() as mock:
+        run = bench(mock.base_url, "--users", "1,2", "--requests", "2")
+
+    head, *lines = run.stdout.splitlines()
+    assert head.split()[:3] == ["users", "requests", "errors"]
+    assert [line.split()[:3] for line in lines] == [["1", "6", "0"], ["2", "6", "0"]]
+
+
+def test_an_endpoint_that_is_not_there(tmp_path):
+    """One line with the address and the reason; exit code 1; no file."""
+    run = bench("http://127.0.0.1:9/v1", "--json", str(tmp_path / "figures.json"))
+
+    assert (run.returncode, run.stdout, list(tmp_path.iterdir())) == (1, "", [])
+    assert run.stderr.startswith("http://127.0.0.1:9/v1 gives no answer to measure: refused: 127.0.0.1:9 did not take")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeats", "1"], "1 repeats and 1 warm-ups give no spread"),
+        (["--users", "0"], "users=(0,): give numbers of at least 1, like 1,10,100"),
+        (["--users", "one"], "--users 'one': give whole numbers with commas, like 1,10,100"),
+        (["--output-tokens", "-1"], "output_tokens=-1: must be at least 1"),
+        (["--timeout", "0"], "warmups=1, timeout_s=0: give no negative number, and some time"),
+        (["--json", "no/such/folder/x.json"], "--json no/such/folder/x.json: its folder does not exist; make it first"),
+        (["--json", "tests"], "--json tests: is a folder; give the name of a file in it"),
+        (["--base-url", "localhost:8000"], "base URL 'localhost:8000' is not http(s)://host[:port]/path"),
+        (["--api-key", "two words"], "the API key holds a space"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_nothing_is_sent(arguments, message):
+    """Exit code 2."""
+    with MockServer() as mock:
+        run = bench(mock.base_url, *arguments)
+
+    assert (run.returncode, run.stdout, mock.received) == (2, "", [])
+    assert run.stderr.startswith(message) and run.stderr.count("\n") == 1
+
+
+def test_a_single_run_can_be_had_and_is_labelled(tmp_path):
+    """The label stands in the table and in the JSON."""
+    file = tmp_path / "figures.json"
+    with MockServer() as mock:
+        run = bench(mock.base_url, "--users", "1", "--repeats", "1", "--warmups", "0", "--allow-few", "--json", str(file))
+
+    label = "not a measurement: 1 repeats after 0 warm-ups"
+    assert (run.returncode, json.loads(file.read_text())["levels"][0]["label"]) == (0, label)
+    assert run.stdout.rstrip().endswith(label)
+
+
+def test_the_key_is_printed_nowhere(tmp_path):
+    """Not by its option, not from the environment, not from the address."""
+    file = tmp_path / "figures.json"
+    with MockServer() as mock:
+        url = mock.base_url.replace("://", "://user:pass-word@")
+        run = bench(url, "--users", "1", "--requests", "1", "--json", str(file), OPENAI_API_KEY="sk-secret")
+
+        assert mock.received[0].headers["authorization"] == "Bearer sk-secret"
+    said = run.stdout + run.stderr + file.read_text()
+    assert run.returncode == 0 and "sk-secret" not in said and "pass-word" not in said
+
+
+def test_a_server_that_refuses_ignore_eos_is_asked_without():
+    """Strict servers answer 400 to a field they do not know."""
+
+    def strict(number: int, body: dict) -> Script:
+        return Script(status=400, answer={"error": "extra field"}) if "ignore_eos" in body else Script()
+
+    with MockServer(strict) as mock:
+        run = bench(mock.base_url, "--users", "1", "--requests", "1")
+
+    assert run.returncode == 0 and "ignore_eos" not in mock.received[-1].body
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_in_the_middle_it_keeps_what_was_measured(tmp_path, number, code):
+    """The first number of users is done, the second stalls: the file has the first, and nothing lies beside it."""
+    file = tmp_path / "figures.json"
+    with MockServer(lambda n, body: Script() if n < 2 + 4 else Script(end="stall")) as mock:
+        process = subprocess.Popen(
+            command(mock.base_url, "--users", "1,2", "--requests", "1", "--json", str(file)),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
+        )  # fmt: skip
+        assert mock.wait_until(lambda: len(mock.received) > 6, 30)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=20)
+
+        assert mock.wait_until(lambda: mock.at_once == 0)
+    assert (process.returncode, [path.name for path in tmp_path.iterdir()]) == (code, ["figures.json"])
+    assert [level["users"] for level in json.loads(file.read_text())["levels"]] == [1]
+    assert errors == "stopped: 1 of 2 numbers of users were measured and are kept\n"
+
+
+def test_stopped_before_anything_was_measured_it_writes_nothing(tmp_path):
+    """The probe stalls: no file, no table, the signal's exit code, at once."""
+    file = Path(tmp_path / "figures.json")
+    with MockServer(Script(end="stall")) as mock:
+        process = subprocess.Popen(
+            command(mock.base_url, "--json", str(file)),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
+        )  # fmt: skip
+        assert mock.wait_until(lambda: mock.at_once == 1, 30)
+        sent = time.monotonic()
+        process.terminate()
+        output, errors = process.communicate(timeout=20)
+
+    assert (process.returncode, output, file.exists(), time.monotonic() - sent < 10) == (143, "", False, True)
+    assert errors == "stopped: 0 of 3 numbers of users were measured and are kept\n"

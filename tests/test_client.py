@@ -1,0 +1,225 @@
+"""The load client against a server whose timing is scripted: stamps, counts, and every bad answer."""
+
+import asyncio
+import re
+import socket
+
+import pytest
+from mock_server import MockServer, Script
+
+from helpers import client, workload
+from helpers.client import Endpoint
+
+PROMPT = workload.prompts(1, 8, seed=0)[0]
+
+
+def ask(mock: MockServer, output_tokens: int = 4, *, timeout_s: float = 20, **settings) -> client.Sample:
+    endpoint = Endpoint(mock.base_url, "m", **settings)
+    return client.run(client.request(endpoint, PROMPT, output_tokens, timeout_s=timeout_s))
+
+
+def answered(script: Script, output_tokens: int = 4, **settings) -> client.Sample:
+    """The sample of one request to a server that does as ``script`` says."""
+    with MockServer(script) as mock:
+        return ask(mock, output_tokens, **settings)
+
+
+def test_a_request_is_greedy_streamed_and_counted():
+    """What is sent: temperature 0, a stream, the server's own count, and the engine's own fields."""
+    with MockServer() as mock:
+        ask(mock, fields=lambda output_tokens: {"ignore_eos": True, "min_tokens": output_tokens})
+        body = mock.received[0].body
+
+    assert mock.received[0].path == "/v1/completions"
+    assert body == {
+        "model": "m", "prompt": PROMPT.text, "max_tokens": 4, "temperature": 0, "stream": True,
+        "stream_options": {"include_usage": True}, "ignore_eos": True, "min_tokens": 4,
+    }  # fmt: skip
+
+
+def test_chat_is_another_route_with_the_same_words():
+    """One message of the user, the text of the prompt."""
+    with MockServer() as mock:
+        sample = ask(mock, route="chat")
+
+    assert mock.received[0].path == "/v1/chat/completions"
+    assert mock.received[0].body["messages"] == [{"role": "user", "content": PROMPT.text}]
+    assert (sample.error, sample.output_tokens) == (None, 4)
+
+
+def test_token_ids_are_sent_where_the_server_takes_them():
+    """A list of numbers instead of text."""
+    prompt = workload.prompts(1, 8, seed=0, vocabulary=[f"Ġword{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600)])[0]
+    with MockServer() as mock:
+        client.run(client.request(Endpoint(mock.base_url, "m", token_ids=True), prompt, 4))
+
+    assert mock.received[0].body["prompt"] == list(prompt.token_ids)
+
+
+def test_the_key_is_sent_and_never_shown():
+    """A bearer token in the header; nothing of it in the endpoint's repr."""
+    with MockServer() as mock:
+        ask(mock, api_key="sk-secret")
+        ask(mock)
+
+    assert [request.headers.get("authorization") for request in mock.received] == ["Bearer sk-secret", None]
+    assert "sk-secret" not in repr(Endpoint("http://127.0.0.1:1/v1", "m", api_key="sk-secret"))
+
+
+def test_stamps_are_those_of_the_servers_writes():
+    """TTFT and the gaps are what the server did: later by less than one gap (the server notes a write after it)."""
+    with MockServer(Script(first_s=0.2, gap_s=0.05)) as mock:
+        sample = ask(mock, 6)
+        wrote = mock.received[0].written_ns
+
+    late_s = [(seen - written) / 1e9 for seen, written in zip(sample.event_ns, wrote)]
+    assert len(sample.event_ns) == 6
+    assert -0.001 < min(late_s) and max(late_s) < 0.05
+    assert sample.ttft_s >= 0.2
+
+
+def test_several_tokens_in_one_write_are_several_events():
+    """Four tokens a write: four events with one stamp; the server's count stands."""
+    sample = answered(Script(per_write=4, gap_s=0.02), 8)
+
+    assert (len(sample.event_ns), len(set(sample.event_ns)), sample.output_tokens) == (8, 2, 8)
+
+
+def test_without_usage_events_are_counted_and_it_is_said():
+    """``token_source`` tells where the number of tokens comes from."""
+
+    assert answered(Script()).token_source == "server_usage"
+    sample = answered(Script(usage=False))
+    assert (sample.token_source, sample.output_tokens, sample.prompt_tokens) == ("events", 4, None)
+
+
+def test_role_and_empty_events_are_no_first_token():
+    """TTFT is the time of the first event with text."""
+    sample = answered(Script(role_first=True, empty_deltas=2, first_s=0.1, gap_s=0.02), route="chat")
+
+    assert (sample.error, len(sample.event_ns), sample.ttft_s >= 0.12) == (None, 4, True)
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (Script(status=500, answer={"error": "out of blocks"}), r'HTTP 500: \{"error": "out of blocks"\}'),
+        (Script(status=404, answer={"detail": "no such model"}), r"HTTP 404: .*no such model.*"),
+        (Script(status=429, answer={"error": "slow down"}), r"HTTP 429: .*slow down.*"),
+        (Script(answer={"choices": []}), "not a stream: content type 'application/json' instead of text/event-stream"),
+        (Script(end="close"), "ended early: the stream stopped without a finish reason"),
+        (Script(end="cut"), "ended early: .*"),
+        (Script(end="silence"), "ended early: the server closed without an answer"),
+        (Script(end="reset"), r"reset: the connection broke \(.*\)"),
+        (Script(end="stall"), "stalled: no end within 0.5 s"),
+        (Script(end="malformed"), "malformed: .*"),
+        (Script(end="not an object"), "malformed: .*"),
+        (Script(end="odd usage"), "malformed: .*"),
+        (Script(end="odd text"), "malformed: .*"),
+        (Script(end="error"), "server error: .*out of blocks.*"),
+    ],
+)
+def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
+    """One line, ``kind: detail``, and no exception: a load goes on after it."""
+    sample = answered(script, timeout_s=0.5 if script.end == "stall" else 20)
+
+    assert sample.error is not None and "\n" not in sample.error
+    assert re.fullmatch(error, sample.error)
+
+
+def test_nobody_listens():
+    """A refused connection names the address."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+    sample = client.run(client.request(Endpoint(f"http://127.0.0.1:{port}/v1", "m"), PROMPT, 4))
+
+    assert sample.error.startswith(f"refused: 127.0.0.1:{port} did not take a connection (")
+
+
+def test_a_host_that_does_not_exist():
+    """The same kind of error, with the resolver's reason."""
+    sample = client.run(client.request(Endpoint("http://no-such-host.invalid:1/v1", "m"), PROMPT, 4))
+
+    assert sample.error.startswith("refused: no-such-host.invalid:1 did not take a connection (")
+
+
+def test_what_cannot_fit_is_not_sent():
+    """8 tokens in and 4 out, and a context of 11."""
+    with MockServer() as mock:
+        sample = ask(mock, context=11)
+
+    assert sample.error == "too long: 12 tokens in and out, and the context is 11; ask for fewer"
+    assert mock.received == []
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000/v1", "ftp://a/v1", "http://", "http://a:99999/v1", "http://a b/v1", "http://[::1/v1"]
+)
+def test_a_bad_address_is_refused_before_anything_is_sent(url):
+    """The message shows a good one."""
+    with pytest.raises(ValueError, match=r"give one like http://127.0.0.1:8000/v1$"):
+        Endpoint(url, "m")
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
+def test_a_bad_key_is_refused_and_not_repeated(key):
+    """It would break the request's head; the message does not show it."""
+    with pytest.raises(ValueError, match="^the API key holds") as caught:
+        Endpoint("http://127.0.0.1:1/v1", "m", api_key=key)
+
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(("users", "most"), [(1, 1), (5, 5), (40, 12)])
+def test_a_closed_loop_has_so_many_requests_at_once(users, most):
+    """Never more than users, and as many as there are prompts."""
+    prompts, seen = workload.prompts(12, 8, seed=0), []
+    with MockServer(Script(first_s=0.1)) as mock:
+        endpoint = Endpoint(mock.base_url, "m")
+        samples = client.run(client.closed_loop(endpoint, prompts, users=users, output_tokens=2, on_sample=seen.append))
+
+    assert (len(samples), seen, mock.most_at_once) == (12, samples, most)
+
+
+def test_a_load_without_users_is_refused():
+    """Before a connection is opened."""
+    with pytest.raises(ValueError, match="^users=0: a load needs at least one user$"):
+        client.run(client.closed_loop(Endpoint("http://127.0.0.1:1/v1", "m"), [PROMPT], users=0, output_tokens=2))
+
+
+def test_a_failed_request_does_not_end_the_load():
+    """One of six gets a 503; the others are measured."""
+    with MockServer(lambda number, body: Script(status=503, answer={}) if number == 2 else Script()) as mock:
+        prompts = workload.prompts(6, 8, seed=0)
+        samples = client.run(client.closed_loop(Endpoint(mock.base_url, "m"), prompts, users=2, output_tokens=2))
+
+    assert sorted(sample.error or "" for sample in samples) == [""] * 5 + ["HTTP 503: {}"]
+
+
+def test_cancelling_closes_every_connection():
+    """The server sees its clients go."""
+    with MockServer(Script(end="stall")) as mock:
+
+        async def cancelled() -> None:
+            load = client.closed_loop(Endpoint(mock.base_url, "m"), workload.prompts(3, 8, seed=0), users=3, output_tokens=2)
+            task = asyncio.create_task(load)
+            while mock.at_once < 3:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        client.run(cancelled())
+
+        assert mock.wait_until(lambda: mock.at_once == 0)
+        assert [request.ended_by_client for request in mock.received] == [True] * 3
+
+
+def test_run_works_inside_a_running_loop():
+    """As in a notebook's kernel."""
+    with MockServer() as mock:
+
+        async def cell() -> client.Sample:
+            return ask(mock)
+
+        assert asyncio.run(cell()).error is None

