@@ -34,16 +34,28 @@ class Environment:
     """One environment: what it is for, and what it costs on two cores and a fast network."""
 
     title: str
-    requirements: str
+    requirements: str  # a file NAME.txt; what stands in NAME.no-deps.txt is installed after it, alone
     gb: float
     minutes: float
     note: str = ""
+    heavy: bool = False  # the tour shows its first comparison without it
+
+    @property
+    def files(self) -> list[Path]:
+        """The requirement files, in the order of installation."""
+        both = (
+            ROOT / "requirements" / self.requirements,
+            ROOT / "requirements" / self.requirements.replace(".txt", ".no-deps.txt"),
+        )
+        return [file for file in both if file.exists()]
 
 
 ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
     "transformers": Environment("HF Transformers", "transformers-cpu.txt", 1.3, 2),
     "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 8, "llama-cpp-python is compiled"),
+    "vllm": Environment("vLLM", "vllm-cpu.txt", 3.5, 3, heavy=True),
+    "sglang": Environment("SGLang", "sglang-cpu.txt", 2.0, 3, heavy=True),
 }
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
 
@@ -52,6 +64,10 @@ FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
 def tour(session: nox.Session) -> None:
     """Set up, run every notebook this machine can run, and print the comparison."""
     frameworks = _chosen(session)
+    light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
+    if light and not all(_is_made(name) for name in frameworks if name not in light):
+        _prepare(session, *light)
+        _lab(session, "-m", "helpers.notebooks", "comparison", *light)
     _prepare(session, *frameworks)
     _lab(session, "-m", "helpers.notebooks", "tour", *frameworks)
 
@@ -126,33 +142,51 @@ def _prepare(session: nox.Session, *frameworks: str) -> None:
         _environment(session, name)
     for name in ("lab", *frameworks):
         _lab(session, "-m", "helpers.kernels", name, ENVIRONMENTS[name].title, str(_python(name)))
+    _lab(session, "-m", "helpers.kernels", "tensorrt-llm", "TensorRT-LLM", str(_python("lab")))
     _lab(session, "-m", "helpers.models")
-    if "transformers" in frameworks and not os.environ.get("MODEL"):
-        session.run(str(_python("transformers")), "-m", "helpers.convert", "safetensors", external=True)
+    converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
+    if converter and not os.environ.get("MODEL"):
+        session.run(str(_python(converter)), "-m", "helpers.convert", "safetensors", external=True)
     if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
         session.run(str(_python("llama-cpp")), "-m", "helpers.convert", "gguf-bf16", external=True)
 
 
 def _environment(session: nox.Session, name: str) -> None:
     """Make `.venvs/NAME`, or leave it as it is if it was made from the same pins."""
-    if name == "lab" and _is_lab():
-        return
-    made_from = hashlib.sha256(sys.version.encode())
-    for file in ("pyproject.toml", "requirements/constraints.txt", f"requirements/{ENVIRONMENTS[name].requirements}"):
-        made_from.update((ROOT / file).read_bytes())
-    stamp = VENVS / name / "made-from"
-    if stamp.exists() and stamp.read_text() == made_from.hexdigest():
+    if (name == "lab" and _is_lab()) or _is_made(name):
         return
     plan = ENVIRONMENTS[name]
-    index, gb = _torch_index(session) if "torch" in _pins(plan.requirements) else ([], 0)
+    torch = _pins(plan.requirements).get("torch")
+    index, gb = _torch_index(session, torch) if torch else ([], 0)
     note = f" ({plan.note})" if plan.note else ""
     session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb:.0f} minutes{note}")
     if not _python(name).exists():
         session.run(sys.executable, "-m", "venv", "--upgrade-deps", str(VENVS / name), external=True, silent=True)
     env = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}  # no vision: a third of the build
     pip = [str(_python(name)), "-m", "pip", "install", "--no-input", *index]
-    _watched(session, [*pip, "-r", f"requirements/{plan.requirements}", "-e", "."], plan, VENVS / f"{name}.log", env)
-    stamp.write_text(made_from.hexdigest())
+    first, *alone = plan.files
+    started = time.monotonic()
+    _watched(session, [*pip, "-r", str(first), "-e", "."], plan, VENVS / f"{name}.log", env)
+    for file in alone:
+        session.run(*pip, "--no-deps", "--quiet", "-r", str(file), external=True, silent=True)
+    (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round((time.monotonic() - started) / 60, 1)}))
+    (VENVS / name / "made-from").write_text(_made_from(name))
+
+
+def _is_made(name: str) -> bool:
+    """Whether `.venvs/NAME` was made from today's pins by this Python."""
+    stamp = VENVS / name / "made-from"
+    return stamp.exists() and stamp.read_text() == _made_from(name)
+
+
+def _made_from(name: str) -> str:
+    """A hash of all that decides what is in the environment."""
+    files = ENVIRONMENTS[name].files
+    constraints = [
+        ROOT / "requirements" / line.split()[1] for line in files[0].read_text().splitlines() if line.startswith("-c ")
+    ]
+    parts = [sys.version.encode(), *(file.read_bytes() for file in (ROOT / "pyproject.toml", *files, *constraints))]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _watched(session: nox.Session, command: list[str], plan: Environment, log: Path, env: dict[str, str]) -> None:
@@ -181,27 +215,38 @@ def _bar(plan: Environment, elapsed_s: float) -> None:
     sys.stderr.flush()
 
 
-def _torch_index(session: nox.Session) -> tuple[list[str], float]:
-    """Where torch's CPU build comes from: pip's options, and the GB more if there is none in reach.
+def _torch_index(session: nox.Session, version: str) -> tuple[list[str], float]:
+    """Where the CPU build of torch ``version`` comes from: pip's options, and the GB more if there is none.
 
     On Linux PyPI's own build carries CUDA. pip's configuration is asked first, then PyTorch's CPU
-    index is probed once, briefly; the answer is remembered with the environments.
+    index is probed once, briefly; the answers are remembered with the environments.
     """
     if sys.platform != "linux":
         return [], 0
-    known = VENVS / "torch-index.json"
-    if not known.exists():
-        known.parent.mkdir(exist_ok=True)
-        known.write_text(json.dumps(_find_torch()))
-    index, gb = json.loads(known.read_text())
+    file = VENVS / "torch-index.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if version not in known:
+        file.parent.mkdir(exist_ok=True)
+        known[version] = _find_torch(version)
+        file.write_text(json.dumps(known))
+    index, gb = known[version]
     if gb:
-        session.warn("torch's CPU build is neither in pip's configuration nor at PyTorch's index: taking PyPI's, with CUDA")
+        session.warn(f"no CPU build of torch {version} in pip's configuration or at PyTorch's index: taking PyPI's, with CUDA")
     return index, gb
 
 
-def _find_torch() -> tuple[list[str], float]:
-    wanted = f"torch=={_pins('transformers-cpu.txt')['torch']}"
-    ask = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(VENVS / "torch"), f"{wanted}+cpu"]
+def _find_torch(version: str) -> tuple[list[str], float]:
+    ask = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--dest",
+        str(VENVS / "torch"),
+        f"torch=={version}+cpu",
+    ]
     seen = subprocess.run(ask, capture_output=True)
     shutil.rmtree(VENVS / "torch", ignore_errors=True)
     if seen.returncode == 0:
@@ -210,4 +255,4 @@ def _find_torch() -> tuple[list[str], float]:
         urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=PROBE_S).close()
         return ["--extra-index-url", TORCH_CPU_INDEX], 0
     except OSError:
-        return [], 4.5
+        return [], 5.0

@@ -2,8 +2,8 @@
 
 The time between a token's arrival and the reading of the clock is the client's own error, and
 most clients spend it on parsing. Here the socket's callback only stamps and stores the bytes;
-HTTP (h11), server-sent events and JSON are read when the request has ended. Each request
-opens its connection before its clock starts.
+HTTP (h11), server-sent events and JSON are read when it has ended. Each request opens its
+connection before its clock starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import gaierror
 from typing import Literal
 from urllib.parse import urlsplit
@@ -48,6 +48,7 @@ class Endpoint:
     fields: Callable[[int], Mapping] = lambda output_tokens: {}
     api_key: str | None = field(default=None, repr=False)
     context: int | None = None  # tokens a request may hold, prompt and answer, where that is known
+    cache_fields: Mapping = field(default_factory=dict)  # request fields that let the server's prefix cache help
 
     def __post_init__(self):
         try:
@@ -60,6 +61,10 @@ class Endpoint:
             raise ValueError(f"base URL {self.base_url!r} is not {asked}")
         if self.api_key and not _VISIBLE.fullmatch(self.api_key):
             raise ValueError("the API key holds a space, a line break or a letter beyond ASCII: give the key alone")
+
+    def cached(self) -> Endpoint:
+        """The same endpoint with its prefix cache allowed to help."""
+        return replace(self, fields=lambda output_tokens: {**self.fields(output_tokens), **self.cache_fields})
 
     def body(self, prompt: Prompt, output_tokens: int) -> dict:
         """The JSON of one streamed, greedy request."""

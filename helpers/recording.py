@@ -16,7 +16,7 @@ from helpers import engines, measure, memory, models, plots, records, serving
 
 NAME = "throughput"
 INPUT_TOKENS = OUTPUT_TOKENS = 128
-REQUESTS = {1: 1, 10: 10, 100: 100}  # per repeat
+REQUESTS = {1: 3, 10: 20, 100: 100}  # per repeat
 FIGURE = records.FOLDER.parent / "vis" / "throughput.png"
 
 

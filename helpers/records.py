@@ -74,6 +74,23 @@ def versions(engine: engines.Engine) -> dict[str, str | None]:
     return json.loads(asked.stdout)
 
 
+def environment(engine: engines.Engine) -> dict[str, float | int | None]:
+    """What ``engine``'s environment costs: GB on disk, installed packages, minutes its installation took here.
+
+    The minutes are written down by the installation; ``None`` where someone else installed it.
+    """
+    code = (
+        "import json,sys; from importlib import metadata as m\n"
+        "print(json.dumps([sys.prefix, len({d.name for d in m.distributions()})]))"
+    )
+    asked = subprocess.run([kernels.interpreter(engine.kernel), "-c", code], capture_output=True, text=True, check=True)
+    prefix, packages = json.loads(asked.stdout)
+    size = sum(file.lstat().st_size for file in Path(prefix).rglob("*") if not file.is_dir())
+    setup = Path(prefix) / "installed.json"
+    minutes = json.loads(setup.read_text())["minutes"] if setup.exists() else None
+    return {"GB": round(size / 1e9, 1), "packages": packages, "install, min": minutes}
+
+
 def provenance(**details) -> dict:
     """Where and when a figure comes from; ``details`` are added as they are."""
     return {

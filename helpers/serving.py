@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from helpers import engines, kernels, models
+from helpers import engines, kernels, memory, models
 from helpers.client import Endpoint
 
 HOST = "127.0.0.1"
@@ -74,12 +74,14 @@ def serve(
     if slots < 1 or context < 1:
         raise ValueError(f"slots={slots}, context={context}: both must be at least 1")
     model = model or models.resolve()
-    if context > (limit := models.shape(model).context):
+    shape = models.shape(model)
+    if context > (limit := shape.context):
         raise ValueError(f"context={context}: {model.name} knows {limit} tokens; ask for {limit} or fewer")
     python = kernels.interpreter(engine.kernel)
     path = models.weights(engine.form, model)
     port = free_port() if port is None else check_port(port, engine)
-    command = engine.command(engines.Request(python, path, port, slots, context))
+    kv_bytes = memory.kv_bytes_per_token(shape)
+    command = engine.command(engines.Request(python, path, port, slots, context, model.name, kv_bytes))
 
     handle, name = tempfile.mkstemp(prefix=f"{engine.name}-", suffix=".log")
     log, started = Path(name), time.perf_counter()
@@ -87,13 +89,16 @@ def serve(
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "helpers.guard", str(os.getpid()), name, "--", *command],
-            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(),
+            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(engine),
         )  # fmt: skip
         _wait(engine, process, port, log, timeout_s)
         answered = True
         startup_s = time.perf_counter() - started
         named = str(path) if engine.named_by_path else model.name
-        endpoint = Endpoint(f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context)
+        endpoint = Endpoint(
+            f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
+            cache_fields=engine.cache_fields,
+        )  # fmt: skip
         yield Server(engine, endpoint, process, log, startup_s, slots, context)
     finally:
         os.close(handle)
@@ -125,8 +130,8 @@ def check_port(port: int, engine: engines.Engine) -> int:
     return port
 
 
-def _environment() -> dict[str, str]:
-    env = {**os.environ, **kernels.QUIET, "PYTHONUNBUFFERED": "1"}
+def _environment(engine: engines.Engine) -> dict[str, str]:
+    env = {**os.environ, **kernels.environment(engine.kernel), "PYTHONUNBUFFERED": "1"}
     env.pop("PYTEST_CURRENT_TEST", None)
     return env
 
