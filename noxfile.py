@@ -54,7 +54,7 @@ ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
     "transformers": Environment("HF Transformers", "transformers-cpu.txt", 1.3, 2),
     "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 8, "llama-cpp-python is compiled"),
-    "vllm": Environment("vLLM", "vllm-cpu.txt", 3.5, 3, heavy=True),
+    "vllm": Environment("vLLM", "vllm-cpu.txt", 2.5, 3, heavy=True),
     "sglang": Environment("SGLang", "sglang-cpu.txt", 2.0, 3, heavy=True),
 }
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]

@@ -112,12 +112,17 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
         notebook, timeout=wanted.cell_timeout_s, resources={"metadata": {"path": str(path.parent)}},
         on_cell_complete=lambda cell, cell_index: on_cell(cell_index),
     )  # fmt: skip
-    try:
-        client.execute()
-    except CellExecutionError as error:
-        raise NotebookError(f"{path.name} failed: {error.ename}: {error.evalue}") from None
-    except (CellTimeoutError, DeadKernelError) as error:
-        raise NotebookError(f"{path.name} failed: {str(error).splitlines()[0]}") from None
+    with tempfile.TemporaryFile("w+") as log:  # what engines say on their way out is not for the terminal
+        try:
+            client.execute(stdout=log, stderr=log)
+        except CellExecutionError as error:
+            raise NotebookError(f"{path.name} failed: {error.ename}: {error.evalue}") from None
+        except CellTimeoutError as error:
+            raise NotebookError(f"{path.name} failed: {str(error).splitlines()[0]}") from None
+        except DeadKernelError:
+            log.seek(0)
+            last = (log.read().strip().splitlines() or ["it wrote nothing"])[-1]
+            raise NotebookError(f"{path.name} failed: its kernel died; the last line of its log: {last}") from None
     for i, reason in skipped.items():
         notebook.cells[i].metadata["tags"].remove("skip-execution")
         notebook.cells[i].outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"skipped here: {reason}\n")]
