@@ -145,7 +145,6 @@ def _sglang(request: Request) -> list[str]:
     on_cpu = [
         "--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch",
         "--disable-overlap-schedule",
-        "--sleep-on-idle",  # idle, its scheduler would keep one core busy
     ]  # fmt: skip
     return [
         request.python, "-m", "sglang.launch_server", "--model-path", str(request.weights),

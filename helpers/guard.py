@@ -22,6 +22,19 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 GRACE_S = 5
 
 
+def interruptible() -> None:
+    """Let SIGTERM end this process as SIGINT does, by ``KeyboardInterrupt``, whose argument is the signal's number.
+
+    Also where a shell has set SIGINT to be ignored, as for a command in the background.
+    """
+
+    def stop(number: int, _frame) -> None:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
 def main(parent: int, log: Path, command: list[str]) -> int:
     """Run ``command`` under guard; returns its exit code."""
     stopping = []
@@ -47,6 +60,7 @@ def end_descendants() -> None:
     family = psutil.Process().children(recursive=True)
     for process in family:
         _signal(process, signal.SIGTERM)
+        _signal(process, signal.SIGCONT)  # a suspended process cannot end
     psutil.wait_procs(family, timeout=GRACE_S)
     while family := psutil.Process().children(recursive=True):
         for process in family:

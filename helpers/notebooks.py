@@ -21,7 +21,7 @@ from pathlib import Path
 
 import nbformat
 
-from helpers import engines, kernels
+from helpers import engines, guard, kernels
 
 FOLDER = kernels.REPOSITORY / "notebooks"
 TOUR = kernels.REPOSITORY / "tour"
@@ -276,9 +276,11 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", help="frameworks for tour, notebook numbers for outputs")
     options = parser.parse_args()
     os.environ.setdefault("JUPYTER_PATH", str(kernels.REPOSITORY / ".jupyter"))
+    guard.interruptible()
     try:
         sys.exit({"tour": tour, "comparison": comparison, "outputs": outputs}[options.what](options.names))
     except NotebookError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("stopped; what had run is kept")
+    except KeyboardInterrupt as stopped:
+        print("stopped; what had run is kept", file=sys.stderr)
+        sys.exit(128 + stopped.args[0])

@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from contextlib import ExitStack
 
-from helpers import engines, measure, memory, models, plots, records, serving
+from helpers import engines, guard, measure, memory, models, plots, records, serving
 
 NAME = "throughput"
 INPUT_TOKENS = OUTPUT_TOKENS = 128
@@ -29,16 +28,13 @@ def record(users: list[int]) -> dict:
     missing = [n for n in users if n not in {level["users"] for levels in kept["engines"].values() for level in levels}]
     if not missing:
         return kept
-    with ExitStack() as stack:
-        servers = {
-            engine.name: stack.enter_context(serving.serve(engine, slots=max(users), context=INPUT_TOKENS + OUTPUT_TOKENS))
-            for engine in here
-        }
+    with serving.side_by_side(here, slots=max(users), context=INPUT_TOKENS + OUTPUT_TOKENS) as servers:
+        endpoints = {name: server.endpoint for name, server in servers.items()}
         for n in missing:
             started = time.monotonic()
             plan = measure.Plan((n,), INPUT_TOKENS, OUTPUT_TOKENS, requests=REQUESTS.get(n, n), timeout_s=1800)
-            endpoints = {name: server.endpoint for name, server in servers.items()}
-            for name, (level,) in measure.compare(endpoints, plan, vocabulary=models.vocabulary()).items():
+            options = {"vocabulary": models.vocabulary(), "awake": lambda name: servers[name].awake()}
+            for name, (level,) in measure.compare(endpoints, plan, **options).items():
                 kept["engines"].setdefault(name, []).append(level.to_dict())
             kept["provenance"] = _provenance(here, plan)
             records.save(NAME, kept, replace=True)
@@ -74,9 +70,12 @@ def draw(record: dict) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--users", default="1,10,100", help="numbers of users, with commas")
+    users = [int(n) for n in parser.parse_args().users.split(",")]
+    guard.interruptible()
     try:
-        draw(record([int(n) for n in parser.parse_args().users.split(",")]))
+        draw(record(users))
     except (serving.ServerError, models.ModelError, ValueError) as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the numbers of users that were measured are kept")
+    except KeyboardInterrupt as stopped:
+        print("stopped; the numbers of users that were measured are kept", file=sys.stderr)
+        sys.exit(128 + stopped.args[0])

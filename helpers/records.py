@@ -62,7 +62,7 @@ def _gpus() -> list[str]:
 
 
 def versions(engine: engines.Engine) -> dict[str, str | None]:
-    """The versions of ``engine``'s packages, asked of its own interpreter; ``None``: not installed."""
+    """The versions of those of ``engine``'s packages that are installed, asked of its own interpreter."""
     code = (
         "import json,sys; from importlib import metadata as m\n"
         "def v(n):\n try: return m.version(n)\n except m.PackageNotFoundError: return None\n"
@@ -71,7 +71,7 @@ def versions(engine: engines.Engine) -> dict[str, str | None]:
     asked = subprocess.run(
         [kernels.interpreter(engine.kernel), "-c", code, *engine.packages], capture_output=True, text=True, check=True
     )
-    return json.loads(asked.stdout)
+    return {name: version for name, version in json.loads(asked.stdout).items() if version}
 
 
 def environment(engine: engines.Engine) -> dict[str, float | int | None]:

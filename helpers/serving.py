@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,21 @@ class Server:
         """The engine's own processes, without the guard that watches them."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    @contextmanager
+    def awake(self) -> Iterator[Server]:
+        """Let a suspended server work for the length of a ``with`` block."""
+        for process in self.processes():
+            process.resume()
+        try:
+            yield self
+        finally:
+            self.suspend()
+
+    def suspend(self) -> None:
+        """Stop the engine's processes where they are: an idle one may keep a core busy (SGLang's does)."""
+        for process in self.processes():
+            process.suspend()
+
     def __repr__(self) -> str:
         return f"<{self.engine.title} at {self.base_url}, {self.slots} slots of {self.context} tokens>"
 
@@ -81,7 +96,9 @@ def serve(
     path = models.weights(engine.form, model)
     port = free_port() if port is None else check_port(port, engine)
     kv_bytes = memory.kv_bytes_per_token(shape)
-    command = engine.command(engines.Request(python, path, port, slots, context, model.name, kv_bytes))
+    request = engines.Request(python, path, port, slots, context, model.name, kv_bytes)
+    check_memory(request, engine)
+    command = engine.command(request)
 
     handle, name = tempfile.mkstemp(prefix=f"{engine.name}-", suffix=".log")
     log, started = Path(name), time.perf_counter()
@@ -108,11 +125,35 @@ def serve(
             log.unlink(missing_ok=True)
 
 
+@contextmanager
+def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[str, Server]]:
+    """Serve with several engines, each suspended except inside its :meth:`Server.awake`; ``options`` as in :func:`serve`.
+
+    So one engine is measured while the others are loaded and use no core at all.
+    """
+    with ExitStack() as stack:
+        servers = {}
+        for engine in several:
+            servers[engine.name] = stack.enter_context(serve(engine, **options))
+            servers[engine.name].suspend()
+        yield servers
+
+
 def free_port() -> int:
     """A loopback port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]
+
+
+def check_memory(request: engines.Request, engine: engines.Engine) -> None:
+    """:class:`ServerError` if the KV cache alone is larger than the free memory; on a GPU the engine knows better."""
+    if engines.has_gpu():
+        return
+    wanted, free = request.pool_tokens(1) * request.kv_bytes_per_token, psutil.virtual_memory().available
+    if wanted > free:
+        sizes = f"its KV cache of {wanted / 2**30:.1f} GiB is too large, {free / 2**30:.1f} GiB are free"
+        raise ServerError(f"{engine.title}'s server was not started: {sizes}; ask for fewer slots or less context")
 
 
 def check_port(port: int, engine: engines.Engine) -> int:

@@ -193,3 +193,18 @@ def test_two_servers_live_side_by_side():
         answers = [httpx.get(f"{server.base_url}/models", trust_env=False).status_code for server in (first, second)]
 
         assert first.base_url != second.base_url and answers == [200, 200]
+
+
+def test_only_one_of_several_engines_is_awake():
+    """The others are stopped: they answer only inside their own ``awake``, and all end at the end."""
+    pair = [engines.get("llama-cpp"), engines.get("llama-cpp-bf16")]
+    with serving.side_by_side(pair, **SMALL) as servers:
+        first, second = servers.values()
+        with first.awake():
+            good = client.run(client.request(first.endpoint, prompt(16), 4))
+            none = client.run(client.request(second.endpoint, prompt(16), 4, timeout_s=1))
+        states = {process.status() for server in (first, second) for process in server.processes()}
+        pids = [process.pid for server in (first, second) for process in server.processes()]
+
+    assert (good.error, none.error) == (None, "stalled: no end within 1 s")
+    assert states == {psutil.STATUS_STOPPED} and gone(pids)

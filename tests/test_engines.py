@@ -1,0 +1,119 @@
+"""vLLM and SGLang as real servers: what they answer, what they leave, and how they fail."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from helpers import client, engines, kernels, models, serving, workload
+from helpers.serving import ServerError
+
+SMALL = {"slots": 2, "context": 128}
+
+
+def failure(name: str | engines.Engine, model: models.Model | None = None, **settings) -> str:
+    """The one line that a server's failed start gives; its log is there, and is removed."""
+    with pytest.raises(ServerError) as caught:
+        with serving.serve(name, model, **{**SMALL, **settings}):
+            pass
+    said = str(caught.value)
+    if "; its log: " in said:
+        log = Path(said.rpartition("; its log: ")[2])
+        assert log.exists()
+        log.unlink()
+    assert "\n" not in said
+    return said
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_server_does_the_asked_work_on_loopback_and_leaves_nothing(name):
+    """Exact lengths from token ids, no other address, every process gone afterwards."""
+    prompt = workload.prompts(1, 16, seed=0, vocabulary=models.vocabulary())[0]
+    with serving.serve(name, **SMALL) as server:
+        sample = client.run(client.request(server.endpoint, prompt, 8))
+        family = server.processes()
+        listening = {
+            connection.laddr.ip
+            for process in family
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+
+    assert (sample.error, sample.prompt_tokens, sample.output_tokens) == (None, 16, 8)
+    assert listening <= {"127.0.0.1", "::1"} | own_addresses()
+    assert not any(process.is_running() for process in family)
+
+
+def own_addresses() -> set[str]:
+    """vLLM's and SGLang's processes talk to each other over this machine's own address, on random ports."""
+    return {address.address for card in psutil.net_if_addrs().values() for address in card}
+
+
+def test_a_kv_cache_larger_than_the_machine_is_refused_before_anything_starts():
+    """No engine is asked to take more memory than is free."""
+    before = psutil.Process().children()
+    said = failure("vllm", slots=100_000, context=8192)
+
+    assert said.startswith("vLLM's server was not started: its KV cache of 17") and "GiB are free; ask for fewer slots" in said
+    assert psutil.Process().children() == before
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_model_the_engine_does_not_support(name, tmp_path):
+    """The weights are whole, the architecture does not exist."""
+    folder = tmp_path / "model"
+    shutil.copytree(models.weights("safetensors"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["NoSuchForCausalLM"], "model_type": "no-such-model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    said = failure(name, models.resolve(str(folder)))
+
+    assert said.startswith(f"{engines.get(name).title}'s server ended before it answered: ")
+    assert "no-such-model" in said or "NoSuchForCausalLM" in said, said
+
+
+@pytest.mark.skipif(engines.has_gpu(), reason="with a GPU the real sgl_kernel is used")
+def test_sglang_without_the_stand_in_says_what_is_missing(monkeypatch):
+    """Its own package of kernels is not there."""
+    env = {name: value for name, value in kernels.environment("sglang").items() if name != "PYTHONPATH"}
+    monkeypatch.setattr(kernels, "environment", lambda kernel: env)
+    said = failure("sglang")
+
+    assert "sgl_kernel" in said
+
+
+def test_the_stand_in_gives_every_name_and_runs_none():
+    """Importing is free, calling names the kernel."""
+    stand_in = {}
+    exec((Path(engines.__file__).parent / "sgl_stand_in" / "sgl_kernel.py").read_text(), stand_in)
+
+    with pytest.raises(NotImplementedError, match="^SGLang called sgl_kernel.rmsnorm, a compiled kernel that this CPU build"):
+        stand_in["__getattr__"]("rmsnorm")(1, 2)
+    with pytest.raises(AttributeError):
+        stand_in["__getattr__"]("__wrapped__")
+
+
+def test_two_engines_on_one_port():
+    """The second one is not started; the first one goes on."""
+    with serving.serve("llama-cpp", **SMALL) as first:
+        port = int(first.base_url.rpartition(":")[2].removesuffix("/v1"))
+        said = failure("sglang", port=port)
+
+    assert said == f"SGLang's server was not started: port {port} is in use; give another port or none"
+
+
+def test_an_engine_that_hangs_while_loading_is_ended():
+    """It neither answers nor ends; what it said last is in the message."""
+    hanging = ["-c", "import time; print('loading part 3 of 9', flush=True); time.sleep(600)"]
+    engine = replace(engines.get("vllm"), command=lambda request: [request.python, *hanging])
+    with pytest.raises(
+        ServerError, match="^vLLM's server did not answer within 3 s: loading part 3 of 9; give it more time"
+    ) as caught:
+        with serving.serve(engine, timeout_s=3, **SMALL):
+            pass
+
+    os.unlink(str(caught.value).rpartition(": ")[2])
