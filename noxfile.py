@@ -1,4 +1,4 @@
-"""The commands of this collection: `nox -s tour`, `lab`, `test`, `outputs`, `record`.
+"""The commands of this collection: `nox -s tour`, `lab`, `test`, `outputs`, `record`, `peers`.
 
 Every environment lies in `.venvs/NAME` and is made once; its stamp is a hash of what it was
 made from. The sessions run in the lab environment and start each framework in its own.
@@ -39,6 +39,7 @@ class Environment:
     minutes: float
     note: str = ""
     heavy: bool = False  # the tour shows its first comparison without it
+    bare: bool = False  # without helpers and what it requires
 
     @property
     def files(self) -> list[Path]:
@@ -50,14 +51,27 @@ class Environment:
         return [file for file in both if file.exists()]
 
 
+GPU = shutil.which("nvidia-smi") is not None
+
+
+def _for_device(name: str) -> str:
+    """The requirement file of framework ``name`` for this machine."""
+    return f"{name}-{'cuda' if GPU else 'cpu'}.txt"
+
+
 ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
-    "transformers": Environment("HF Transformers", "transformers-cpu.txt", 1.3, 2),
+    "transformers": Environment("HF Transformers", _for_device("transformers"), 1.3, 2),
     "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 8, "llama-cpp-python is compiled"),
-    "vllm": Environment("vLLM", "vllm-cpu.txt", 2.5, 3, heavy=True),
-    "sglang": Environment("SGLang", "sglang-cpu.txt", 2.0, 3, heavy=True),
+    "vllm": Environment("vLLM", _for_device("vllm"), 2.5, 3, heavy=True),
+    "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 3, heavy=True),
 }
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
+PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
+    "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
+    "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
+}
+ENVIRONMENTS |= PEERS
 
 
 @nox.session(venv_backend="none")
@@ -101,6 +115,16 @@ def record(session: nox.Session) -> None:
     """Make the long measurements that the notebooks show as records, and the figures from them."""
     _prepare(session, *FRAMEWORKS)
     _lab(session, "-m", "helpers.recording", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def peers(session: nox.Session) -> None:
+    """Compare the usual load clients and ours with a server that knows what it did; needs vLLM's and SGLang's environments."""
+    _prepare(session, "vllm", "sglang")
+    for name in PEERS:
+        _environment(session, name)
+    session.log("five rounds of six clients at 1 and at 100 streams: about 25 minutes")
+    _lab(session, "-m", "helpers.peers", *session.posargs)
 
 
 def _chosen(session: nox.Session) -> list[str]:
@@ -156,7 +180,7 @@ def _environment(session: nox.Session, name: str) -> None:
     if (name == "lab" and _is_lab()) or _is_made(name):
         return
     plan = ENVIRONMENTS[name]
-    torch = _pins(plan.requirements).get("torch")
+    torch = None if GPU else _pins(plan.requirements).get("torch")
     index, gb = _torch_index(session, torch) if torch else ([], 0)
     note = f" ({plan.note})" if plan.note else ""
     session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb:.0f} minutes{note}")
@@ -166,7 +190,8 @@ def _environment(session: nox.Session, name: str) -> None:
     pip = [str(_python(name)), "-m", "pip", "install", "--no-input", *index]
     first, *alone = plan.files
     started = time.monotonic()
-    _watched(session, [*pip, "-r", str(first), "-e", "."], plan, VENVS / f"{name}.log", env)
+    helpers = [] if plan.bare else ["-e", "."]
+    _watched(session, [*pip, "-r", str(first), *helpers], plan, VENVS / f"{name}.log", env)
     for file in alone:
         session.run(*pip, "--no-deps", "--quiet", "-r", str(file), external=True, silent=True)
     (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round((time.monotonic() - started) / 60, 1)}))

@@ -1,32 +1,30 @@
-"""A load client for OpenAI-compatible servers: stamps at the socket, parses afterwards.
+"""A load client for OpenAI-compatible servers: stamps at the socket (``wire``), parses afterwards (``answers``).
 
-The time between a token's arrival and the reading of the clock is the client's own error, and
-most clients spend it on parsing. Here the socket's callback only stamps and stores the bytes;
-HTTP (h11), server-sent events and JSON are read when it has ended. Each request opens its
-connection before its clock starts.
+Closed loop: so many users, each sending its next request when its last one has ended. Open
+loop: requests arrive at random, however busy the server is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
+import random
 import re
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from socket import gaierror
+from itertools import accumulate
 from typing import Literal
 from urllib.parse import urlsplit
 
-import h11
-
+from helpers import answers, wire
 from helpers.timing import Sample
+from helpers.wire import Answer
 from helpers.workload import Prompt
 
+CONNECT_AHEAD_S = 0.25  # an open loop's connection is opened so long before its request is due
 _VISIBLE = re.compile("[!-~]+")  # what may stand in a request's head
 
 
@@ -76,169 +74,76 @@ class Endpoint:
             "stream": True, "stream_options": {"include_usage": True}, **self.fields(output_tokens),
         }  # fmt: skip
 
-    def request_bytes(self, prompt: Prompt, output_tokens: int) -> tuple[h11.Connection, bytes]:
-        """The request as it goes on the wire, and the h11 state that can read its answer."""
+    def request_bytes(self, prompt: Prompt, output_tokens: int) -> bytes:
+        """The request as it goes out."""
         url = urlsplit(self.base_url)
         path = url.path.rstrip("/") + ("/chat/completions" if self.route == "chat" else "/completions")
         body = json.dumps(self.body(prompt, output_tokens)).encode()
-        headers = [
-            ("Host", url.netloc.rpartition("@")[2]),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Accept", "text/event-stream"),
-            ("Connection", "close"),
-        ]
-        if self.api_key:
-            headers.append(("Authorization", f"Bearer {self.api_key}"))
-        http = h11.Connection(h11.CLIENT)
-        wire = http.send(h11.Request(method="POST", target=path, headers=headers))
-        return http, wire + http.send(h11.Data(data=body)) + http.send(h11.EndOfMessage())
+        head = {
+            f"POST {path} HTTP/1.1\r\nHost": url.netloc.rpartition("@")[2],
+            "Content-Type": "application/json",
+            "Content-Length": len(body),
+            "Accept": "text/event-stream",
+        } | ({"Authorization": f"Bearer {self.api_key}"} if self.api_key else {})
+        return "".join(f"{name}: {value}\r\n" for name, value in head.items()).encode() + b"\r\n" + body
+
+    async def connect(self, timeout_s: float) -> wire.Connection:
+        """An open connection to this endpoint; :class:`~helpers.wire.Refused` if there is none to be had."""
+        url = urlsplit(self.base_url)
+        secure = url.scheme == "https"
+        return await wire.connect(url.hostname, url.port or (443 if secure else 80), secure=secure, timeout_s=timeout_s)
+
+    def too_long(self, prompt: Prompt, output_tokens: int) -> str | None:
+        """Why the request is not sent: some servers do not survive one beyond their context."""
+        asked = len(prompt.token_ids or prompt.text.split()) + output_tokens
+        if asked <= (self.context or asked):
+            return None
+        return f"too long: {asked} tokens in and out, and the context is {self.context}; ask for fewer"
 
 
-class _Socket(asyncio.Protocol):
-    """Keeps what arrives, with the time it arrived: nothing else happens on this path."""
+class _User:
+    """Sends requests one after the other, over one connection while the server keeps it open."""
 
-    def __init__(self):
-        self.stamps_ns: list[int] = []
-        self.reads: list[bytes] = []
-        self.closed = asyncio.get_running_loop().create_future()
+    def __init__(self, endpoint: Endpoint, timeout_s: float):
+        self.endpoint, self.timeout_s = endpoint, timeout_s
+        self.connection: wire.Connection | None = None
 
-    def data_received(self, data: bytes) -> None:
-        self.stamps_ns.append(time.perf_counter_ns())
-        self.reads.append(data)
+    async def ready(self) -> None:
+        """Have an open connection, before the clock of the next request starts."""
+        if self.connection is None or not self.connection.usable:
+            self.connection = await self.endpoint.connect(self.timeout_s)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.closed.done():
-            self.closed.set_result(error)
+    async def ask(self, request: bytes) -> Answer:
+        """Send ``request`` and return what came back, however it ended.
+
+        A server may close a kept connection at any time; a request that met this is sent once more
+        (RFC 9112, section 9.3.1).
+        """
+        kept = self.connection is not None and self.connection.usable and self.connection.answers > 0
+        answer = await self._once(request)
+        stalled = answer.problem and answer.problem.startswith("stalled")
+        return await self._once(request) if kept and not answer.stamps_ns and not stalled else answer
+
+    async def _once(self, request: bytes) -> Answer:
+        try:
+            await self.ready()
+        except wire.Refused as error:
+            return Answer(time.perf_counter_ns(), problem=f"refused: {error}")
+        answer = self.connection.send(request)
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), self.timeout_s)
+        except TimeoutError:
+            return self.connection.give_up(f"stalled: no end within {self.timeout_s:g} s")
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
 
 
 async def request(endpoint: Endpoint, prompt: Prompt, output_tokens: int, *, timeout_s: float = 120) -> Sample:
-    """Send one request and return what happened, errors included; never raises for the server's sake.
-
-    What cannot fit ``endpoint.context`` is not sent: some servers do not survive it.
-    """
-    asked = len(prompt.token_ids or prompt.text.split()) + output_tokens
-    if asked > (endpoint.context or asked):
-        problem = f"too long: {asked} tokens in and out, and the context is {endpoint.context}; ask for fewer"
-        return Sample(time.perf_counter_ns(), error=problem)
-    url = urlsplit(endpoint.base_url)
-    http, wire = endpoint.request_bytes(prompt, output_tokens)
-    tls = ssl.create_default_context() if url.scheme == "https" else None
-    port = url.port or (443 if tls else 80)
-    loop = asyncio.get_running_loop()
-    try:
-        connecting = loop.create_connection(_Socket, url.hostname, port, ssl=tls)
-        transport, socket = await asyncio.wait_for(connecting, timeout_s)
-    except (OSError, UnicodeError) as error:
-        problem = f"refused: {url.hostname}:{port} did not take a connection ({_reason(error)})"
-        return Sample(time.perf_counter_ns(), error=problem)
-    try:
-        sent_ns = time.perf_counter_ns()
-        transport.write(wire)
-        lost = await asyncio.wait_for(asyncio.shield(socket.closed), timeout_s)
-        problem = f"reset: the connection broke ({lost})" if lost else None
-    except TimeoutError:
-        problem = f"stalled: no end within {timeout_s:g} s"
-    finally:
-        transport.abort()
-    return read_answer(http, sent_ns, socket.stamps_ns, socket.reads, problem)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, (gaierror, ssl.SSLError)):  # their errno is not one of the system's
-        return _detail(error.strerror or str(error))
-    if getattr(error, "errno", None):
-        return os.strerror(error.errno)
-    return "timed out" if isinstance(error, TimeoutError) else _detail(str(error)) or type(error).__name__
-
-
-def read_answer(
-    http: h11.Connection, sent_ns: int, stamps_ns: Sequence[int], reads: Sequence[bytes], problem: str | None = None
-) -> Sample:
-    """Turn the bytes of one answer and their stamps into a :class:`Sample`."""
-    event_ns, pieces, usage, finish_reason, done = [], [], {}, None, False
-    status, kind, rest = None, "", bytearray()
-    try:
-        for stamp, part in _body_parts(http, stamps_ns, reads):
-            if isinstance(part, h11.Response):
-                status = part.status_code
-                kind = dict(part.headers).get(b"content-type", b"").decode("latin-1")
-                continue
-            rest += part
-            if status != 200 or "event-stream" not in kind:
-                continue
-            for payload in _events(rest):
-                if payload == "[DONE]":
-                    done = True
-                    continue
-                event = json.loads(payload)
-                if event.get("error"):
-                    raise EndpointError(f"server error: {_detail(payload)}")
-                usage = _counts(event.get("usage")) or usage
-                for choice in event.get("choices") or ():
-                    text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
-                    finish_reason = choice.get("finish_reason") or finish_reason
-                    if text:
-                        pieces.append("" + text)
-                        event_ns.append(stamp)
-    except EndpointError as error:
-        problem = problem or str(error)
-    except (ValueError, AttributeError, TypeError) as error:
-        problem = problem or f"malformed: {_detail(str(error))}"
-    if problem is None or status not in (None, 200):
-        problem = _verdict(status, kind, rest, ended=done or finish_reason is not None) or problem
-    return Sample(
-        sent_ns, tuple(event_ns), prompt_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens", len(event_ns)),
-        token_source="server_usage" if "completion_tokens" in usage else "events",
-        cached_tokens=usage.get("cached_tokens"), finish_reason=finish_reason, text="".join(pieces), error=problem,
-    )  # fmt: skip
-
-
-def _counts(usage: dict | None) -> dict[str, int]:
-    counts = {**(usage or {}), **((usage or {}).get("prompt_tokens_details") or {})}
-    return {name: count for name, count in counts.items() if isinstance(count, int)}
-
-
-def _verdict(status: int | None, kind: str, rest: bytes, *, ended: bool) -> str | None:
-    if status is None:
-        return "ended early: the server closed without an answer"
-    if status != 200:
-        return f"HTTP {status}: {_detail(rest.decode(errors='replace'))}"
-    if "event-stream" not in kind:
-        return f"not a stream: content type {kind or 'missing'!r} instead of text/event-stream"
-    return None if ended else "ended early: the stream stopped without a finish reason"
-
-
-def _detail(text: str) -> str:
-    return " ".join(text.split())[:200]
-
-
-def _body_parts(http: h11.Connection, stamps_ns, reads) -> Iterator[tuple[int, h11.Response | bytes]]:
-    """The response head and the body's parts, each with the stamp of the read it came in."""
-    for stamp, read in [*zip(stamps_ns, reads), (stamps_ns[-1] if stamps_ns else 0, b"")]:
-        if http.their_state is h11.DONE or (not read and http.their_state in (h11.IDLE, h11.SEND_RESPONSE)):
-            return
-        try:
-            http.receive_data(read)
-            while (event := http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                if isinstance(event, h11.Response):
-                    yield stamp, event
-                elif isinstance(event, h11.Data):
-                    yield stamp, bytes(event.data)
-                elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
-                    return
-        except h11.RemoteProtocolError as error:
-            raise EndpointError(f"{'malformed' if read else 'ended early'}: {error}") from None
-
-
-def _events(rest: bytearray) -> Iterator[str]:
-    """The payloads of the complete ``data:`` lines in ``rest``, which are taken out of it."""
-    while (end := rest.find(b"\n")) >= 0:
-        line = rest[:end].rstrip(b"\r")
-        del rest[: end + 1]
-        if line.startswith(b"data:"):
-            yield line[5:].strip().decode()
+    """Send one request and return what happened, errors included; never raises for the server's sake."""
+    (sample,) = await closed_loop(endpoint, [prompt], users=1, output_tokens=output_tokens, timeout_s=timeout_s)
+    return sample
 
 
 async def closed_loop(
@@ -252,22 +157,101 @@ async def closed_loop(
 ) -> list[Sample]:
     """``users`` users, each sending its next request when its last one has ended.
 
-    Returns one sample per prompt, in the order they ended. Cancelling it closes every connection.
+    All have an open connection before the first request is sent. Returns one sample per prompt,
+    in the order they ended. Cancelling it closes every connection.
     """
     if users < 1:
         raise ValueError(f"users={users}: a load needs at least one user")
-    waiting, samples = iter(prompts), []
+    requests = [(endpoint.too_long(p, output_tokens), endpoint.request_bytes(p, output_tokens)) for p in prompts]
+    waiting = iter(requests)
 
-    async def user() -> None:
-        for prompt in waiting:
-            sample = await request(endpoint, prompt, output_tokens, timeout_s=timeout_s)
-            samples.append(sample)
-            on_sample(sample)
+    async def work(user: _User, reader: _Reader) -> None:
+        for refusal, data in waiting:
+            reader.put(Answer(time.perf_counter_ns(), problem=refusal) if refusal else await user.ask(data))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(users, len(prompts))):
-            group.create_task(user())
-    return samples
+    everyone = [_User(endpoint, timeout_s) for _ in range(min(users, len(prompts)))]
+    async with _reader(on_sample) as reader:
+        try:
+            if not all(refusal for refusal, _ in requests):
+                await asyncio.gather(*(user.ready() for user in everyone), return_exceptions=True)
+            async with asyncio.TaskGroup() as group:
+                for user in everyone:
+                    group.create_task(work(user, reader))
+        finally:
+            for user in everyone:
+                user.close()
+    return reader.samples
+
+
+async def open_loop(
+    endpoint: Endpoint,
+    prompts: Sequence[Prompt],
+    *,
+    rate_per_s: float,
+    seed: int,
+    output_tokens: int,
+    timeout_s: float = 120,
+    on_sample: Callable[[Sample], None] = lambda sample: None,
+) -> list[Sample]:
+    """Requests that arrive at random, whether the last ones have ended or not: a Poisson process, seeded.
+
+    A request that could not be sent when it was due says so in its ``queue_s``.
+    """
+    if not rate_per_s > 0:
+        raise ValueError(f"rate_per_s={rate_per_s}: requests arrive at a rate above 0")
+    draw, start_ns = random.Random(seed), time.perf_counter_ns() + int(CONNECT_AHEAD_S * 1e9)
+    due_ns = [start_ns + int(at_s * 1e9) for at_s in accumulate(draw.expovariate(rate_per_s) for _ in prompts)]
+
+    async def work(prompt: Prompt, at_ns: int, reader: _Reader) -> None:
+        data, user = endpoint.request_bytes(prompt, output_tokens), _User(endpoint, timeout_s)
+        try:
+            await _until(at_ns - int(CONNECT_AHEAD_S * 1e9))
+            with suppress(wire.Refused):
+                await user.ready()
+            await _until(at_ns)
+            reader.put(await user.ask(data), at_ns)
+        finally:
+            user.close()
+
+    async with _reader(on_sample) as reader:
+        async with asyncio.TaskGroup() as group:
+            for prompt, at_ns in zip(prompts, due_ns):
+                group.create_task(work(prompt, at_ns, reader))
+    return reader.samples
+
+
+async def _until(at_ns: int) -> None:
+    await asyncio.sleep(max(at_ns - time.perf_counter_ns(), 0) / 1e9)
+
+
+class _Reader:
+    """Turns answers into samples, one in a turn of the loop, so that sockets are read in between."""
+
+    def __init__(self, on_sample: Callable[[Sample], None]):
+        self.on_sample, self.samples, self.queue = on_sample, [], asyncio.Queue()
+
+    def put(self, answer: Answer, scheduled_ns: int | None = None) -> None:
+        self.queue.put_nowait((answer, scheduled_ns))
+
+    async def work(self) -> None:
+        while (item := await self.queue.get()) is not None:
+            sample = answers.read(*item)
+            self.samples.append(sample)
+            self.on_sample(sample)
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def _reader(on_sample: Callable[[Sample], None]) -> AsyncIterator[_Reader]:
+    """A :class:`_Reader` at work; what was put is read when the block ends."""
+    reader = _Reader(on_sample)
+    task = asyncio.create_task(reader.work())
+    try:
+        yield reader
+        reader.queue.put_nowait(None)
+        await task
+    finally:
+        task.cancel()
 
 
 def run(coroutine):

@@ -100,7 +100,7 @@ class Engine:
 def _transformers(request: Request) -> list[str]:
     pages = request.pool_tokens(32) // 32  # a pool without a spare page stalls
     return [
-        request.python, "-c", "from transformers.cli.transformers import main; main()", "serve", str(request.weights),
+        request.python, "-m", "helpers.transformers_server", "serve", str(request.weights),
         "--host", "127.0.0.1", "--port", str(request.port),
         "--device", "cuda" if has_gpu() else "cpu", "--dtype", "bfloat16", "--attn-implementation", "sdpa",
         "--continuous-batching", "--cb-block-size", "32", "--cb-num-blocks", str(pages),

@@ -219,7 +219,23 @@ def vocabulary(model: Model | None = None) -> list[str]:
     model = model or resolve()
     if model.kind in ("default", "gguf"):
         return read_gguf(weights("gguf", model)).fields["tokenizer.ggml.tokens"].contents()
-    entries = json.loads((weights("safetensors", model) / "tokenizer.json").read_text())["model"]["vocab"]
+    return _entries(weights("safetensors", model) / "tokenizer.json")
+
+
+def tokens(source: str) -> list[str]:
+    """The entries of the tokenizer at ``source``: a folder with tokenizer.json, that file, or a ``.gguf``."""
+    path = Path(source).expanduser()
+    try:
+        if path.suffix == ".gguf":
+            return read_gguf(path).fields["tokenizer.ggml.tokens"].contents()
+        return _entries(path / "tokenizer.json" if path.is_dir() else path)
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        asked = "give a folder with tokenizer.json, that file, or a .gguf"
+        raise ModelError(f"tokenizer {source!r} cannot be read ({type(error).__name__}): {asked}") from None
+
+
+def _entries(file: Path) -> list[str]:
+    entries = json.loads(file.read_text())["model"]["vocab"]
     if isinstance(entries, list):  # unigram models: a list of [entry, score]
         return [entry for entry, _ in entries]
     by_id = {token_id: entry for entry, token_id in entries.items()}

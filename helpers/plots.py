@@ -129,6 +129,69 @@ def _span(group: Sequence[float], gap: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
+def roofline(found: Sequence, roof, title: str = ""):
+    """Draw the roof and, under it, the decode speed of each engine at one number of users or several.
+
+    ``found`` and ``roof`` are those of ``helpers.roofline``. Both axes are logarithmic; beside each
+    name stands its share of the roof at its last point, or that a point is above the roof. Returns
+    a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = [point for point in found if point.flops_per_s]
+    figure = Figure(figsize=(6.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    _roof(axes, roof, [point.intensity for point in drawn], [point.flops_per_s for point in drawn])
+    ends = {}
+    for name in dict.fromkeys(point.engine for point in drawn):
+        engine, points = engines.get(name), [point for point in drawn if point.engine == name]
+        x, y = [point.intensity for point in points], [point.flops_per_s for point in points]
+        axes.plot(x, y, color=engine.colour, marker=engine.marker, linewidth=1)
+        highest = max(point.share for point in points)
+        said = f"{100 * (highest if highest > 1 else points[-1].share):.0f} % of the roof"
+        ends[f"{engine.title}, {said}{': the roof is wrong' if highest > 1 else ''}"] = x[-1], y[-1]
+    _name(axes, ends)
+    users = sorted({point.users for point in drawn})
+    counted = f"{' and '.join(map(str, users))} user{'s' if users != [1] else ''}"
+    axes.set(xlabel=f"FLOP per byte read; decode, {counted}", ylabel="FLOP/s")
+    figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
+    return figure
+
+
+def _roof(axes, roof, x: Sequence[float], y: Sequence[float]) -> None:
+    """The two lines that meet at the ridge, with their measured heights, and room for all points."""
+    from matplotlib.ticker import EngFormatter
+
+    left, right = min([*x, roof.ridge]) / 8, max([*x, roof.ridge]) * 25
+    axes.plot([left, roof.ridge, right], [roof.attainable(at) for at in (left, roof.ridge, right)], color="black", linewidth=1.5)
+    low = min([*y, roof.attainable(left)]) / 1.5
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, max([*y, roof.flops_per_s]) * 2.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter(EngFormatter())
+    for text, x_at in (
+        (f"memory: {EngFormatter('B/s', places=0)(roof.bandwidth_bytes_per_s)}", roof.ridge / 2),
+        (f"compute: {EngFormatter('FLOP/s', places=0)(roof.flops_per_s)}", right / 1.1),
+    ):
+        at = (x_at, roof.attainable(x_at))
+        axes.annotate(text, at, xytext=(-6, 4), textcoords="offset points", fontsize=8, ha="right", va="bottom")
+
+
+def _name(axes, ends: Mapping[str, tuple[float, float]]) -> None:
+    """Write names in one column to the right of all points, apart from each other, each tied to its point."""
+    if not ends:
+        return
+    low, high = (math.log(limit) for limit in axes.get_ylim())
+    column = max(x for x, _ in ends.values()) * 1.7
+    ordered = sorted(ends, key=lambda name: ends[name][1])
+    heights = [(math.log(ends[name][1]) - low) / (high - low) for name in ordered]
+    for name, height in zip(ordered, apart(heights, LABEL_GAP)):
+        axes.annotate(
+            name, ends[name], xytext=(column, height), textcoords=axes.get_xaxis_transform(), fontsize=8, va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 4},
+        )  # fmt: skip
+
+
 def show(figure, alt: str) -> None:
     """Display ``figure`` here as a PNG whose alternative text is ``alt``."""
     from IPython.display import publish_display_data

@@ -1,8 +1,9 @@
 """The long measurements that the notebooks show as records: ``python -m helpers.recording``.
 
 Throughput and latency at 1, 10 and 100 users, 128 tokens in and 128 out, for every engine at
-hand. Each number of users is kept as soon as it is measured, and a run that was stopped goes
-on where it was.
+hand, with what makes them comparable: the instrument's own error, the weights' proof, the KV
+pools, agreeing answers, the roof. Each number of users is kept as soon as it is measured, and a
+run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -10,8 +11,26 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 
-from helpers import engines, guard, measure, memory, models, plots, records, serving
+from helpers import (
+    audit,
+    engines,
+    guard,
+    measure,
+    memory,
+    models,
+    plots,
+    pools,
+    proof,
+    records,
+    roofline,
+    selftest,
+    serving,
+)
+from helpers.client import EndpointError
+from helpers.files import ModelError
+from helpers.serving import Server
 
 NAME = "throughput"
 INPUT_TOKENS = OUTPUT_TOKENS = 128
@@ -20,62 +39,132 @@ FIGURE = records.FOLDER.parent / "vis" / "throughput.png"
 
 
 def record(users: list[int]) -> dict:
-    """Measure every engine at each of ``users`` that this machine's record lacks; returns the record."""
+    """Measure every engine at hand at each of ``users`` and save the record; returns it."""
     here, reasons = engines.at_hand()
     for name, reason in reasons.items():
         print(f"{name}: left out, {reason}", flush=True)
-    kept = _kept()
-    missing = [n for n in users if n not in {level["users"] for levels in kept["engines"].values() for level in levels}]
-    if not missing:
-        return kept
     with serving.side_by_side(here, slots=max(users), context=INPUT_TOKENS + OUTPUT_TOKENS) as servers:
-        endpoints = {name: server.endpoint for name, server in servers.items()}
-        for n in missing:
+        source = _provenance(servers)
+        found = _draft(source)
+        for n in [n for n in users if n not in _measured(found)]:
             started = time.monotonic()
-            plan = measure.Plan((n,), INPUT_TOKENS, OUTPUT_TOKENS, requests=REQUESTS.get(n, n), timeout_s=1800)
-            options = {"vocabulary": models.vocabulary(), "awake": lambda name: servers[name].awake()}
-            for name, (level,) in measure.compare(endpoints, plan, **options).items():
-                kept["engines"].setdefault(name, []).append(level.to_dict())
-            kept["provenance"] = _provenance(here, plan)
-            records.save(NAME, kept, replace=True)
+            part = {"provenance": source, "engines": _level(servers, n, source)}
+            found = records.merge(found, part)
+            records.keep(NAME, found)
             print(f"{n} users: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-    return kept
+        found |= {"guards": _guards(servers), "roof": _roof().to_dict()}
+    records.save(NAME, found)
+    return found
 
 
-def _kept() -> dict:
+def _draft(source: Mapping) -> dict:
+    """What an earlier run kept, if it was made alike; else an empty record."""
+    empty = {"provenance": source, "engines": {}}
+    kept = records.kept(NAME)
+    if kept is None:
+        return empty
     try:
-        return records.load(NAME, records.machine_name())
-    except records.RecordError:
-        return {"engines": {}}
+        found = records.merge(kept, empty)
+    except records.RecordError as error:
+        print(f"the draft of an earlier run is not used: {error}", flush=True)
+        return empty
+    instrument = kept["provenance"]["instrument"] | source["instrument"]
+    source["instrument"].update(instrument)
+    return found
 
 
-def _provenance(here: list[engines.Engine], plan: measure.Plan) -> dict:
-    model = models.resolve()
+def _measured(found: Mapping) -> set[int]:
+    return {level["users"] for levels in found["engines"].values() for level in levels}
+
+
+def _level(servers: Mapping[str, Server], users: int, source: Mapping) -> dict[str, list[dict]]:
+    test = selftest.run(users)
+    print(test, flush=True)
+    source["instrument"][str(users)] = vars(test)
+    plan = measure.Plan((users,), INPUT_TOKENS, OUTPUT_TOKENS, requests=REQUESTS.get(users, users), timeout_s=1800)
+    source["workload_sha256"][str(users)] = measure.workload_sha256(plan, models.vocabulary())
+    found = measure.compare(
+        {name: server.endpoint for name, server in servers.items()}, plan, vocabulary=models.vocabulary(),
+        awake=lambda name: servers[name].awake(), hits=lambda name: pools.cache_hits(servers[name]),
+    )  # fmt: skip
+    return {name: [test.note(level).to_dict()] for name, (level,) in found.items()}
+
+
+def _provenance(servers: Mapping[str, Server]) -> dict:
+    model, here = models.resolve(), {name: server.engine for name, server in servers.items()}
     return records.provenance(
         model=model.name,
-        weights={e.name: {"dtype": e.dtype, "read_per_step_bytes": memory.weights_bytes(e.form, model)} for e in here},
-        versions={engine.name: records.versions(engine) for engine in here},
-        workload_sha256=measure.workload_sha256(plan, models.vocabulary()),
-        plan=vars(plan),
-    )
+        weights={
+            name: {"dtype": e.dtype, "read_per_step_bytes": memory.weights_bytes(e.form, model), **_proof(e, model)}
+            for name, e in here.items()
+        },
+        versions={name: records.versions(engine) for name, engine in here.items()},
+        arguments={name: list(server.arguments) for name, server in servers.items()},
+        plan={"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "requests": REQUESTS},
+        instrument={}, workload_sha256={},
+    )  # fmt: skip
 
 
-def draw(record: dict) -> None:
+def _proof(engine: engines.Engine, model: models.Model) -> dict:
+    """The hash of the weights, and of what they were made from if they were."""
+    try:
+        found = proof.weights_proof(engine.form, model)
+    except ModelError:
+        return {"sha256": proof.content_sha256(models.weights(engine.form, model))}
+    return {"sha256": found.made_sha256, "source_sha256": found.source_sha256, "same_values": found.same}
+
+
+def _guards(servers: Mapping[str, Server]) -> dict[str, dict]:
+    """For each engine: does its KV pool fit the formula, and do its answers agree with Transformers'?"""
+    per_token = memory.kv_bytes_per_token(models.shape())
+    found = {}
+    for name, server in servers.items():
+        with server.awake():
+            found[name] = {"kv_pool": vars(pools.check_pool(pools.pool(server), per_token))}
+    if "transformers" in servers:
+        endpoints = {name: server.endpoint for name, server in servers.items()}
+        answers = audit.first_tokens(endpoints, awake=lambda name: servers[name].awake())
+        for name, agreed in audit.agreement(answers, "transformers").items():
+            found[name]["agrees_with_transformers"] = {
+                "mean_share": agreed.mean_share,
+                "whole": agreed.whole,
+                "prompts": len(agreed.shares),
+            }
+    return found
+
+
+def _roof() -> roofline.Roof:
+    """The roof for bf16 weights: with torch's kernels, where its kernel is installed."""
+    from helpers import kernels
+
+    return roofline.measure(kernel="transformers" if kernels.installed("transformers") else None)
+
+
+def draw(found: dict) -> None:
     """Draw the README's picture from the record, and nothing else."""
-    figure = plots.by_users(record["engines"], title=records.describe(record))
+    figure = plots.by_users(found["engines"], title=records.describe(found))
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """The command; returns its exit code: 0, 1 (the reason is printed), 130/143 (stopped)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--users", default="1,10,100", help="numbers of users, with commas")
-    users = [int(n) for n in parser.parse_args().users.split(",")]
+    parser.add_argument("--draw", action="store_true", help="only draw the picture of the newest record")
+    options = parser.parse_args()
     guard.interruptible()
     try:
-        draw(record(users))
-    except (serving.ServerError, models.ModelError, ValueError) as error:
-        sys.exit(str(error))
+        users = [int(n) for n in options.users.split(",")]
+        draw(records.load(NAME, records.machine_name()) if options.draw else record(users))
+    except (serving.ServerError, EndpointError, ModelError, records.RecordError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stopped:
         print("stopped; the numbers of users that were measured are kept", file=sys.stderr)
-        sys.exit(128 + stopped.args[0])
+        return 128 + stopped.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""A measurement with its provenance, to and from JSON: ``measurements/<machine>/<name>.json``.
+"""A measurement with its provenance, to and from JSON: ``measurements/<machine>/<name>.<day>.json``.
 
 No path, user or host name goes in: a record says what hardware and which versions, not whose.
 """
@@ -21,7 +21,9 @@ import psutil
 from helpers import engines, kernels
 
 FOLDER = kernels.REPOSITORY / "measurements"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+ALIKE = ("machine", "versions", "weights", "arguments", "model")  # what records must share to be merged
+SIMD = re.compile(r"(sse4|ssse3|avx|fma|f16c|amx|asimd|sve|i8mm|bf16)\w*")
 
 
 class RecordError(RuntimeError):
@@ -34,7 +36,9 @@ def machine() -> dict:
         "cpu": _cpu(),
         "cores": engines.cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": _gpus(),
+        "cpu_flags": _cpu_flags(),
+        "gpus": _gpus("name"),
+        "gpu_driver": next(iter(_gpus("driver_version")), None),
         "system": platform.system(),
         "python": platform.python_version(),
     }
@@ -54,10 +58,21 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def _gpus() -> list[str]:
+def _cpu_flags() -> list[str]:
+    """The processor's SIMD instruction sets: they decide which kernels an engine takes."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            flags = next(line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return []
+    return sorted(flag for flag in flags if SIMD.fullmatch(flag))
+
+
+def _gpus(field: str) -> list[str]:
+    """``field`` of each NVIDIA GPU, as nvidia-smi says it."""
     if not engines.has_gpu():
         return []
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
     return subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
 
 
@@ -131,27 +146,82 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def save(name: str, data: dict, *, replace: bool = False) -> Path:
-    """Save ``data`` (with its own ``provenance``) as this machine's record called ``name``."""
-    return write_json(FOLDER / machine_name() / f"{name}.json", {"version": SCHEMA_VERSION, **data}, replace=replace)
+def save(name: str, data: dict) -> Path:
+    """Save ``data`` (with its own ``provenance``) as this machine's record called ``name``, of today.
+
+    A second one on a day gets a number: no record is ever overwritten. The draft goes.
+    """
+    folder, day = FOLDER / machine_name(), datetime.now(UTC).date().isoformat()
+    stems = [f"{name}.{day}", *(f"{name}.{day}-{n}" for n in range(2, 1000))]
+    path = next(folder / f"{stem}.json" for stem in stems if not (folder / f"{stem}.json").exists())
+    write_json(path, {"version": SCHEMA_VERSION, **data})
+    _draft(name).unlink(missing_ok=True)
+    return path
+
+
+def keep(name: str, data: dict) -> None:
+    """Keep ``data`` of a measurement that is not finished, so that a later run can go on with it (:func:`kept`)."""
+    write_json(_draft(name), {"version": SCHEMA_VERSION, **data}, replace=True)
+
+
+def kept(name: str) -> dict | None:
+    """What :func:`keep` kept on this machine, or ``None``."""
+    return _read(_draft(name)) if _draft(name).exists() else None
+
+
+def _draft(name: str) -> Path:
+    return FOLDER / machine_name() / f".{name}.draft"
 
 
 def load(name: str, machine: str | None = None) -> dict:
-    """The record called ``name`` of ``machine``, or of the only machine that has one.
+    """The newest record called ``name`` of ``machine``, or of the only machine that has one.
 
     Raises :class:`RecordError` with what there is.
     """
-    found = sorted(FOLDER.glob(f"{machine or '*'}/{name}.json"))
-    if len(found) != 1:
-        there = ", ".join(path.parent.name for path in found) or "none"
-        raise RecordError(f"no single record {name!r}: machines that have it: {there}; name one")
+    found = sorted(FOLDER.glob(f"{machine or '*'}/{name}.*.json"), key=_age)
+    there = sorted({path.parent.name for path in found})
+    if len(there) != 1:
+        raise RecordError(f"no single record {name!r}: machines that have it: {', '.join(there) or 'none'}; name one")
+    return _read(found[-1])
+
+
+def _age(path: Path) -> tuple[str, int]:
+    day, number = re.fullmatch(r".*\.(\d{4}-\d\d-\d\d)(?:-(\d+))?\.json", path.name).groups()
+    return day, int(number or 1)
+
+
+def _read(path: Path) -> dict:
     try:
-        record = json.loads(found[0].read_text())
+        record = json.loads(path.read_text())
     except ValueError:
-        raise RecordError(f"record {name!r} of {found[0].parent.name} is not JSON: remove it and make it again") from None
+        raise RecordError(f"record {path.name} of {path.parent.name} is not JSON: remove it and make it again") from None
     if record.get("version") != SCHEMA_VERSION:
-        raise RecordError(f"record {name!r} has format {record.get('version')}, this code reads {SCHEMA_VERSION}")
+        raise RecordError(f"record {path.name} has format {record.get('version')}, this code reads {SCHEMA_VERSION}")
     return record
+
+
+def merge(first: dict, second: dict) -> dict:
+    """One record of the levels of both, with ``second``'s provenance; what both have is taken from ``second``.
+
+    :class:`RecordError` if they were not made alike: on the same machine, of the same versions, weights and arguments.
+    """
+    for what in ALIKE:
+        one, other = (record["provenance"].get(what) for record in (first, second))
+        if one != other:
+            raise RecordError(f"records of different {what} are not merged: {_short(one)} and {_short(other)}; keep them apart")
+    levels = {name: list(found) for name, found in first["engines"].items()}
+    for name, found in second["engines"].items():
+        new = {level["users"] for level in found}
+        levels[name] = sorted((level for level in levels.get(name, ()) if level["users"] not in new), key=_users) + found
+    return {**second, "engines": {name: sorted(found, key=_users) for name, found in levels.items()}}
+
+
+def _users(level: dict) -> int:
+    return level["users"]
+
+
+def _short(value) -> str:
+    return json.dumps(value)[:80]
 
 
 def describe(record: dict) -> str:

@@ -40,6 +40,7 @@ class Server:
     startup_s: float  # command to first answer
     slots: int
     context: int
+    arguments: tuple[str, ...] = ()  # the engine's own, without paths and port
 
     @property
     def base_url(self) -> str:
@@ -116,7 +117,8 @@ def serve(
             f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
             cache_fields=engine.cache_fields,
         )  # fmt: skip
-        yield Server(engine, endpoint, process, log, startup_s, slots, context)
+        told = tuple(Path(part).name if os.sep in part else part for part in command[1:] if part != str(port))
+        yield Server(engine, endpoint, process, log, startup_s, slots, context, told)
     finally:
         os.close(handle)
         if process is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 MIN_REPEATS = 3
 MIN_WARMUPS = 1
 REPEATS_FOR_95 = 6  # 1 - 2 * 0.5**6 = 96.9 %: the first n whose range covers the median at 95 %
-REQUESTS_FOR_P99 = 460  # 0.99**459 < 1 %: fewer requests may all lie below the 99th percentile
+BELOW_ALL = 0.01  # a percentile is given where all requests lie below it with less than this probability
 
 
 class TooFewRepeats(ValueError):
@@ -30,18 +30,31 @@ class Sample:
     """One request as the client saw it: raw stamps, counts, and what went wrong.
 
     ``event_ns`` holds one stamp per event that carried text, so two events that arrived in
-    one read share a stamp. ``error`` is ``None`` or ``"kind: detail"``.
+    one read share a stamp. Where the system stamps arrivals, these are its stamps, and ``lag_ns``
+    is how much later the client came to read. ``error`` is ``None`` or ``"kind: detail"``.
     """
 
     sent_ns: int
     event_ns: tuple[int, ...] = ()
+    scheduled_ns: int | None = None  # when it was due, in an open loop
+    lag_ns: tuple[int, ...] | None = None  # how late the client read each event; None: not known
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     token_source: str | None = None  # "server_usage" or "events"
     cached_tokens: int | None = None
     finish_reason: str | None = None
-    text: str = ""
+    pieces: tuple[str, ...] = ()  # the text of each event
     error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole answer."""
+        return "".join(self.pieces)
+
+    @property
+    def queue_s(self) -> float | None:
+        """Due to sent: how long the request waited in the client, seconds; ``None`` in a closed loop."""
+        return (self.sent_ns - self.scheduled_ns) / 1e9 if self.scheduled_ns is not None else None
 
     @property
     def ttft_s(self) -> float | None:
@@ -94,23 +107,38 @@ def figure(values: Iterable[float | None]) -> Figure | None:
     return Figure(float(np.median(data)), float(data[cut]), float(data[n - 1 - cut]), interval)
 
 
+def requests_for(percent: float) -> int:
+    """The fewest requests that support a percentile above the median: 45 for the 90th, 460 for the 99th.
+
+    So many that all but one lie below it with a probability under ``BELOW_ALL``.
+    """
+    return math.ceil(math.log(BELOW_ALL) / math.log(percent / 100)) + 1
+
+
 def percentile(values: Sequence[float], percent: float, requests: int | None = None) -> float | None:
     """The percentile of ``values``, or ``None`` where too few requests stand behind them.
 
     ``requests`` is given where a request has several values: its gaps are not independent.
     """
-    if not values or (percent >= 99 and (len(values) if requests is None else requests) < REQUESTS_FOR_P99):
-        return None
-    return float(np.percentile(values, percent))
+    few = percent > 50 and (len(values) if requests is None else requests) < requests_for(percent)
+    return float(np.percentile(values, percent)) if len(values) and not few else None
 
 
 @dataclass(frozen=True)
 class Level:
-    """Everything measured at one number of users: one block of samples per repeat."""
+    """Everything measured under one load: one block of samples per repeat.
 
-    users: int
+    The load is so many ``users``, or ``rate_per_s`` requests that arrive per second. What is
+    ``refused`` has no figures; a ``label`` says what to know before one is trusted.
+    """
+
+    users: int | None
     blocks: tuple[tuple[Sample, ...], ...]
-    label: str | None = None  # why this figure is not to be trusted, if so
+    label: str | None = None
+    rate_per_s: float | None = None
+    refused: str | None = None
+    warmups: int | None = None  # blocks that were sent before, until the rate was steady
+    unproven: tuple[str, ...] = ()  # what the server did not report and nobody could check
 
     @property
     def samples(self) -> list[Sample]:
@@ -124,45 +152,85 @@ class Level:
         return Counter(s.error.partition(":")[0] for s in failed)
 
     @property
+    def answers_at_once(self) -> int:
+        """The most answers that were under way at once, between their first and their last token: did the server batch?"""
+        return max((answers_at_once(block) for block in self.blocks), default=0)
+
+    @property
+    def events_per_s(self) -> float | None:
+        """The most events with text that the client took in per second, of all blocks."""
+        return max(filter(None, (events_rate(block) for block in self.blocks)), default=None)
+
+    def per_block(self, name: str) -> list[float | None]:
+        """One value per repeat: the rate for ``output_tokens_per_s``, else the median over its requests or gaps."""
+        if self.refused:
+            return [None] * len(self.blocks)
+        if name == "output_tokens_per_s":
+            return [tokens_rate(block) for block in self.blocks]
+        return [float(np.median(values)) if values else None for values in self._values(name)]
+
+    def _values(self, name: str) -> list[list[float]]:
+        return [[v for s in block if s.error is None for v in _values(s, name)] for block in self.blocks]
+
+    @property
     def output_tokens_per_s(self) -> Figure | None:
         """Output tokens of all users per second, first send to last token of each block."""
-        return figure(_block_rate(block) for block in self.blocks)
+        return figure(self.per_block("output_tokens_per_s"))
+
+    def goodput_requests_per_s(self, slo: Mapping[str, float]) -> Figure | None:
+        """Requests per second that met every limit of ``slo``, like ``{"ttft_s": 0.2, "tpot_s": 0.05}``.
+
+        As in DistServe (Zhong et al., 2024) and vLLM: an answer of one token has no TPOT and meets its limit.
+        """
+        return None if self.refused else figure(good_rate(block, slo) for block in self.blocks)
 
     def latency(self, name: str) -> dict | None:
-        """``ttft_s``, ``itl_s``, ``tpot_s`` or ``e2e_s``: spread over repeats, percentiles over requests.
+        """``ttft_s``, ``itl_s``, ``tpot_s``, ``e2e_s`` or ``queue_s``: spread over repeats, percentiles over requests.
 
         Returns a dict of ``median``, ``low``, ``high``, ``interval`` (over the repeats'
         medians) and ``p50``, ``p90``, ``p99``, ``n`` (over all requests; for ``itl_s`` over
         all gaps).
         """
-        per_block = [[v for s in block if s.error is None for v in _values(s, name)] for block in self.blocks]
-        spread = figure(np.median(values) for values in per_block if values)
+        spread = figure(self.per_block(name))
         if spread is None:
             return None
-        pooled = [v for values in per_block for v in values]
+        pooled = [v for values in self._values(name) for v in values]
         percentiles = {f"p{p}": percentile(pooled, p, len(self.samples)) for p in (50, 90, 99)}
         return {**vars(spread), **percentiles, "n": len(pooled)}
 
-    def to_dict(self) -> dict:
+    def client_lag_s(self) -> dict | None:
+        """How late the client read the events, seconds; the stamps are corrected for it. ``None``: not known."""
+        lags = [lag / 1e9 for s in self.samples for lag in s.lag_ns or ()]
+        return {"p50": float(np.median(lags)), "p99": percentile(lags, 99), "max": max(lags)} if lags else None
+
+    def to_dict(self, slo: Mapping[str, float] | None = None) -> dict:
         """The level as the JSON of ``helpers.bench`` writes it."""
-        rate = self.output_tokens_per_s
+        rate, good = self.output_tokens_per_s, self.goodput_requests_per_s(slo) if slo else None
         tokens = sorted({s.output_tokens for s in self.samples if s.output_tokens is not None})
         prompts = sorted({s.prompt_tokens for s in self.samples if s.prompt_tokens is not None})
         events = sum(len(s.event_ns) for s in self.samples)
         total = sum(s.output_tokens or 0 for s in self.samples)
         return {
             "users": self.users,
+            "rate_per_s": self.rate_per_s,
             "requests": len(self.blocks[0]) if self.blocks else 0,
             "repeats": len(self.blocks),
+            "warmups": self.warmups,
             "errors": self.error_kinds.total(),
             "error_kinds": dict(self.error_kinds),
             "prompt_tokens": prompts,
             "output_tokens": tokens,
             "cached_tokens": max((s.cached_tokens or 0 for s in self.samples), default=0),
             "tokens_per_event": round(total / events, 3) if events else None,
+            "events_per_s": self.events_per_s,
+            "answers_at_once": self.answers_at_once,
+            "client_lag_s": self.client_lag_s(),
             "output_tokens_per_s": vars(rate) if rate else None,
-            **{name: self.latency(name) for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s")},
-            "label": self.label,
+            "per_repeat": {name: self.per_block(name) for name in ("output_tokens_per_s", "ttft_s", "tpot_s")},
+            **({"slo": dict(slo), "goodput_requests_per_s": vars(good) if good else None} if slo else {}),
+            **{name: self.latency(name) for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s", "queue_s")},
+            "label": self.refused or self.label,
+            "unproven": list(self.unproven),
         }
 
 
@@ -173,9 +241,33 @@ def _values(sample: Sample, name: str) -> tuple[float, ...]:
     return () if value is None else (value,)
 
 
-def _block_rate(block: Sequence[Sample]) -> float | None:
+def tokens_rate(block: Sequence[Sample]) -> float | None:
+    """Output tokens per second of one block, first send to last token; ``None`` if it cannot be said."""
+    done, span_s = _span_s(block)
+    counted = all(s.output_tokens is not None for s in done)
+    return sum(s.output_tokens for s in done) / span_s if span_s and counted else None
+
+
+def events_rate(block: Sequence[Sample]) -> float | None:
+    """Events with text per second of one block."""
+    done, span_s = _span_s(block)
+    return sum(len(s.event_ns) for s in done) / span_s if span_s else None
+
+
+def answers_at_once(block: Sequence[Sample]) -> int:
+    """The most answers of one block between their first and their last token at the same time."""
+    spans = [(s.event_ns[0], s.event_ns[-1]) for s in block if s.event_ns]
+    return max((sum(first <= begin <= last for first, last in spans) for begin, _ in spans), default=0)
+
+
+def good_rate(block: Sequence[Sample], slo: Mapping[str, float]) -> float | None:
+    """Requests per second of one block that met every limit of ``slo``."""
+    done, span_s = _span_s(block)
+    good = [s for s in done if all((getattr(s, name) or 0) <= limit for name, limit in slo.items())]
+    return len(good) / span_s if span_s else None
+
+
+def _span_s(block: Sequence[Sample]) -> tuple[list[Sample], float | None]:
     done = [s for s in block if s.error is None and s.event_ns]
-    if not done or any(s.output_tokens is None for s in done):
-        return None
-    span_ns = max(s.event_ns[-1] for s in done) - min(s.sent_ns for s in done)
-    return sum(s.output_tokens for s in done) / (span_ns / 1e9) if span_ns else None
+    span_ns = max(s.event_ns[-1] for s in done) - min(s.sent_ns for s in done) if done else 0
+    return done, span_ns / 1e9 or None

@@ -4,10 +4,19 @@ Used as ``python -m helpers.xllamacpp_server --model FILE.gguf --port 8080 --slo
 """
 
 import argparse
+import ctypes
 import signal
 import threading
 
-import xllamacpp
+import xllamacpp.xllamacpp
+
+KV_CACHE_VERBOSITY = 4  # at 3, its default, the log does not say how large the KV cache is
+
+
+def usual_verbosity() -> None:
+    """Log as by default from now on: verbosity 4 writes about 20 kB for a request."""
+    library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+    ctypes.c_int.in_dll(library, "common_log_verbosity_thold").value = 3
 
 
 def main() -> None:
@@ -28,7 +37,9 @@ def main() -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     params.n_gpu_layers = options.gpu_layers
     params.endpoint_metrics = params.endpoint_slots = True
+    params.verbosity = KV_CACHE_VERBOSITY
     server = xllamacpp.Server(params)  # loads the model; raises if it cannot
+    usual_verbosity()
     print(f"listening on {server.listening_address}", flush=True)
 
     stop = threading.Event()

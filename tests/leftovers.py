@@ -52,3 +52,11 @@ def command(process: psutil.Process) -> str:
         return " ".join(process.cmdline()) if process.status() != psutil.STATUS_ZOMBIE else ""
     except psutil.Error:
         return ""
+
+
+def wait_until(true, timeout_s: float = 10) -> bool:
+    """Whether ``true()`` holds within ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return true()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from mock_server import MockServer, Script
+from leftovers import wait_until
 
 from helpers.kernels import REPOSITORY
+from helpers.truth import TruthServer
+from helpers.truth_answers import Script
 
-FAST = ("--input-tokens", "8", "--output-tokens", "4")
+FAST = ("--input-tokens", "8", "--output-tokens", "4", "--no-self-test")
 FIGURE = {"median", "low", "high", "interval"}
 
 
@@ -29,7 +32,7 @@ def bench(url: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
 def test_the_json_has_the_promised_fields(tmp_path):
     """Two numbers of users: levels with figures and percentiles, the token source, the provenance."""
     file = tmp_path / "figures.json"
-    with MockServer() as mock:
+    with TruthServer() as mock:
         run = bench(mock.base_url, "--users", "1,3", "--requests", "6", "--json", str(file))
     found = json.loads(file.read_text())
 
@@ -50,11 +53,12 @@ def test_the_json_has_the_promised_fields(tmp_path):
 
 def test_the_table_has_a_line_per_number_of_users():
     """On standard output, and nothing else there."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
         run = bench(mock.base_url, "--users", "1,2", "--requests", "2")
 
-    head, *lines = run.stdout.splitlines()
+    head, *lines, counted = run.stdout.splitlines()
     assert head.split()[:3] == ["users", "requests", "errors"]
+    assert counted == "tokens counted by: server_usage"
     assert [line.split()[:3] for line in lines] == [["1", "6", "0"], ["2", "6", "0"]]
 
 
@@ -79,11 +83,16 @@ def test_an_endpoint_that_is_not_there(tmp_path):
         (["--json", "tests"], "--json tests: is a folder; give the name of a file in it"),
         (["--base-url", "localhost:8000"], "base URL 'localhost:8000' is not http(s)://host[:port]/path"),
         (["--api-key", "two words"], "the API key holds a space"),
+        (["--rate", "fast"], "--rate 'fast': give numbers with commas, like 0.5,2"),
+        (["--rate", "0"], "rates_per_s=(0.0,): give rates above 0, like 0.5,2"),
+        (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
+        (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
+        (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
     ],
 )
 def test_bad_arguments_are_one_line_and_nothing_is_sent(arguments, message):
     """Exit code 2."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
         run = bench(mock.base_url, *arguments)
 
     assert (run.returncode, run.stdout, mock.received) == (2, "", [])
@@ -93,18 +102,18 @@ def test_bad_arguments_are_one_line_and_nothing_is_sent(arguments, message):
 def test_a_single_run_can_be_had_and_is_labelled(tmp_path):
     """The label stands in the table and in the JSON."""
     file = tmp_path / "figures.json"
-    with MockServer() as mock:
+    with TruthServer() as mock:
         run = bench(mock.base_url, "--users", "1", "--repeats", "1", "--warmups", "0", "--allow-few", "--json", str(file))
 
     label = "not a measurement: 1 repeats after 0 warm-ups"
     assert (run.returncode, json.loads(file.read_text())["levels"][0]["label"]) == (0, label)
-    assert run.stdout.rstrip().endswith(label)
+    assert run.stdout.splitlines()[1].endswith(label)
 
 
 def test_the_key_is_printed_nowhere(tmp_path):
     """Not by its option, not from the environment, not from the address."""
     file = tmp_path / "figures.json"
-    with MockServer() as mock:
+    with TruthServer() as mock:
         url = mock.base_url.replace("://", "://user:pass-word@")
         run = bench(url, "--users", "1", "--requests", "1", "--json", str(file), OPENAI_API_KEY="sk-secret")
 
@@ -119,26 +128,88 @@ def test_a_server_that_refuses_ignore_eos_is_asked_without():
     def strict(number: int, body: dict) -> Script:
         return Script(status=400, answer={"error": "extra field"}) if "ignore_eos" in body else Script()
 
-    with MockServer(strict) as mock:
+    with TruthServer(strict) as mock:
         run = bench(mock.base_url, "--users", "1", "--requests", "1")
 
     assert run.returncode == 0 and "ignore_eos" not in mock.received[-1].body
+
+
+def test_goodput_counts_the_requests_within_the_limits(tmp_path):
+    """Every second answer begins after 0.3 s: with a limit of 0.2 s half of the requests are good."""
+    file = tmp_path / "figures.json"
+    with TruthServer(lambda number, body: Script(first_s=0.3 * (number % 2))) as mock:
+        run = bench(mock.base_url, "--users", "1", "--requests", "4", "--slo", "ttft=0.2,tpot=5", "--json", str(file))
+    (level,) = json.loads(file.read_text())["levels"]
+
+    per_request = level["output_tokens_per_s"]["median"] / 4
+    assert run.returncode == 0 and "goodput, requests/s" in run.stdout
+    assert level["slo"] == {"ttft_s": 0.2, "tpot_s": 5.0}
+    assert level["goodput_requests_per_s"]["median"] == pytest.approx(per_request / 2, rel=0.2)
+
+
+def test_an_open_loop_has_rates_instead_of_users(tmp_path):
+    """20 requests/s: the level has the rate, the wait in the client, and no number of users."""
+    file = tmp_path / "figures.json"
+    with TruthServer() as mock:
+        run = bench(mock.base_url, "--rate", "20", "--requests", "10", "--json", str(file))
+    (level,) = json.loads(file.read_text())["levels"]
+
+    assert (run.returncode, level["users"], level["rate_per_s"], level["requests"]) == (0, None, 20.0, 10)
+    assert level["queue_s"]["n"] == 30
+    assert run.stdout.splitlines()[0].split()[0] == "rate/s"
+
+
+def test_a_tokenizer_gives_prompts_of_its_words(tmp_path):
+    """A file with four words: the prompt has no other."""
+    words = {"\u0120one": 0, "\u0120two": 1, "\u0120three": 2, "x": 3, **{f"\u0120w{chr(97 + i)}": 4 + i for i in range(20)}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": words}}))
+    with TruthServer() as mock:
+        run = bench(mock.base_url, "--users", "1", "--requests", "2", "--tokenizer", str(tmp_path))
+        said = {word for request in mock.received for word in request.prompt.split()}
+
+    assert run.returncode == 0
+    assert said <= {entry[1:] for entry in words if entry[0] == "\u0120"}
+
+
+def test_the_client_measures_itself_first(tmp_path):
+    """Its error and its ceiling are printed, and stand in the provenance."""
+    file = tmp_path / "figures.json"
+    with TruthServer() as mock:
+        asked = [part for part in command(mock.base_url, "--users", "2", "--json", str(file)) if part != "--no-self-test"]
+        run = subprocess.run(asked, capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
+    tested = json.loads(file.read_text())["provenance"]["instrument"]["2"]
+
+    assert run.returncode == 0
+    error = r"TTFT [+-]\d+\.\d\d ms, tokens/s .* %, ITL p99 .* %"
+    assert re.fullmatch(rf"instrument at 2 users: {error}; ceiling (at least )?[\d,]+ events/s\n", run.stderr)
+    assert tested["users"] == 2 and tested["ceiling_events_per_s"] > 0
+
+
+def test_the_self_test_needs_no_endpoint():
+    """And an endpoint is missed where there is no self-test."""
+    only = [sys.executable, "-m", "helpers.bench"]
+    tested = subprocess.run([*only, "--self-test", "--users", "1"], capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
+    missed = subprocess.run(only, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+
+    assert (tested.returncode, tested.stderr) == (0, "") and tested.stdout.startswith("instrument at 1 users: TTFT ")
+    assert (missed.returncode, missed.stdout) == (2, "")
+    assert missed.stderr.startswith("--base-url and --model are missing: give the address")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_in_the_middle_it_keeps_what_was_measured(tmp_path, number, code):
     """The first number of users is done, the second stalls: the file has the first, and nothing lies beside it."""
     file = tmp_path / "figures.json"
-    with MockServer(lambda n, body: Script() if n < 2 + 4 else Script(end="stall")) as mock:
+    with TruthServer(lambda n, body: Script(first_s=0.3) if n < 2 + 5 else Script(end="stall")) as mock:
         process = subprocess.Popen(
             command(mock.base_url, "--users", "1,2", "--requests", "1", "--json", str(file)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
         )  # fmt: skip
-        assert mock.wait_until(lambda: len(mock.received) > 6, 30)
+        assert wait_until(lambda: len(mock.received) > 7, 30)
         process.send_signal(number)
         output, errors = process.communicate(timeout=20)
 
-        assert mock.wait_until(lambda: mock.at_once == 0)
+        assert wait_until(lambda: mock.at_once == 0)
     assert (process.returncode, [path.name for path in tmp_path.iterdir()]) == (code, ["figures.json"])
     assert [level["users"] for level in json.loads(file.read_text())["levels"]] == [1]
     assert errors == "stopped: 1 of 2 numbers of users were measured and are kept\n"
@@ -147,12 +218,12 @@ def test_stopped_in_the_middle_it_keeps_what_was_measured(tmp_path, number, code
 def test_stopped_before_anything_was_measured_it_writes_nothing(tmp_path):
     """The probe stalls: no file, no table, the signal's exit code, at once."""
     file = Path(tmp_path / "figures.json")
-    with MockServer(Script(end="stall")) as mock:
+    with TruthServer(Script(end="stall")) as mock:
         process = subprocess.Popen(
             command(mock.base_url, "--json", str(file)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
         )  # fmt: skip
-        assert mock.wait_until(lambda: mock.at_once == 1, 30)
+        assert wait_until(lambda: mock.at_once == 1, 30)
         sent = time.monotonic()
         process.terminate()
         output, errors = process.communicate(timeout=20)

@@ -3,30 +3,34 @@
 import asyncio
 import re
 import socket
+import statistics
+import time
 
 import pytest
-from mock_server import MockServer, Script
+from leftovers import wait_until
 
 from helpers import client, workload
 from helpers.client import Endpoint
+from helpers.truth import TruthServer
+from helpers.truth_answers import Script
 
 PROMPT = workload.prompts(1, 8, seed=0)[0]
 
 
-def ask(mock: MockServer, output_tokens: int = 4, *, timeout_s: float = 20, **settings) -> client.Sample:
+def ask(mock: TruthServer, output_tokens: int = 4, *, timeout_s: float = 20, **settings) -> client.Sample:
     endpoint = Endpoint(mock.base_url, "m", **settings)
     return client.run(client.request(endpoint, PROMPT, output_tokens, timeout_s=timeout_s))
 
 
 def answered(script: Script, output_tokens: int = 4, **settings) -> client.Sample:
     """The sample of one request to a server that does as ``script`` says."""
-    with MockServer(script) as mock:
+    with TruthServer(script) as mock:
         return ask(mock, output_tokens, **settings)
 
 
 def test_a_request_is_greedy_streamed_and_counted():
     """What is sent: temperature 0, a stream, the server's own count, and the engine's own fields."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
         ask(mock, fields=lambda output_tokens: {"ignore_eos": True, "min_tokens": output_tokens})
         body = mock.received[0].body
 
@@ -39,7 +43,7 @@ def test_a_request_is_greedy_streamed_and_counted():
 
 def test_chat_is_another_route_with_the_same_words():
     """One message of the user, the text of the prompt."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
         sample = ask(mock, route="chat")
 
     assert mock.received[0].path == "/v1/chat/completions"
@@ -50,7 +54,7 @@ def test_chat_is_another_route_with_the_same_words():
 def test_token_ids_are_sent_where_the_server_takes_them():
     """A list of numbers instead of text."""
     prompt = workload.prompts(1, 8, seed=0, vocabulary=[f"Ġword{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600)])[0]
-    with MockServer() as mock:
+    with TruthServer() as mock:
         client.run(client.request(Endpoint(mock.base_url, "m", token_ids=True), prompt, 4))
 
     assert mock.received[0].body["prompt"] == list(prompt.token_ids)
@@ -58,7 +62,7 @@ def test_token_ids_are_sent_where_the_server_takes_them():
 
 def test_the_key_is_sent_and_never_shown():
     """A bearer token in the header; nothing of it in the endpoint's repr."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
         ask(mock, api_key="sk-secret")
         ask(mock)
 
@@ -68,7 +72,7 @@ def test_the_key_is_sent_and_never_shown():
 
 def test_stamps_are_those_of_the_servers_writes():
     """TTFT and the gaps are what the server did: later by less than one gap (the server notes a write after it)."""
-    with MockServer(Script(first_s=0.2, gap_s=0.05)) as mock:
+    with TruthServer(Script(first_s=0.2, gap_s=0.05)) as mock:
         sample = ask(mock, 6)
         wrote = mock.received[0].written_ns
 
@@ -80,7 +84,7 @@ def test_stamps_are_those_of_the_servers_writes():
 
 def test_several_tokens_in_one_write_are_several_events():
     """Four tokens a write: four events with one stamp; the server's count stands."""
-    sample = answered(Script(per_write=4, gap_s=0.02), 8)
+    sample = answered(Script(events_per_write=4, gap_s=0.02), 8)
 
     assert (len(sample.event_ns), len(set(sample.event_ns)), sample.output_tokens) == (8, 2, 8)
 
@@ -100,6 +104,96 @@ def test_role_and_empty_events_are_no_first_token():
     assert (sample.error, len(sample.event_ns), sample.ttft_s >= 0.12) == (None, 4, True)
 
 
+def test_several_tokens_in_one_event_are_counted_by_the_server():
+    """Three tokens an event: 8 tokens in 3 events."""
+    sample = answered(Script(tokens_per_event=3), 8)
+
+    assert (len(sample.event_ns), sample.output_tokens, sample.token_source) == (3, 8, "server_usage")
+    assert sample.pieces == (" word" * 3, " word" * 3, " word" * 2)
+
+
+@pytest.mark.parametrize("route", ["chat", "completions"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {}, {"events_per_write": 5}, {"tokens_per_event": 3}, {"tokens_per_event": 2, "events_per_write": 4},
+        {"role_first": True}, {"empty_deltas": 3}, {"usage": False}, {"jitter_s": 0.01}, {"extra_prompt_tokens": 9},
+        {"role_first": True, "empty_deltas": 1, "tokens_per_event": 4, "usage": False},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_tokens_are_right_to_the_event_for_every_odd_stream(odd, route):
+    """As many events with text as the server wrote, and its count where it gives one."""
+    with TruthServer(Script(first_s=0.02, gap_s=0.005, **odd)) as mock:
+        sample = ask(mock, 17, route=route)
+        did = mock.received[0]
+
+    assert sample.error is None
+    assert (len(sample.event_ns), sample.text) == (len(did.written_ns), " word" * 17)
+    assert sample.output_tokens == (17 if odd.get("usage", True) else len(did.written_ns))
+
+
+def test_stamps_are_those_of_the_arrival_however_late_the_client_reads():
+    """The client sleeps while the tokens come: the stamps are right all the same, and the lag says how late it was."""
+    with TruthServer(Script(first_s=0.02)) as mock:
+
+        async def busy() -> client.Sample:
+            asking = asyncio.ensure_future(client.request(Endpoint(mock.base_url, "m"), PROMPT, 1))
+            await asyncio.sleep(0.01)
+            time.sleep(0.2)  # noqa: ASYNC251 - this is the lateness
+            return await asking
+
+        sample = client.run(busy())
+        wrote_ns = mock.received[0].written_ns[0]
+
+    assert sample.error is None
+    assert sample.lag_ns[0] > 100_000_000
+    assert abs(sample.event_ns[0] - wrote_ns) < 50_000_000
+
+
+def test_a_connection_is_kept_and_opened_before_the_clock_starts():
+    """Six requests of two users: two connections, both open before the first request is sent."""
+    with TruthServer(Script(first_s=0.01)) as mock:
+        client.run(client.closed_loop(Endpoint(mock.base_url, "m"), workload.prompts(6, 8, seed=0), users=2, output_tokens=2))
+
+        assert (len(mock.received), mock.accepted) == (6, 2)
+
+
+def test_a_server_that_closes_gets_a_new_connection():
+    """After an answer that ends with the connection, the next request is sent over another one."""
+    with TruthServer(lambda number, body: Script(end="close" if number == 0 else "done")) as mock:
+        samples = client.run(
+            client.closed_loop(Endpoint(mock.base_url, "m"), workload.prompts(3, 8, seed=0), users=1, output_tokens=2)
+        )
+
+        assert (len(mock.received), mock.accepted) == (3, 2)
+    assert [sample.error is None for sample in samples] == [False, True, True]
+
+
+def test_an_open_loop_is_poisson_and_seeded():
+    """The same seed, the same arrivals; gaps as different as exponential ones are; the wait in the client apart."""
+
+    def due(seed: int) -> list[float]:
+        with TruthServer() as mock:
+            load = client.open_loop(
+                Endpoint(mock.base_url, "m"), workload.prompts(40, 8, seed=0), rate_per_s=200, seed=seed, output_tokens=1
+            )
+            samples = sorted(client.run(load), key=lambda sample: sample.scheduled_ns)
+        assert all(sample.error is None and sample.queue_s >= 0 for sample in samples)
+        return [(b.scheduled_ns - a.scheduled_ns) / 1e9 for a, b in zip(samples, samples[1:])]
+
+    first, again, other = due(1), due(1), due(2)
+    assert first == pytest.approx(again, abs=1e-6) and first != pytest.approx(other, abs=1e-6)
+    assert 0.5 < statistics.stdev(first) / statistics.mean(first) < 1.6  # 1 for exponential gaps
+
+
+def test_a_rate_of_none_is_refused():
+    """Before a connection is opened."""
+    load = client.open_loop(Endpoint("http://127.0.0.1:1/v1", "m"), [PROMPT], rate_per_s=0, seed=0, output_tokens=1)
+    with pytest.raises(ValueError, match="^rate_per_s=0: requests arrive at a rate above 0$"):
+        client.run(load)
+
+
 @pytest.mark.parametrize(
     ("script", "error"),
     [
@@ -108,7 +202,7 @@ def test_role_and_empty_events_are_no_first_token():
         (Script(status=429, answer={"error": "slow down"}), r"HTTP 429: .*slow down.*"),
         (Script(answer={"choices": []}), "not a stream: content type 'application/json' instead of text/event-stream"),
         (Script(end="close"), "ended early: the stream stopped without a finish reason"),
-        (Script(end="cut"), "ended early: .*"),
+        (Script(end="cut"), "ended early: the connection closed in the middle of the answer"),
         (Script(end="silence"), "ended early: the server closed without an answer"),
         (Script(end="reset"), r"reset: the connection broke \(.*\)"),
         (Script(end="stall"), "stalled: no end within 0.5 s"),
@@ -116,12 +210,15 @@ def test_role_and_empty_events_are_no_first_token():
         (Script(end="not an object"), "malformed: .*"),
         (Script(end="odd usage"), "malformed: .*"),
         (Script(end="odd text"), "malformed: .*"),
+        (Script(end="not utf-8"), "malformed: .*utf-8.*"),
+        (Script(end="trickle"), "stalled: no end within 0.5 s"),
+        (Script(end="long line"), "too large: an answer of more than 64 MiB"),
         (Script(end="error"), "server error: .*out of blocks.*"),
     ],
 )
 def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
     """One line, ``kind: detail``, and no exception: a load goes on after it."""
-    sample = answered(script, timeout_s=0.5 if script.end == "stall" else 20)
+    sample = answered(script, timeout_s=0.5 if script.end in ("stall", "trickle") else 20)
 
     assert sample.error is not None and "\n" not in sample.error
     assert re.fullmatch(error, sample.error)
@@ -146,7 +243,7 @@ def test_a_host_that_does_not_exist():
 
 def test_what_cannot_fit_is_not_sent():
     """8 tokens in and 4 out, and a context of 11."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
         sample = ask(mock, context=11)
 
     assert sample.error == "too long: 12 tokens in and out, and the context is 11; ask for fewer"
@@ -175,7 +272,7 @@ def test_a_bad_key_is_refused_and_not_repeated(key):
 def test_a_closed_loop_has_so_many_requests_at_once(users, most):
     """Never more than users, and as many as there are prompts."""
     prompts, seen = workload.prompts(12, 8, seed=0), []
-    with MockServer(Script(first_s=0.1)) as mock:
+    with TruthServer(Script(first_s=0.1)) as mock:
         endpoint = Endpoint(mock.base_url, "m")
         samples = client.run(client.closed_loop(endpoint, prompts, users=users, output_tokens=2, on_sample=seen.append))
 
@@ -190,7 +287,7 @@ def test_a_load_without_users_is_refused():
 
 def test_a_failed_request_does_not_end_the_load():
     """One of six gets a 503; the others are measured."""
-    with MockServer(lambda number, body: Script(status=503, answer={}) if number == 2 else Script()) as mock:
+    with TruthServer(lambda number, body: Script(status=503, answer={}) if number == 2 else Script()) as mock:
         prompts = workload.prompts(6, 8, seed=0)
         samples = client.run(client.closed_loop(Endpoint(mock.base_url, "m"), prompts, users=2, output_tokens=2))
 
@@ -199,7 +296,7 @@ def test_a_failed_request_does_not_end_the_load():
 
 def test_cancelling_closes_every_connection():
     """The server sees its clients go."""
-    with MockServer(Script(end="stall")) as mock:
+    with TruthServer(Script(end="stall")) as mock:
 
         async def cancelled() -> None:
             load = client.closed_loop(Endpoint(mock.base_url, "m"), workload.prompts(3, 8, seed=0), users=3, output_tokens=2)
@@ -211,13 +308,13 @@ def test_cancelling_closes_every_connection():
 
         client.run(cancelled())
 
-        assert mock.wait_until(lambda: mock.at_once == 0)
-        assert [request.ended_by_client for request in mock.received] == [True] * 3
+        assert wait_until(lambda: mock.at_once == 0)
+        assert [request.ended for request in mock.received] == ["client left"] * 3
 
 
 def test_run_works_inside_a_running_loop():
     """As in a notebook's kernel."""
-    with MockServer() as mock:
+    with TruthServer() as mock:
 
         async def cell() -> client.Sample:
             return ask(mock)

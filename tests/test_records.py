@@ -20,40 +20,84 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def test_what_is_saved_is_loaded(folder):
-    """The same data, with the format's version."""
+    """The same data, with the format's version, under its day."""
     path = records.save("speed", {"levels": [1, 2.5, None, "x"]})
 
-    assert records.load("speed") == {"version": 1, "levels": [1, 2.5, None, "x"]}
-    assert path == folder / records.machine_name() / "speed.json"
+    assert records.load("speed") == {"version": 2, "levels": [1, 2.5, None, "x"]}
+    assert path.parent == folder / records.machine_name()
+    assert re.fullmatch(r"speed\.\d{4}-\d\d-\d\d\.json", path.name)
 
 
-def test_a_record_is_not_overwritten():
-    """The second save is refused and the first stays; ``replace`` replaces it."""
-    records.save("speed", {"n": 1})
+def test_a_record_is_never_overwritten(folder):
+    """Eleven on one day: all are there, and the newest is loaded; one of an older day is older."""
+    records.write_json(folder / records.machine_name() / "speed.2020-01-01.json", {"version": 2, "n": -1})
+    paths = [records.save("speed", {"n": n}) for n in range(11)]
 
-    with pytest.raises(records.RecordError, match="^speed.json exists already: records are not overwritten; remove it first"):
-        records.save("speed", {"n": 2})
-    assert records.load("speed")["n"] == 1
-    records.save("speed", {"n": 3}, replace=True)
-    assert records.load("speed")["n"] == 3
+    assert len(set(paths)) == 11 and all(json.loads(path.read_text())["n"] == n for n, path in enumerate(paths))
+    assert records.load("speed")["n"] == 10
 
 
-@pytest.mark.parametrize(("version", "named"), [("2", "2"), ("null", "None")])
+def test_a_file_is_replaced_only_when_told():
+    """As `--json` does."""
+    path = records.write_json(records.FOLDER / "x.json", {"n": 1})
+
+    with pytest.raises(records.RecordError, match="^x.json exists already: records are not overwritten; remove it first"):
+        records.write_json(path, {"n": 2})
+    records.write_json(path, {"n": 3}, replace=True)
+    assert json.loads(path.read_text()) == {"n": 3}
+
+
+def test_a_draft_is_kept_until_the_record_is_saved():
+    """It is no record, it can be replaced, and it goes when the record is there."""
+    assert records.kept("speed") is None
+    records.keep("speed", {"n": 1})
+    records.keep("speed", {"n": 2})
+
+    assert records.kept("speed") == {"version": 2, "n": 2}
+    with pytest.raises(records.RecordError):
+        records.load("speed")
+    records.save("speed", {"n": 3})
+    assert records.kept("speed") is None
+
+
+def made_by(machine: str, *users: int, rate: int = 1) -> dict:
+    source = {"machine": machine, "versions": {"a": "1"}, "date": machine}
+    return {"provenance": source, "engines": {"a": [{"users": n, "rate": rate} for n in users]}}
+
+
+def test_records_of_one_machine_are_merged():
+    """The levels of both, in order; what both have is the second one's."""
+    found = records.merge(made_by("m", 1, 100), made_by("m", 10, 100, rate=2))
+
+    assert found["engines"]["a"] == [{"users": 1, "rate": 1}, {"users": 10, "rate": 2}, {"users": 100, "rate": 2}]
+
+
+def test_records_of_different_machines_are_not_merged():
+    """Nor of different versions."""
+    with pytest.raises(records.RecordError, match='^records of different machine are not merged: "m" and "n"; keep them apart$'):
+        records.merge(made_by("m", 1), made_by("n", 10))
+    other = made_by("m", 10)
+    other["provenance"]["versions"] = {"a": "2"}
+    with pytest.raises(records.RecordError, match="^records of different versions are not merged: "):
+        records.merge(made_by("m", 1), other)
+
+
+@pytest.mark.parametrize(("version", "named"), [("1", "1"), ("null", "None")])
 def test_another_format_is_refused(folder, version, named):
     """The error names both formats."""
     (folder / "m").mkdir(parents=True)
-    (folder / "m" / "old.json").write_text(f'{{"version": {version}}}')
+    (folder / "m" / "old.2026-01-01.json").write_text(f'{{"version": {version}}}')
 
-    with pytest.raises(records.RecordError, match=f"^record 'old' has format {named}, this code reads 1$"):
+    with pytest.raises(records.RecordError, match=f"^record old.2026-01-01.json has format {named}, this code reads 2$"):
         records.load("old")
 
 
 def test_what_is_no_json_is_refused(folder):
     """A file cut in the middle: one line, with the next step."""
     (folder / "m").mkdir(parents=True)
-    (folder / "m" / "cut.json").write_text('{"version": 1, "lev')
+    (folder / "m" / "cut.2026-01-01.json").write_text('{"version": 2, "lev')
 
-    with pytest.raises(records.RecordError, match="^record 'cut' of m is not JSON: remove it and make it again$"):
+    with pytest.raises(records.RecordError, match="^record cut.2026-01-01.json of m is not JSON: remove it"):
         records.load("cut")
 
 
@@ -62,10 +106,10 @@ def test_a_missing_record_says_what_there_is(folder):
     with pytest.raises(records.RecordError, match="^no single record 'x': machines that have it: none; name one$"):
         records.load("x")
     for machine in ("a", "b"):
-        records.write_json(folder / machine / "x.json", {"version": 1})
+        records.write_json(folder / machine / "x.2026-01-01.json", {"version": 2})
     with pytest.raises(records.RecordError, match="machines that have it: a, b; name one$"):
         records.load("x")
-    assert records.load("x", "a") == {"version": 1}
+    assert records.load("x", "a") == {"version": 2}
 
 
 def test_what_json_cannot_say_becomes_null(tmp_path):
@@ -106,7 +150,9 @@ def test_provenance_names_the_machine_and_nobody():
     text = json.dumps(found)
 
     assert {"date", "machine", "load_average", "helpers", "model"} <= set(found)
-    assert {"cpu", "cores", "memory_gib", "gpus", "system", "python"} == set(found["machine"])
+    assert set(found["machine"]) == {
+        "cpu", "cores", "memory_gib", "cpu_flags", "gpus", "gpu_driver", "system", "python",
+    }  # fmt: skip
     assert not re.search(r"(/home/|/root|/Users/|/tmp/)", text)
     assert str(Path.home()) not in text
     for name in {getpass.getuser(), socket.gethostname()} - {"root"}:

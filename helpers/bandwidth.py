@@ -1,0 +1,201 @@
+"""How many bytes per second this machine moves and how many FLOP per second it computes.
+
+Several kernels each, because none reaches everything: warm-up, then the median of repeats.
+Bytes are those the program asks for; what a cache reads in addition, to write, is not counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import psutil
+
+REPEATS = 7
+CACHES = 4  # arrays are this many times the last-level cache, so that a pass finds little of the one before
+LEAST_BYTES = 256 * 2**20  # of an array: a pass then takes milliseconds, and starting threads microseconds
+LEAST_BYTES_PER_THREAD = 16 * 2**20
+MATRICES = (1024, 2048, 4096, 8192)  # rows of the squares that are multiplied
+LONG_S = 0.1  # a product that takes longer is big enough: larger ones are left out
+
+Job = Callable[[], object]
+
+
+class RooflineError(RuntimeError):
+    """A roof that cannot be measured here."""
+
+
+def cache_bytes(sysfs: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """The last-level caches of the processor together; ``None`` where the system does not say (Linux does).
+
+    One cache is listed at every core that shares it, and counted once.
+    """
+    found: dict[tuple[int, str], int] = {}
+    for index in sysfs.glob("cpu[0-9]*/cache/index*"):
+        try:
+            level, cores, size = ((index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size"))
+        except OSError:
+            continue
+        found[int(level), cores] = int(size.removesuffix("K")) * 1024
+    last = max((level for level, _ in found), default=None)
+    return sum(size for (level, _), size in found.items() if level == last) if found else None
+
+
+def array_bytes(threads: int) -> int:
+    """The size of each array; :class:`RooflineError` if the memory is too small for what is made of it."""
+    size = max(CACHES * (cache_bytes() or 0), LEAST_BYTES, threads * LEAST_BYTES_PER_THREAD)
+    free = psutil.virtual_memory().available
+    if 4 * size > free:
+        gib = f"{4 * size / 2**30:.1f} GiB of arrays"
+        raise RooflineError(f"{gib} do not fit the {free / 2**30:.1f} GiB that are free: end other programs first")
+    return size
+
+
+def cpu(threads: int) -> dict:
+    """Measure the CPU with numpy on ``threads`` Python threads; numpy drops the GIL while it computes.
+
+    ``sgemv`` and ``sgemm`` run in one Python thread: OpenBLAS has threads of its own. With torch
+    in this interpreter its bf16 product is measured too.
+    """
+    size = array_bytes(threads)
+    with ThreadPoolExecutor(threads) as pool:  # made by the threads: memory lies near the core that writes it first
+        chunks = list(pool.map(lambda _: _chunk(size // threads), range(threads)))
+    bandwidth = {
+        "sum": size / seconds([a.sum for a, _, _ in chunks]),
+        "copy": 2 * size / seconds([_copy(*chunk) for chunk in chunks]),
+        "triad": 5 * size / seconds([_triad(*chunk) for chunk in chunks]),
+        "dot": 2 * size / seconds([_dot(*chunk) for chunk in chunks]),
+    }
+    del chunks
+    bandwidth["sgemv"] = size / seconds([_sgemv(size)])
+    flops = _products("sgemm", lambda n: seconds([_sgemm(n)]))
+    if find_spec("torch"):
+        flops |= _products("bf16 (torch)", lambda n: seconds([_torch_product(n, "cpu")]))
+    return {
+        "device": "cpu", "bandwidth_kernels": bandwidth, "flops_kernels": flops, "threads": threads, "array_bytes": size
+    }  # fmt: skip
+
+
+def _chunk(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three float32 arrays of ``size`` bytes, written once: a page that was only asked for is no memory yet."""
+    return tuple(np.full(size // 4, value, np.float32) for value in (1.0, 2.0, 3.0))
+
+
+def _copy(a, b, c) -> Job:
+    return lambda: np.copyto(a, b)
+
+
+def _triad(a, b, c) -> Job:
+    """a = b + 3 c in two passes: c read and a written, then a and b read and a written."""
+
+    def run() -> None:
+        np.multiply(c, np.float32(3), out=a)
+        np.add(a, b, out=a)
+
+    return run
+
+
+def _dot(a, b, c) -> Job:
+    return lambda: np.dot(b, c)
+
+
+def _sgemv(size: int) -> Job:
+    columns = 8192
+    matrix, vector = np.ones((size // 4 // columns, columns), np.float32), np.ones(columns, np.float32)
+    return lambda: matrix @ vector
+
+
+def _sgemm(n: int) -> Job:
+    a, b = np.random.default_rng(0).random((2, n, n), np.float32)
+    out = np.empty((n, n), np.float32)
+    return lambda: np.matmul(a, b, out=out)
+
+
+def _torch_product(n: int, device: str) -> Job:
+    import torch
+
+    a, b = (torch.randn(n, n, device=device).bfloat16() for _ in range(2))
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def _products(name: str, seconds_of: Callable[[int], float]) -> dict[str, float]:
+    """FLOP/s of ever larger square products, 2 n^3 each, until one takes long."""
+    found = {}
+    for n in MATRICES:
+        took = seconds_of(n)
+        found[f"{name} {n}"] = 2 * n**3 / took
+        if took > LONG_S:
+            break
+    return found
+
+
+def seconds(jobs: Sequence[Job]) -> float:
+    """Run ``jobs`` side by side, a thread each, again and again: the median time from first start to last end."""
+    barrier = threading.Barrier(len(jobs))
+
+    def one(job: Job) -> list[tuple[int, int]]:
+        stamps = []
+        try:
+            job()  # warm-up
+            for _ in range(REPEATS):
+                barrier.wait()
+                started = time.perf_counter_ns()
+                job()
+                stamps.append((started, time.perf_counter_ns()))
+        except BaseException:
+            barrier.abort()  # or the others would wait for ever
+            raise
+        return stamps
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        running = [pool.submit(one, job) for job in jobs]
+    errors = [run.exception() for run in running if run.exception()]
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
+    ran = [run.result() for run in running]
+    return median((max(end for _, end in turn) - min(start for start, _ in turn)) / 1e9 for turn in zip(*ran))
+
+
+def cuda() -> dict:
+    """Measure the first GPU with torch, timed by CUDA events: the clock of the GPU itself."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RooflineError("torch of this interpreter reaches no GPU: install its CUDA build, or measure the cpu")
+    properties = torch.cuda.get_device_properties(0)
+    size = max(CACHES * properties.L2_cache_size, 4 * LEAST_BYTES)
+    if 4 * size > torch.cuda.mem_get_info()[0]:
+        raise RooflineError(f"{4 * size / 2**30:.1f} GiB of arrays do not fit the GPU's free memory: end other programs first")
+    a, b, c = (torch.ones(size // 4, device="cuda") for _ in range(3))
+    bandwidth = {
+        "sum": size / _cuda_seconds(a.sum),
+        "copy_": 2 * size / _cuda_seconds(lambda: a.copy_(b)),
+        "add": 3 * size / _cuda_seconds(lambda: torch.add(b, c, out=a)),
+    }
+    flops = _products("bf16", lambda n: _cuda_seconds(_torch_product(n, "cuda")))
+    return {
+        "device": properties.name, "bandwidth_kernels": bandwidth, "flops_kernels": flops, "threads": None, "array_bytes": size
+    }  # fmt: skip
+
+
+def _cuda_seconds(job: Job) -> float:
+    """The median of repeats, after a warm-up that also brings the clock up."""
+    import torch
+
+    def event():
+        return torch.cuda.Event(enable_timing=True)
+
+    stamps = [(event(), event()) for _ in range(3 + 3 * REPEATS)]
+    for start, end in stamps:
+        start.record()
+        job()
+        end.record()
+    torch.cuda.synchronize()
+    return median(start.elapsed_time(end) / 1e3 for start, end in stamps[3:])

@@ -1,0 +1,110 @@
+"""The truth server keeps its times and tells what it did; the self-test holds the client against it."""
+
+import json
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from helpers import client, selftest, truth, workload
+from helpers.client import Endpoint
+from helpers.timing import Level, Sample
+from helpers.truth import TruthServer
+from helpers.truth_answers import Script
+
+BODY = {"model": "m", "prompt": "a b c", "max_tokens": 5}
+
+
+def post(mock: TruthServer, **more) -> httpx.Response:
+    return httpx.post(f"{mock.base_url}/completions", json={**BODY, **more}, trust_env=False)
+
+
+def test_it_writes_when_it_should():
+    """First token after 50 ms, then one every 20 ms: never early, and the gaps are right on average."""
+    with TruthServer(Script(first_s=0.05, gap_s=0.02)) as mock:
+        client.run(client.request(Endpoint(mock.base_url, "m"), workload.prompts(1, 8, seed=0)[0], 10))
+        (did,) = mock.received
+
+    waits_s = (np.array(did.written_ns) - did.received_ns) / 1e9
+    assert (waits_s - (0.05 + 0.02 * np.arange(10)) > -0.002).all()
+    assert np.diff(waits_s).mean() == pytest.approx(0.02, rel=0.2)
+    assert (did.tokens, did.ended) == (10, "done")
+
+
+def test_jitter_is_seeded_and_within_its_limit():
+    """Each pause is longer by 0 to 10 ms; the same request number, the same pauses."""
+    from helpers import truth_answers
+
+    script = Script(first_s=0.05, gap_s=0.02, jitter_s=0.01)
+    pauses = [
+        [pause for pause, _, events, *_ in truth_answers.writes(script, "/v1/completions", {**BODY, "stream": True}, 3) if events]
+        for _ in range(2)
+    ]
+
+    assert pauses[0] == pauses[1] and len(set(pauses[0])) == 5
+    assert 0.05 <= pauses[0][0] <= 0.06 and all(0.02 <= pause <= 0.03 for pause in pauses[0][1:])
+
+
+@pytest.mark.parametrize(("route", "field"), [("completions", "text"), ("chat/completions", "message")])
+def test_not_streamed_it_answers_whole(route, field):
+    """All tokens in one JSON, with the usage."""
+    prompt = {"prompt": "a b c"} if route == "completions" else {"messages": [{"role": "user", "content": "a b c"}]}
+    with TruthServer() as mock:
+        answer = httpx.post(f"{mock.base_url}/{route}", json={"max_tokens": 5, **prompt}, trust_env=False).json()
+
+    said = answer["choices"][0][field]
+    assert (said if field == "text" else said["content"]) == " word" * 5
+    assert answer["usage"]["completion_tokens"] == 5 and answer["usage"]["prompt_tokens"] == 3
+
+
+def test_other_requests_are_answered_and_not_kept():
+    """The list of models, a health check; what is no HTTP gets a 400."""
+    with TruthServer() as mock:
+        models = httpx.get(f"{mock.base_url}/models", trust_env=False).json()
+
+        assert (models["data"][0]["id"], mock.received) == ("truth", [])
+
+
+def test_in_a_process_of_its_own_it_tells_and_forgets():
+    """`GET /truth` has a request's stamps; after a reset it has none; the process ends with the block."""
+    with truth.process(first_s=0.01, gap_s=0.001) as server:
+        child = psutil.Process().children()[-1]
+        sample = client.run(client.request(Endpoint(server.base_url, "m"), workload.prompts(1, 8, seed=0)[0], 6))
+        (did,) = server.seen()
+        server.reset()
+
+        assert server.seen() == []
+    assert (did["tokens"], len(did["written_ns"]), did["ended"]) == (6, 6, "done")
+    assert did["received_ns"] > sample.sent_ns and not child.is_running()
+    json.dumps(did)
+
+
+def seen(late_ns: int) -> selftest.Seen:
+    """A client that saw two requests, each ``late_ns`` too late, at 1 ms a token."""
+    wrote = [[50_000_000 + i * 1_000_000 for i in range(10)] for _ in range(2)]
+    served = [{"received_ns": 0, "written_ns": times, "tokens": 10} for times in wrote]
+    return selftest.Seen([Sample(0, tuple(t + late_ns for t in times), output_tokens=10) for times in wrote], served)
+
+
+def test_the_self_test_finds_a_client_that_is_late():
+    """5 ms late: 5 ms of TTFT; and the rate that follows from it."""
+
+    assert (seen(0).ttft_error_s, seen(0).rate_error, seen(0).itl_p99_error) == pytest.approx((0, 0, 0))
+    assert seen(5_000_000).ttft_error_s == pytest.approx(0.005)
+    assert seen(5_000_000).rate_error == pytest.approx(59 / 64 - 1)
+
+
+def test_a_level_near_the_ceiling_is_labelled_the_clients_limit():
+    """1,000 events/s are near a ceiling of 1,500 and far from one of 100,000."""
+    level = Level(1, ((Sample(0, tuple(range(0, 1_000_000_001, 1_000_000)), output_tokens=1001),),))
+    near, far = (selftest.SelfTest(1, 0.0, 0.0, 0.0, ceiling, False) for ceiling in (1_500.0, 100_000.0))
+
+    assert near.note(level).label == "near the client's limit: 1,001 of 1,500 events/s"
+    assert far.note(level).label is None
+
+
+def test_a_self_test_of_no_users_is_refused():
+    """Before a server is started."""
+    with pytest.raises(ValueError, match="^users=0: a load needs at least one user$"):
+        selftest.run(0)
