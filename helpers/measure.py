@@ -34,6 +34,7 @@ class Plan:
     requests_per_user: int = 4
     repeats: int = timing.MIN_REPEATS
     warmups: int = timing.MIN_WARMUPS  # at the least: they go on until the rate is steady
+    settle: bool = True  # False: no more warm-ups than that, for a server that has long been at work
     rates_per_s: tuple[float, ...] = ()  # open loop at these rates, instead of users
     seed: int = 0
     timeout_s: float = 300
@@ -130,7 +131,8 @@ def levels(
 def _warm_up(names: list[str], plan: Plan, block: Callable) -> dict[str, list[float | None]]:
     """Send warm-ups to each until its rate grows no more, or there were ``MOST_WARMUPS``; returns their rates."""
     rates: dict[str, list] = {name: [] for name in names}
-    for turn in range(1, max(plan.warmups, MOST_WARMUPS if plan.warmups else 0) + 1):
+    most = max(plan.warmups, MOST_WARMUPS) if plan.warmups and plan.settle else plan.warmups
+    for turn in range(1, most + 1):
         for name in names[:: 1 if turn % 2 == 0 else -1]:
             if turn <= plan.warmups or not steady(rates[name]):
                 rates[name].append(timing.tokens_rate(block(name, -turn)))
@@ -188,7 +190,7 @@ def _level(load, blocks: tuple[tuple[Sample, ...], ...], plan: Plan, warmed: lis
     refused, notes = _verdicts(samples, plan, hits)
     if plan.few:
         notes.insert(0, f"not a measurement: {plan.repeats} repeats after {plan.warmups} warm-ups")
-    elif not steady(warmed):
+    elif plan.settle and not steady(warmed):
         notes.append(f"not steady: still faster after {len(warmed)} warm-ups")
     users, rate = (None, load) if plan.rates_per_s else (load, None)
     unproven = tuple(audit.unproven(samples, cache_hits=hits))
@@ -205,7 +207,7 @@ def _verdicts(samples: list[Sample], plan: Plan, hits: int | None) -> tuple[str 
     helped = [line for line in found if line.startswith("prefix cache")]
     if helped:
         return f"not a measurement: {helped[0]}; send new prompts, or allow it with allow_cached (--allow-cached)", []
-    cached = sum(s.cached_tokens or 0 for s in samples)
+    cached = sum(s.cached_tokens or 0 for s in samples) if plan.allow_cached else 0
     return None, found + ([f"a prefix cache held {cached} prompt tokens, as allowed"] if cached else [])
 
 

@@ -266,13 +266,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.json:
             records.write_json(options.json, found, replace=True)
         else:
-            records.save(NAME, found, replace=True)
+            records.keep(NAME, found)
 
     try:
         runs = compare(here, options.streams, options.rounds, keep)
     except KeyboardInterrupt as stopped:
         print("stopped; the runs that had ended are kept", file=sys.stderr)
         return 128 + stopped.args[0]
+    if not options.json:
+        records.save(NAME, record(runs, options.rounds, left_out))
     print(table(summary(runs)))
     return 1 if left_out or any(one.error for one in runs) else 0
 

@@ -2,8 +2,10 @@
 
 Two engines are measured in turns, so block i of one stands beside block i of the other and what
 slows the machine slows both: the ratio is taken per pair of blocks. Its interval is bootstrapped
-over the pairs (BCa: Efron, *Better Bootstrap Confidence Intervals*, 1987; scipy). The noise
-floor is what the same comparison says of one engine against itself (an A/A run).
+over the pairs (scipy), and widened for their small number, without which it would hold in five of
+six cases only (the expanded percentile interval: Hesterberg, *What Teachers Should Know About the
+Bootstrap*, The American Statistician 69, 2015). The noise floor is what the same comparison says
+of one engine against itself (an A/A run).
 """
 
 from __future__ import annotations
@@ -72,12 +74,15 @@ def difference(
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    if np.ptp(values) == 0:  # BCa is not defined where nothing varies
+    if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    from scipy.stats import bootstrap  # the lab has it, the engines' environments need not
+    from scipy.stats import bootstrap, norm, t  # the lab has it, the engines' environments need not
 
-    found = bootstrap((values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, rng=np.random.default_rng(0))
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    n = len(values)
+    beyond = norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
+    options = {"n_resamples": RESAMPLES, "method": "percentile", "rng": np.random.default_rng(0)}
+    found = bootstrap((values,), np.mean, confidence_level=1 - 2 * beyond, **options).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def compare(

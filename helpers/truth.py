@@ -89,6 +89,8 @@ class _Connection:
             self._send(truth_answers.plain(200, {"requests": [served.to_dict() for served in self.server.received]}))
         elif path == "/reset" or self.parser.get_method() == b"GET":
             self._send(truth_answers.plain(200, {"object": "list", "data": [{"id": "truth", "object": "model"}]}))
+        elif not path.endswith("/completions"):
+            self._send(truth_answers.plain(404, {"error": f"no {path} here"}))
         else:
             body = json.loads(self.content)
             self.request = Served(path, self.headers, body if self.server.keep_bodies else {}, self.read_ns)

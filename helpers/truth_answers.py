@@ -153,7 +153,8 @@ def _ending(script: Script, base: Mapping, body: Mapping, tokens: int, choice) -
     elif script.end in ENDINGS:
         yield 0.0, chunk(event(ENDINGS[script.end])) + LAST_CHUNK, 0, 0, "close"
     else:
-        told = event({**base, "choices": [], "usage": _usage(script, body, tokens)}) if script.usage else b""
+        asked = script.usage and (body.get("stream_options") or {}).get("include_usage")
+        told = event({**base, "choices": [], "usage": _usage(script, body, tokens)}) if asked else b""
         yield 0.0, chunk(choice("", finish_reason="length") + told + event(b"[DONE]")) + LAST_CHUNK, 0, 0, "done"
 
 

@@ -91,6 +91,13 @@ class TestProblems:
             "prefix cache: the engine counted 32 cached prompt tokens, 0 were asked for"
         ]
 
+    def test_a_single_token_by_chance_is_none(self):
+        """Two of many prompts begin with the same word: 1 of 1,600 prompt tokens is fine, 17 are not."""
+        many = [GOOD] * 99
+
+        assert audit.problems([*many, replace(GOOD, cached_tokens=1)], **ASKED, cache_hits=16) == []
+        assert len(audit.problems([*many, replace(GOOD, cached_tokens=1)], **ASKED, cache_hits=17)) == 1
+
     def test_a_cache_that_was_asked_for_is_none(self):
         """A conversation wants its hits."""
 

@@ -200,7 +200,7 @@ def test_the_self_test_needs_no_endpoint():
 def test_stopped_in_the_middle_it_keeps_what_was_measured(tmp_path, number, code):
     """The first number of users is done, the second stalls: the file has the first, and nothing lies beside it."""
     file = tmp_path / "figures.json"
-    with TruthServer(lambda n, body: Script(first_s=0.3) if n < 2 + 5 else Script(end="stall")) as mock:
+    with TruthServer(lambda n, body: Script(first_s=0.6) if n < 2 + 5 else Script(end="stall")) as mock:
         process = subprocess.Popen(
             command(mock.base_url, "--users", "1,2", "--requests", "1", "--json", str(file)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,

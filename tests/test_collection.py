@@ -44,7 +44,7 @@ claim_cells = notebooks.claims
 def test_there_are_notebooks():
     """The collection is not empty: the tests below have something to look at."""
 
-    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "02", "03", "04", "05", "06", "07"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07"]
 
 
 def test_committed_in_canonical_bytes(path, notebook):
@@ -286,7 +286,7 @@ def test_every_requirement_is_pinned(file):
     for line in file.read_text().splitlines():
         line = line.partition("#")[0].strip()
         if line and not line.startswith("-c "):
-            assert re.fullmatch(r"[a-z0-9-]+(\[[a-z]+\])?==[0-9][\w.+]*", line), line
+            assert re.fullmatch(r"[a-z0-9._-]+(\[[a-z]+\])?==[0-9][\w.+]*", line), line
 
 
 def test_the_requirement_files_agree():

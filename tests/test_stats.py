@@ -22,7 +22,7 @@ def test_a_clear_difference_is_real():
     noise = np.random.default_rng(0).normal(1, 0.05, size=(2, 8))
     found = stats.difference(200 * noise[0], 100 * noise[1], names=("x", "y"))
 
-    assert found.real and 1.8 < found.low < found.ratio < found.high < 2.2
+    assert found.real and 1.6 < found.low < found.ratio < found.high < 2.6
     assert str(found).endswith("): real")
 
 
@@ -35,12 +35,13 @@ def test_what_slows_both_is_no_difference():
     assert found.real and found.ratio == pytest.approx(1.1, rel=0.02)
 
 
-def test_the_same_twice_is_called_real_in_about_one_of_twenty():
-    """200 A/A comparisons of six blocks: few are called real; small samples allow some more than 5 %."""
+@pytest.mark.parametrize("repeats", [6, 12])
+def test_the_same_twice_is_called_real_in_about_one_of_twenty(repeats):
+    """400 A/A comparisons without a floor: between 1 % and 9 % are called real, with few repeats too."""
     draw = np.random.default_rng(2)
-    wrong = [stats.difference(*draw.lognormal(0, 0.1, size=(2, 6))).real for _ in range(200)]
+    wrong = [stats.difference(*draw.lognormal(0, 0.1, size=(2, repeats))).real for _ in range(400)]
 
-    assert 0 < np.mean(wrong) < 0.2
+    assert 0.01 < np.mean(wrong) < 0.09
 
 
 def test_a_difference_within_the_noise_floor_is_not_real():
