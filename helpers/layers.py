@@ -122,7 +122,7 @@ def table(rows: Sequence[dict]) -> str:
     """The rows as text: median over rounds (lowest to highest); ``-`` is "not defined", never 0."""
     lines = [f"{'streams':>7}  {'layer':<42}" + "".join(f"{title:>27}" for title, _ in COLUMNS.values())]
     for row in rows:
-        told = "".join(f"{_cell(row[key], form):>27}" for key, (_, form) in COLUMNS.items())
+        told = "".join(f"{peers.cell(row[key], form):>27}" for key, (_, form) in COLUMNS.items())
         if row["left_out"]:
             told = f"left out: {row['left_out']}"
         elif row["failures"]:
@@ -130,10 +130,6 @@ def table(rows: Sequence[dict]) -> str:
         lines.append(f"{row['streams']:>7}  {row['title']:<42}{told}")
     few = f"ITL p99 needs {timing.requests_for(99)} requests a round; CPU share is of one core, parsing included."
     return "\n".join(["Error of each layer: what it measured minus what the server did.", *lines, few])
-
-
-def _cell(value: dict | None, form: str) -> str:
-    return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})" if value else "-"
 
 
 def record(turns: Sequence[Turn], rows: Sequence[dict], loads: Sequence[Load], rounds: int) -> dict:

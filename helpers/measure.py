@@ -109,7 +109,7 @@ def levels(
                 prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
                 return _block(targets[name], plan, load, prompts, turn, bar)
 
-        def count(awake=awake) -> dict[str, pools.Hits | None]:
+        def count() -> dict[str, pools.Hits | None]:
             found = {}
             for name in targets:
                 with awake(name):

@@ -206,8 +206,8 @@ def table(rows: Sequence[dict]) -> str:
     lines = [f"{'streams':>7} {'client':<28}" + "".join(f"{column:>24}" for column in COLUMNS)]
     for row in rows:
         values = (row["ttft_ms"], row["output_tokens_per_s_percent"], row["itl_p99_percent"])
-        cells = [_cell(value, "+.1f") for value in values] + [_cell(row["true_ttft_ms"], ".1f")]
-        cells.append(_cell(row["true_output_tokens_per_s"], ".0f"))
+        cells = [cell(value, "+.1f") for value in values] + [cell(row["true_ttft_ms"], ".1f")]
+        cells.append(cell(row["true_output_tokens_per_s"], ".0f"))
         title = CLIENTS[row["client"]].title
         failed = f"  failed {len(row['failures'])} times" if row["failures"] else ""
         lines.append(f"{row['streams']:>7} {title:<28}" + "".join(f"{cell:>24}" for cell in cells) + failed)
@@ -216,7 +216,8 @@ def table(rows: Sequence[dict]) -> str:
     return "\n".join(["Error of each client: what it says minus what the server did.", *lines, few, *notes])
 
 
-def _cell(value: dict | None, form: str) -> str:
+def cell(value: dict | None, form: str) -> str:
+    """A figure with its spread; ``-`` where it is not defined."""
     return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})" if value else "-"
 
 

@@ -78,7 +78,13 @@ def test_an_answer_in_pieces_is_the_same_answer(size):
     """However the network cuts it, it ends when its last chunk is there, and its three tokens are counted once."""
     script = Script(tokens=3)
     sent = b"".join(
-        part for _, part, *_ in writes(script, "/v1/completions", {"stream": True, "prompt": "a", "max_tokens": 3}, 0)
+        part
+        for _, part, *_ in writes(
+            script,
+            "/v1/completions",
+            {"stream": True, "stream_options": {"include_usage": True}, "prompt": "a", "max_tokens": 3},
+            0,
+        )
     )
 
     class Transport:
