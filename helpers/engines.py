@@ -92,6 +92,7 @@ class Engine:
     token_ids: bool = True  # the server takes token ids as a prompt
     named_by_path: bool = False  # the server wants the weights' path as the model's name
     cache_fields: Mapping = field(default_factory=dict)  # request fields that switch its prefix cache on
+    store_variable: str | None = None  # names the file where its processes meet, else at a port open to every network
 
     def __repr__(self) -> str:
         return f"<{self.title}: {self.dtype} weights, kernel {self.kernel}>"
@@ -180,7 +181,7 @@ ENGINES = {
         Engine(
             name="sglang", title="SGLang", kernel="sglang", packages=("sglang", "torch"),
             form="safetensors", dtype="bf16", colour="#D55E00", marker="v",
-            command=_sglang, fields=_sglang_fields,
+            command=_sglang, fields=_sglang_fields, store_variable="SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE",
         ),
         Engine(
             name="llama-cpp", title="llama.cpp", kernel="llama-cpp", packages=("xllamacpp",),

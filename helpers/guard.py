@@ -3,7 +3,8 @@
 ``python -m helpers.guard PARENT LOG -- COMMAND ...`` ends COMMAND and everything it started
 when it is told to (SIGTERM), when COMMAND itself ends, or when the process PARENT is gone,
 killed or not. On Linux, processes that leave their parent stay within its reach
-(``PR_SET_CHILD_SUBREAPER``). LOG, the command's log file, is deleted if PARENT is gone.
+(``PR_SET_CHILD_SUBREAPER``). LOG, the command's log file, is deleted if PARENT is gone, and
+with it the file in which the command's processes met (:func:`store`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ def main(parent: int, log: Path, command: list[str]) -> int:
     end_descendants()
     if os.getppid() != parent:
         log.unlink(missing_ok=True)
+        store(log).unlink(missing_ok=True)
     return child.wait()
+
+
+def store(log: Path) -> Path:
+    """The file beside ``log`` in which processes that use torch.distributed meet, where they would open a port."""
+    return log.with_suffix(".store")
 
 
 def end_descendants() -> None:

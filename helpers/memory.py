@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -70,6 +71,15 @@ def here() -> TreeMemory:
     """Measure this process and its children."""
     this = psutil.Process()
     return tree([this, *this.children(recursive=True)])
+
+
+def mapped_bytes(path: Path) -> int | None:
+    """How much of the mapped file ``path`` is in this process's memory now (RSS of its largest mapping)."""
+    process = psutil.Process()
+    if not hasattr(process, "memory_maps"):  # macOS
+        return None
+    maps = process.memory_maps(grouped=False)
+    return max((part.rss for part in maps if part.path == str(path.resolve())), default=0)
 
 
 def _total(found: list[dict[str, int]], key: str) -> int | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from helpers import engines, kernels, memory, models
+from helpers import engines, guard, kernels, memory, models
 from helpers.client import Endpoint
 
 HOST = "127.0.0.1"
@@ -107,7 +107,7 @@ def serve(
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "helpers.guard", str(os.getpid()), name, "--", *command],
-            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(engine),
+            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(engine, log),
         )  # fmt: skip
         _wait(engine, process, port, log, timeout_s)
         answered = True
@@ -125,6 +125,7 @@ def serve(
             _end(process)
         if answered or not isinstance(sys.exception(), ServerError):  # whose message names the log
             log.unlink(missing_ok=True)
+        guard.store(log).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -173,8 +174,10 @@ def check_port(port: int, engine: engines.Engine) -> int:
     return port
 
 
-def _environment(engine: engines.Engine) -> dict[str, str]:
+def _environment(engine: engines.Engine, log: Path) -> dict[str, str]:
     env = {**os.environ, **kernels.environment(engine.kernel), "PYTHONUNBUFFERED": "1"}
+    if engine.store_variable:
+        env[engine.store_variable] = guard.store(log).as_uri()
     env.pop("PYTEST_CURRENT_TEST", None)
     return env
 
@@ -196,8 +199,11 @@ def _wait(engine: engines.Engine, process: subprocess.Popen, port: int, log: Pat
 
 
 def _reason(log: Path) -> str:
-    """The log's last line that says an error, else its last line."""
+    """The log's last line that says an error, else its last line; what pydantic refuses is on the line below its own."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    for line, below in zip(lines, lines[1:]):
+        if "validation error for" in line:
+            return f"{line}: {below}"[:300]
     said = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
     return (said or lines or ["it wrote nothing"])[-1][:300]
 

@@ -157,3 +157,15 @@ def test_what_the_system_does_not_say_is_none(monkeypatch):
     found = memory.tree([psutil.Process()])
 
     assert (found.pss_bytes, found.peak_rss_bytes) == (None, 4096)
+
+
+def test_what_of_a_mapped_file_is_in_memory(tmp_path):
+    """Nothing before it is touched, all of it afterwards; the system may bring in a little more than was read."""
+    file = tmp_path / "weights"
+    file.write_bytes(os.urandom(MIB) * 16)
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as held:
+        before, quarter = memory.mapped_bytes(file), sum(held[: 4 * MIB : 4096]) and memory.mapped_bytes(file)
+        whole = sum(held[::4096]) and memory.mapped_bytes(file)
+
+    assert before == 0 and 4 * MIB <= quarter < 8 * MIB and whole == 16 * MIB
+    assert memory.mapped_bytes(file) == 0

@@ -127,6 +127,18 @@ def test_an_engine_that_dies_while_loading_shows_its_reason(tmp_path):
     Path(log).unlink()
 
 
+def test_what_a_config_checker_refuses_is_in_the_reason(tmp_path):
+    """The log of vLLM ends with an address to read more, and what was wrong stands three lines above it."""
+    log = tmp_path / "vllm.log"
+    log.write_text(
+        "Traceback (most recent call last):\n"
+        "ValidationError: 1 validation error for ModelConfig\n  Value error, the type `x` is unknown.\n\n"
+        "You can update [type=value_error]\n    For further information visit https://errors.example/value_error\n"
+    )
+
+    assert serving._reason(log) == "ValidationError: 1 validation error for ModelConfig: Value error, the type `x` is unknown."
+
+
 def test_a_server_that_does_not_answer_in_time_is_ended():
     """Half a second is too short for any engine."""
     engine = engines.get("transformers")
