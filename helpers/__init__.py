@@ -31,15 +31,35 @@ A reader meets the modules in this order:
     selftest       the client's own error and ceiling
     peers          other load clients and ours against that server: ``nox -s peers``
     peer_clients   how each of them is run and read
+    peer_tables    their errors as tables
     layers         HTTP layers for a load client, against that server
     layer_clients  one small client for each
 
+    speculation  speculative decoding: what it can bring, what an engine did
+    drafts       draft models: checked, or cut from the target itself
+
+    constraints  request fields that constrain an answer, for each server
+    schemas      JSON Schemas and prompts; what makes a schema impossible
+    structured   ask, and validate what comes: which engine, which keyword
+    features     one live probe for each feature of a server
+    conformance  which framework does what: ``python -m helpers.conformance``
+
+    gguf_types      GGUF types made from the unquantized weights, and what is inside
+    gguf_runs       what a GGUF file costs to load, how fast it decodes, its answers
+    perplexity      what a quantized model lost: perplexity, KL, top-1 agreement
+    quant_support   which framework takes which quantized weights
+    quant_probes    asks one installed framework, in its own interpreter
+
     memory     weights, KV cache, PSS of a whole process tree
+    shapes     what decides a model's memory: of known models, from a config
+    capacity   does it fit? ``python -m helpers.capacity``
+    allocation  contiguous, paged and shared KV caches on one trace, exactly
     bandwidth  how fast this machine moves bytes and multiplies
     roofline   the bound that sets, and the share of it each engine reaches
 
     records    a measurement with its provenance, to and from JSON
     recording  the long measurements, as records
+    recording_quantization  every GGUF type on the whole text, as a record
     plots      one colour and one marker per framework
     notebooks  what each notebook needs, and how it is executed
 """

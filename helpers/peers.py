@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from helpers import guard, peer_clients, records, timing, truth
+from helpers import guard, kernels, peer_clients, peer_tables, records, timing, truth
 from helpers.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
 
 NAME = "clients"
+README = kernels.REPOSITORY / "README.md"
 FIRST_S, GAP_S = 0.05, 0.01  # what the server is asked for: 100 streams are 10,000 events a second
 LOADS = {1: Load(streams=1, requests=6), 100: Load(streams=100, requests=500)}  # a p99 needs 460 requests
 ROUNDS = 5
@@ -206,19 +207,14 @@ def table(rows: Sequence[dict]) -> str:
     lines = [f"{'streams':>7} {'client':<28}" + "".join(f"{column:>24}" for column in COLUMNS)]
     for row in rows:
         values = (row["ttft_ms"], row["output_tokens_per_s_percent"], row["itl_p99_percent"])
-        cells = [cell(value, "+.1f") for value in values] + [cell(row["true_ttft_ms"], ".1f")]
-        cells.append(cell(row["true_output_tokens_per_s"], ".0f"))
+        cells = [peer_tables.cell(value, "+.1f") for value in values] + [peer_tables.cell(row["true_ttft_ms"], ".1f")]
+        cells.append(peer_tables.cell(row["true_output_tokens_per_s"], ".0f"))
         title = CLIENTS[row["client"]].title
         failed = f"  failed {len(row['failures'])} times" if row["failures"] else ""
         lines.append(f"{row['streams']:>7} {title:<28}" + "".join(f"{cell:>24}" for cell in cells) + failed)
     notes = [f"{client.title}: {client.itl}" for client in CLIENTS.values() if client.name in {row["client"] for row in rows}]
     few = f"ITL p99 is compared from {timing.requests_for(99)} requests on. What each client's is:"
     return "\n".join(["Error of each client: what it says minus what the server did.", *lines, few, *notes])
-
-
-def cell(value: dict | None, form: str) -> str:
-    """A figure with its spread; ``-`` where it is not defined."""
-    return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})" if value else "-"
 
 
 def record(runs: Sequence[Run], rounds: int, left_out: dict[str, str]) -> dict:
@@ -275,7 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; the runs that had ended are kept", file=sys.stderr)
         return 128 + stopped.args[0]
     if not options.json:
-        records.save(NAME, record(runs, options.rounds, left_out))
+        found = record(runs, options.rounds, left_out)
+        records.save(NAME, found)
+        README.write_text(peer_tables.in_readme(README.read_text(), found))
     print(table(summary(runs)))
     return 1 if left_out or any(one.error for one in runs) else 0
 

@@ -48,9 +48,10 @@ def record(users: list[int]) -> dict:
     with serving.side_by_side(here, slots=max(users), context=context) as servers:
         source = _provenance(servers)
         found = _draft(source)
-        for n in [n for n in users if n not in _measured(found)]:
+        missing = [n for n in users if n not in _measured(found)]
+        for n in missing:
             started = time.monotonic()
-            part = {"provenance": source, "engines": _level(servers, n, source)}
+            part = {"provenance": source, "engines": _level(servers, n, source, fresh=n == missing[0])}
             found = records.merge(found, part)
             records.keep(NAME, found)
             print(f"{n} users: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
@@ -70,8 +71,8 @@ def _draft(source: Mapping) -> dict:
     except records.RecordError as error:
         print(f"the draft of an earlier run is not used: {error}", flush=True)
         return empty
-    instrument = kept["provenance"]["instrument"] | source["instrument"]
-    source["instrument"].update(instrument)
+    for part in ("instrument", "workload_sha256"):  # what belongs to the numbers of users that were measured then
+        source[part].update(kept["provenance"][part] | source[part])
     return found
 
 
@@ -79,11 +80,11 @@ def _measured(found: Mapping) -> set[int]:
     return {level["users"] for levels in found["engines"].values() for level in levels}
 
 
-def _level(servers: Mapping[str, Server], users: int, source: Mapping) -> dict[str, list[dict]]:
+def _level(servers: Mapping[str, Server], users: int, source: Mapping, fresh: bool) -> dict[str, list[dict]]:
+    """Each engine's level; ``fresh`` servers had no load yet and are warmed up until they are steady."""
     test = selftest.run(users)
     print(test, flush=True)
     source["instrument"][str(users)] = vars(test)
-    fresh = not source["workload_sha256"]  # the first load of this run; later ones meet servers long at work
     plan = measure.Plan(
         (users,), INPUT_TOKENS, OUTPUT_TOKENS, requests=REQUESTS.get(users, users), timeout_s=1800, settle=fresh
     )  # fmt: skip
