@@ -61,12 +61,17 @@ def _for_device(name: str) -> str:
 
 ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
-    "transformers": Environment("HF Transformers", _for_device("transformers"), 1.3, 2),
+    "transformers": Environment("HF Transformers", _for_device("transformers"), 1.5, 2),
     "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 8, "llama-cpp-python is compiled"),
     "vllm": Environment("vLLM", _for_device("vllm"), 2.5, 3, heavy=True),
     "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 3, heavy=True),
 }
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
+RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
+    "throughput": ("helpers.recording", 60),
+    "quantization": ("helpers.recording_quantization", 6),
+    "conformance": ("helpers.conformance", 10),
+}
 PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
     "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
     "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
@@ -112,9 +117,14 @@ def outputs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def record(session: nox.Session) -> None:
-    """Make the long measurements that the notebooks show as records, and the figures from them."""
+    """Make the long measurements that the notebooks show as records, and the figures from them; names select some."""
+    unknown = [name for name in session.posargs if name not in RECORDS]
+    if unknown:
+        session.error(f"no record is called {', '.join(unknown)}: choose from {', '.join(RECORDS)}")
     _prepare(session, *FRAMEWORKS)
-    _lab(session, "-m", "helpers.recording", *session.posargs)
+    for name in session.posargs or RECORDS:
+        session.log(f"{name}: about {RECORDS[name][1]} minutes")
+        _lab(session, "-m", RECORDS[name][0])
 
 
 @nox.session(venv_backend="none")

@@ -57,9 +57,15 @@ A reader meets the modules in this order:
     bandwidth  how fast this machine moves bytes and multiplies
     roofline   the bound that sets, and the share of it each engine reaches
 
+    decision_rules    when to take which framework: the rules, and their language
+    decision          ask them: an answer, its reasons, what would change it
+    decision_figures  the same as pictures and as a page
+
     records    a measurement with its provenance, to and from JSON
     recording  the long measurements, as records
     recording_quantization  every GGUF type on the whole text, as a record
     plots      one colour and one marker per framework
     notebooks  what each notebook needs, and how it is executed
+    claims     the source document's claims: verdict, reason, and the cell or page that settles each
+    references papers, versions and the glossary, each address checked
 """

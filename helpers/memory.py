@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -15,12 +16,46 @@ import psutil
 from helpers import files, models
 
 GIB, MIB = 2**30, 2**20
-BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}
+KV_DTYPES = ("float32", "bfloat16", "float16", "fp8", "int8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 
-def kv_bytes_per_token(shape: models.Shape, bytes_per_value: int = 2) -> int:
-    """Bytes of KV cache one token takes: layers x KV heads x 2 x head_dim x bytes per value."""
-    return shape.kv_values_per_token * bytes_per_value
+class UnknownDtype(ValueError):
+    """A type that no weights, or no KV cache, is stored in."""
+
+
+@lru_cache
+def blocks() -> dict[str, tuple[int, int]]:
+    """Bytes and values of one block of each type; GGUF's quantized types keep their scales in the block."""
+    import gguf
+
+    sizes = {kind.name.lower(): (size, values) for kind, (values, size) in gguf.GGML_QUANT_SIZES.items()}
+    return {name: (size, 1) for name, size in BYTES_PER_VALUE.items()} | {n: b for n, b in sizes.items() if b[1] > 1}
+
+
+def bytes_of(values: int, dtype: str) -> int:
+    """The bytes of ``values`` numbers stored as ``dtype``, whole blocks; :class:`UnknownDtype` names those that exist."""
+    if dtype not in blocks():
+        raise UnknownDtype(f"no dtype is called {dtype!r}: choose one of {', '.join(blocks())}")
+    size, per_block = blocks()[dtype]
+    return -(-values // per_block) * size
+
+
+def kv_bytes_per_token(shape: models.Shape, dtype: int | str = 2) -> int:
+    """Bytes of KV cache one token takes: layers x KV heads x 2 x head_dim x bytes per value (MLA: layers x latent).
+
+    ``dtype`` is one of ``KV_DTYPES``, or bytes per value.
+    """
+    if isinstance(dtype, int):
+        return shape.kv_values_per_token * dtype
+    if dtype not in KV_DTYPES:
+        raise UnknownDtype(f"no KV cache is stored as {dtype!r}: choose one of {', '.join(KV_DTYPES)}")
+    row, per_block = shape.latent or shape.head_dim, blocks()[dtype][1]
+    if row % per_block:
+        raise UnknownDtype(
+            f"a KV cache as {dtype} is made of blocks of {per_block}, and a head has {row} values: take fp8 or more"
+        )
+    return bytes_of(shape.kv_values_per_token, dtype)
 
 
 def weights_bytes(form: models.Form, model: models.Model | None = None) -> int:
@@ -29,7 +64,11 @@ def weights_bytes(form: models.Form, model: models.Model | None = None) -> int:
     With tied embeddings, as here, a decode step reads each of them once: this is also the
     number of bytes read per decode step, KV cache left out.
     """
-    path = models.weights(form, model)
+    return stored_bytes(models.weights(form, model))
+
+
+def stored_bytes(path: Path) -> int:
+    """The bytes of all tensors in the file or folder ``path``, headers left out."""
     if path.suffix == ".gguf":
         return sum(int(tensor.n_bytes) for tensor in files.read_gguf(path).tensors)
     return sum(file.stat().st_size - 8 - _header_bytes(file) for file in path.glob("*.safetensors"))

@@ -14,7 +14,8 @@ import os
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -66,11 +67,12 @@ class Shape:
     hidden: int
     vocabulary: int
     context: int
+    latent: int = field(default=0, repr=False)  # MLA: kv_lora_rank + qk_rope_head_dim, one vector for all heads
 
     @property
     def kv_values_per_token(self) -> int:
-        """Keys and values one token adds to the KV cache: layers x KV heads x 2 x head_dim (GQA)."""
-        return self.layers * self.kv_heads * 2 * self.head_dim
+        """Values one token adds to the KV cache: layers x KV heads x 2 x head_dim, with MLA layers x latent."""
+        return self.layers * (self.latent or self.kv_heads * 2 * self.head_dim)
 
 
 def resolve(spec: str | None = None) -> Model:
@@ -191,9 +193,12 @@ def _shape(model: Model) -> Shape:
         arch = fields["general.architecture"].contents()
 
         def key(name: str, default: int | None = None) -> int:
-            return int(fields[f"{arch}.{name}"].contents() if f"{arch}.{name}" in fields else default)
+            if f"{arch}.{name}" not in fields and default is None:
+                raise LookupError(f"its header has no {arch}.{name}")
+            return int(fields[f"{arch}.{name}"].contents()) if f"{arch}.{name}" in fields else default
 
         heads, hidden = key("attention.head_count"), key("embedding_length")
+        rank = key("attention.kv_lora_rank", 0)
         return Shape(
             layers=key("block_count"),
             kv_heads=key("attention.head_count_kv", heads),
@@ -201,16 +206,39 @@ def _shape(model: Model) -> Shape:
             hidden=hidden,
             vocabulary=len(fields["tokenizer.ggml.tokens"].data),
             context=key("context_length"),
+            latent=rank and rank + key("rope.dimension_count"),
         )
-    config = json.loads((weights("safetensors", model) / "config.json").read_text())
-    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    return shape_of(json.loads((weights("safetensors", model) / "config.json").read_text()), model.name)
+
+
+def reader(config: Mapping, name: str) -> Callable[..., int]:
+    """A function that reads counts from a config.json; it raises :class:`ModelError` for one that is missing or none."""
+
+    def number(key: str, default: int | None = None) -> int:
+        value = config.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise ModelError(f"{name} does not say its shape: its config has no {key}; choose a decoder like Llama or Qwen")
+        if type(value) is not int or value < 0 or (value == 0 and default != 0):
+            raise ModelError(f"{name} does not say its shape: {key} is {value!r} in its config, which is no count")
+        return value
+
+    return number
+
+
+def shape_of(config: Mapping, name: str) -> Shape:
+    """The :class:`Shape` in a hub's config.json. A sliding window is not counted: there, the KV cache is an upper bound."""
+    config = config.get("text_config") or config
+    number = reader(config, name)
+    heads, hidden = number("num_attention_heads"), number("hidden_size")
     return Shape(
-        layers=config["num_hidden_layers"],
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or hidden // heads,
+        layers=number("num_hidden_layers"),
+        kv_heads=number("num_key_value_heads", heads),
+        head_dim=number("head_dim", hidden // heads),
         hidden=hidden,
-        vocabulary=config["vocab_size"],
-        context=config["max_position_embeddings"],
+        vocabulary=number("vocab_size"),
+        context=number("max_position_embeddings"),
+        latent=number("kv_lora_rank") + number("qk_rope_head_dim") if config.get("kv_lora_rank") else 0,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from helpers import engines, guard, kernels, memory, models
+from helpers import capacity, engines, guard, kernels, memory, models
 from helpers.client import Endpoint
 
 HOST = "127.0.0.1"
@@ -78,13 +79,16 @@ def serve(
     context: int = 512,
     port: int | None = None,
     timeout_s: float = START_TIMEOUT_S,
+    extra: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Serve ``model`` with ``engine`` on loopback for the length of a ``with`` block.
 
     Everything that can be wrong with the arguments is said before a process starts
-    (``UnknownEngine``, ``MissingKernel``, ``ModelError``, ``ServerError`` for a port in use).
+    (``UnknownEngine``, ``MissingKernel``, ``ModelError``, ``ServerError`` for a port in use
+    or a model that does not fit).
     A server that ends or does not answer within ``timeout_s`` raises :class:`ServerError` with
-    the end of its log. However the block ends, no process of the server is left.
+    the end of its log. However the block ends, no process of the server is left. ``extra`` are
+    options of the engine's own, added to its command (see :func:`helpers.speculation.arguments`).
     """
     engine = engines.get(engine) if isinstance(engine, str) else engine
     if slots < 1 or context < 1:
@@ -99,7 +103,7 @@ def serve(
     kv_bytes = memory.kv_bytes_per_token(shape)
     request = engines.Request(python, path, port, slots, context, model.name, kv_bytes)
     check_memory(request, engine)
-    command = engine.command(request)
+    command = [*engine.command(request), *extra]
 
     handle, name = tempfile.mkstemp(prefix=f"{engine.name}-", suffix=".log")
     log, started = Path(name), time.perf_counter()
@@ -117,7 +121,7 @@ def serve(
             f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
             cache_fields=engine.cache_fields,
         )  # fmt: skip
-        told = tuple(Path(part).name if os.sep in part else part for part in command[1:] if part != str(port))
+        told = tuple(_told(part) for part in command[1:] if part != str(port))
         yield Server(engine, endpoint, process, log, startup_s, slots, context, told)
     finally:
         os.close(handle)
@@ -142,6 +146,13 @@ def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[
         yield servers
 
 
+def _told(part: str) -> str:
+    """A part of a command without the folders in it, which are this machine's own; JSON keeps its form."""
+    if '"' in part:
+        return re.sub(f'"[^"]*{re.escape(os.sep)}', '"', part)
+    return Path(part).name if os.sep in part else part
+
+
 def free_port() -> int:
     """A loopback port that nothing listens on now."""
     with socket.socket() as probe:
@@ -150,13 +161,15 @@ def free_port() -> int:
 
 
 def check_memory(request: engines.Request, engine: engines.Engine) -> None:
-    """:class:`ServerError` if the KV cache alone is larger than the free memory; on a GPU the engine knows better."""
-    if engines.has_gpu():
+    """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded."""
+    if (free := capacity.free_bytes()) is None:
         return
-    wanted, free = request.pool_tokens(1) * request.kv_bytes_per_token, psutil.virtual_memory().available
-    if wanted > free:
-        sizes = f"its KV cache of {wanted / 2**30:.1f} GiB is too large, {free / 2**30:.1f} GiB are free"
-        raise ServerError(f"{engine.title}'s server was not started: {sizes}; ask for fewer slots or less context")
+    answer = capacity.Answer(
+        request.name, engine.dtype, "16 bit", request.slots, request.context, free, free,
+        memory.stored_bytes(request.weights), request.kv_bytes_per_token, counted="slots",
+    )  # fmt: skip
+    if not answer.fits:
+        raise ServerError(f"{engine.title}'s server was not started: {answer.say}")
 
 
 def check_port(port: int, engine: engines.Engine) -> int:

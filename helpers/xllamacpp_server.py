@@ -7,6 +7,7 @@ import argparse
 import ctypes
 import signal
 import threading
+from pathlib import Path
 
 import xllamacpp.xllamacpp
 
@@ -19,6 +20,20 @@ def usual_verbosity() -> None:
     ctypes.c_int.in_dll(library, "common_log_verbosity_thold").value = 3
 
 
+def set_drafting(speculative, options: argparse.Namespace) -> None:
+    """Set how tokens are drafted; llama.cpp's own default is not to draft."""
+    kind = options.spec_type.upper().replace("-", "_")
+    speculative.types = [getattr(xllamacpp.common_speculative_type, f"COMMON_SPECULATIVE_TYPE_{kind}")]
+    for part, name, value in (
+        (speculative.ngram_simple, "size_n", options.spec_ngram_simple_size_n),
+        (speculative.ngram_simple, "size_m", options.spec_ngram_simple_size_m),
+        (speculative.draft.mparams, "path", options.spec_draft_model),
+        (speculative.draft, "n_max", options.spec_draft_n_max),
+    ):
+        if value is not None:
+            setattr(part, name, value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a GGUF file")
@@ -27,6 +42,12 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=2048, help="tokens for each slot")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--gpu-layers", type=int, default=0)
+    parser.add_argument("--chat-template", type=Path, help="a Jinja file, instead of the one in the model's file")
+    parser.add_argument("--spec-type", default="none", help="how tokens are drafted; named as llama-server names them")
+    parser.add_argument("--spec-ngram-simple-size-n", type=int, help="so many last tokens are looked up in the text so far")
+    parser.add_argument("--spec-ngram-simple-size-m", type=int, help="so many tokens that stood behind them are drafted")
+    parser.add_argument("--spec-draft-model", help="a GGUF file that drafts")
+    parser.add_argument("--spec-draft-n-max", type=int, help="so many tokens it drafts for a step")
     options = parser.parse_args()
 
     params = xllamacpp.CommonParams()
@@ -38,6 +59,9 @@ def main() -> None:
     params.n_gpu_layers = options.gpu_layers
     params.endpoint_metrics = params.endpoint_slots = True
     params.verbosity = KV_CACHE_VERBOSITY
+    if options.chat_template:
+        params.chat_template = options.chat_template.read_text()
+    set_drafting(params.speculative, options)
     server = xllamacpp.Server(params)  # loads the model; raises if it cannot
     usual_verbosity()
     print(f"listening on {server.listening_address}", flush=True)
@@ -45,7 +69,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+    while not stop.wait(0.2):  # one of the library's threads may take the signal; Python heeds it when this one wakes
+        pass
 
 
 if __name__ == "__main__":

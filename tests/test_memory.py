@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -65,6 +66,62 @@ def test_kv_cache_of_the_default_model():
     """From the model's own header: 22.5 KiB at two bytes."""
 
     assert memory.kv_bytes_per_token(models.shape()) == 22.5 * 1024
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kib"),
+    [
+        ("bfloat16", 22.5),
+        ("float32", 45),
+        ("fp8", 11.25),
+        ("q8_0", 22.5 * 34 / 64),
+        ("q4_0", 22.5 * 18 / 64),
+        ("q5_1", 22.5 * 24 / 64),
+    ],
+)
+def test_kv_cache_by_the_name_of_its_type(dtype, kib):
+    """llama.cpp's types are blocks of 32 values with their scale: q8_0 has 34 bytes, q4_0 18."""
+
+    assert memory.kv_bytes_per_token(shape(30, 3, 64), dtype) == kib * 1024
+
+
+def test_kv_cache_of_latent_attention():
+    """DeepSeek-V2-Lite: 27 layers of 512 + 64 values; keys and values of its 16 heads would be nine times as much."""
+    of = replace(shape(27, 16, 128), latent=576)
+
+    assert memory.kv_bytes_per_token(of) == 27 * 576 * 2
+    assert memory.kv_bytes_per_token(of, "q8_0") == 27 * 576 * 34 / 32
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: memory.bytes_of(32, "int5"),
+            "no dtype is called 'int5': choose one of float32, bfloat16, float16, fp8, int8, q4_0",
+        ),
+        (lambda: memory.kv_bytes_per_token(shape(30, 3, 64), "int5"), "no KV cache is stored as 'int5': choose one of float32"),
+        (lambda: memory.kv_bytes_per_token(shape(30, 3, 64), "q4_k"), "no KV cache is stored as 'q4_k': choose one of float32"),
+        (
+            lambda: memory.kv_bytes_per_token(shape(32, 32, 80), "q8_0"),
+            "a KV cache as q8_0 is made of blocks of 32, and a head has 80",
+        ),
+    ],
+)
+def test_a_type_that_does_not_exist(ask, message):
+    """Named, with those that do."""
+    with pytest.raises(memory.UnknownDtype) as caught:
+        ask()
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "size"), [(64, "q8_0", 68), (33, "q4_0", 36), (256, "q6_k", 210), (3, "bfloat16", 6)]
+)
+def test_bytes_of_values(values, dtype, size):
+    """Whole blocks."""
+
+    assert memory.bytes_of(values, dtype) == size
 
 
 def test_gguf_weights_are_the_sum_of_their_tensors():

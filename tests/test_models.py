@@ -186,9 +186,35 @@ def test_the_shape_is_the_same_from_both_files():
 
 
 def test_a_model_without_a_shape_is_refused(folder):
-    """Its config lacks the numbers."""
-    with pytest.raises(ModelError, match=r"^model does not say its shape \('num_attention_heads'\): choose a decoder"):
+    """Its config lacks the numbers: the first one is named."""
+    with pytest.raises(
+        ModelError, match=r"^model does not say its shape: its config has no num_attention_heads; choose a decoder"
+    ):
         models.shape(models.resolve(str(folder)))
+
+
+def test_a_model_with_latent_attention(folder):
+    """MLA keeps one vector per layer and token: 27 x (512 + 64) values, whatever the number of heads."""
+    config = {
+        "num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16, "hidden_size": 2048, "vocab_size": 102400,
+        "max_position_embeddings": 163840, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    shape = models.shape(models.resolve(str(folder)))
+
+    assert (shape.latent, shape.kv_values_per_token) == (576, 27 * 576)
+
+
+def test_a_gguf_without_a_shape_names_the_key(tmp_path):
+    """The header of the default model with another name for its number of layers."""
+    content = models.weights("gguf").read_bytes()
+    path = tmp_path / "altered.gguf"
+    path.write_bytes(content.replace(b"llama.block_count", b"llama.block_coumt"))
+
+    with pytest.raises(
+        ModelError, match=r"^altered does not say its shape \(its header has no llama.block_count\): choose a decoder"
+    ):
+        models.shape(models.resolve(str(path)))
 
 
 def test_both_unquantized_files_hold_the_same_numbers():

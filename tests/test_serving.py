@@ -1,6 +1,7 @@
 """Real servers: started, asked, ended whatever happens; and everything that can be wrong."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -106,6 +107,42 @@ def test_a_number_that_is_no_port(port):
     with pytest.raises(ServerError, match=f"^llama.cpp's server was not started: port {port} cannot be used"):
         with serving.serve("llama-cpp", port=port):
             pass
+
+
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_a_kv_cache_that_does_not_fit_is_refused_before_anything_is_loaded(name):
+    """By the calculator, with what would fit; no process was started."""
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(ServerError) as caught:
+        with serving.serve(name, slots=10_000_000, context=8192):
+            pass
+
+    title = engines.get(name).title
+    assert re.fullmatch(
+        rf"{re.escape(title)}'s server was not started: SmolLM2-135M-Instruct does not fit: weights 0\.\d GiB \(\w+\) "
+        r"\+ KV cache 1,757,812\.5 GiB \(10,000,000 slots x 8,192 tokens x 22\.5 KiB, 16 bit\) = [\d,.]+ GiB, [\d,.]+ GiB free; "
+        r"what would fit: [\d,]+ slots",
+        str(caught.value),
+    )
+    assert psutil.Process().children(recursive=True) == before
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(monkeypatch):
+    """With a mock of a machine that has 50 MiB free: the file alone has 92."""
+    monkeypatch.setattr(serving.capacity, "free_bytes", lambda: 50 * 2**20)
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(ServerError, match="= 0.1 GiB, 0.0 GiB free; what would fit: a smaller model or more memory$"):
+        with serving.serve("llama-cpp", **SMALL):
+            pass
+
+    assert psutil.Process().children(recursive=True) == before
+
+
+def test_where_the_free_memory_is_not_known_the_engine_decides(monkeypatch):
+    """With a mock of a GPU that does not say: no refusal."""
+    monkeypatch.setattr(serving.capacity, "free_bytes", lambda: None)
+    with serving.serve("llama-cpp", **SMALL) as server:
+        assert server.startup_s > 0
 
 
 def test_an_engine_that_dies_while_loading_shows_its_reason(tmp_path):
