@@ -168,12 +168,13 @@ def test_an_unknown_framework_is_refused_before_anything_starts(monkeypatch):
         conformance.main()
 
 
+@pytest.fixture(scope="module")
+def cells():
+    return records.load(conformance.NAME)["cells"]
+
+
 class TestRecord:
     """The committed record."""
-
-    @pytest.fixture(scope="class")
-    def cells(self):
-        return records.load(conformance.NAME)["cells"]
 
     def test_every_cell_is_there_with_a_verdict_and_what_was_seen(self, cells):
         """Framework by feature; one line each."""
