@@ -48,18 +48,14 @@ def table(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> str
         note = level.refused or level.label
         lines.append(
             f"{level.users or level.rate_per_s:>6g} {sum(map(len, level.blocks)):>9} {level.error_kinds.total():>7}"
-            f" {_spread(vars(rate) if rate else None, 1):>24} {_spread(ttft, 3):>24} {_spread(tpot, 4):>26}"
-            + (f" {_spread(vars(good) if good else None, 2):>24}" if slo else "")
+            f" {timing.told(rate and vars(rate), '.1f'):>24} {timing.told(ttft, '.3f'):>24} {timing.told(tpot, '.4f'):>26}"
+            + (f" {timing.told(good and vars(good), '.2f'):>24}" if slo else "")
             + (f"  {note}" if note else "")
         )
     sources = sorted({sample.token_source for level in found for sample in level.samples})
     unproven = dict.fromkeys(line for level in found for line in level.unproven)
     counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"
     return "\n".join([*lines, counted, *(f"not proven: {line}" for line in unproven)])
-
-
-def _spread(value: dict | None, digits: int) -> str:
-    return f"{value['median']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})" if value else "-"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -164,8 +163,7 @@ def free_bytes() -> int | None:
     """The memory an engine could take now: of the emptiest GPU if there is one, else of the machine; ``None`` if unknown."""
     if not engines.has_gpu():
         return psutil.virtual_memory().available
-    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    said = subprocess.run(query, capture_output=True, text=True).stdout.split()
+    said = [mib.strip() for mib in engines.gpus("memory.free")]
     return max((int(mib) * memory.MIB for mib in said if mib.isdecimal()), default=None)
 
 

@@ -162,10 +162,10 @@ def cell(claim: Claim) -> nbformat.NotebookNode:
     """The code cell that shows ``claim``; :class:`ClaimError` if none does, or several do."""
     if claim.notebook is None:
         raise ClaimError(f"{claim.id}: no cell shows it; its source is {claim.source.address}")
-    path = next((path for path in notebooks.listed() if path.name.startswith(claim.notebook)), None)
+    path = notebooks.numbered(claim.notebook)
     if path is None:
         raise ClaimError(f"{claim.id}: there is no notebook {claim.notebook}: correct the field 'notebook'")
-    marked = [c for c in _read(path, path.stat().st_mtime_ns).cells if c.cell_type == "code" and claim.id in _ids(c)]
+    marked = [c for c in _read(path, path.stat().st_mtime_ns).cells if c.cell_type == "code" and claim.id in tags(c)]
     if len(marked) != 1:
         has = f"{len(marked)} cells" if marked else "no code cell"
         raise ClaimError(f"{claim.id}: {path.name} has {has} with the tag {claim.tag!r}: tag the one cell that shows it")
@@ -183,13 +183,9 @@ def tags(cell: nbformat.NotebookNode) -> dict[str, str]:
     return dict(pairs)
 
 
-def _ids(cell: nbformat.NotebookNode) -> set[str]:
-    return set(tags(cell))
-
-
 def output(cell: nbformat.NotebookNode) -> str:
     """What ``cell`` printed or returned when it was last run, as text."""
-    return "".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs)
+    return "".join(map(notebooks.plain, cell.outputs))
 
 
 def disagreement(claim: Claim) -> str | None:
@@ -224,7 +220,7 @@ def link(claim: Claim) -> str:
     """Markdown: a link to the cell that shows ``claim``, or to its source."""
     if claim.notebook is None:
         return f"[{claim.source.title}]({claim.source.address})"
-    path = next((path for path in notebooks.listed() if path.name.startswith(claim.notebook)), None)
+    path = notebooks.numbered(claim.notebook)
     return f"[{claim.notebook}]({path.name}#cell-id={cell(claim).id})" if path else claim.notebook
 
 

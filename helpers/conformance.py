@@ -74,11 +74,11 @@ def _answers(server: serving.Server) -> list[dict]:
     """Every prompt of the file, free and constrained: a row each, without the texts."""
     cases, kept = schemas.cases(), ("outcome", "keyword", "finish_reason", "output_tokens", "tpot_s")
     free, forced = structured.both_ways(server, cases, max_tokens=MAX_TOKENS)
-    return [
-        {"schema": case.schema_name, **{how: {key: getattr(a, key) for key in kept} for how, a in pair}}
-        for case, *answers in zip(cases, free, forced)
-        for pair in [zip(("free", "constrained"), answers)]
-    ]
+
+    def row(answer: structured.Answer) -> dict:
+        return {key: getattr(answer, key) for key in kept}
+
+    return [{"schema": case.schema_name, "free": row(a), "constrained": row(b)} for case, a, b in zip(cases, free, forced)]
 
 
 def validity(rows: Mapping[str, Sequence[Mapping]]):
@@ -92,7 +92,7 @@ def validity(rows: Mapping[str, Sequence[Mapping]]):
     names = [*dict.fromkeys(row["schema"] for found in rows.values() for row in found), "all"]
     return pd.DataFrame(
         {
-            (_title(engine), how): {schema: share(found, schema, how) for schema in names}
+            (engines.TITLES[engine], how): {schema: share(found, schema, how) for schema in names}
             for engine, found in rows.items()
             for how in ("free", "constrained")
         }
@@ -103,14 +103,16 @@ def table(cells: Mapping[str, Mapping[str, Mapping]]):
     """A pandas table of a record's ``cells``: features down, frameworks across, the verdicts."""
     import pandas as pd
 
-    columns = {_title(name): {feature: cell["verdict"] for feature, cell in found.items()} for name, found in cells.items()}
+    columns = {
+        engines.TITLES[name]: {feature: cell["verdict"] for feature, cell in found.items()} for name, found in cells.items()
+    }
     return pd.DataFrame(columns)
 
 
 def notes(cells: Mapping[str, Mapping[str, Mapping]], verdicts: Sequence[str] = VERDICTS) -> list[str]:
     """What was seen, a line for each cell with one of ``verdicts``."""
     return [
-        f"{_title(name)}, {feature}: {cell['verdict']}: {cell['detail']}"
+        f"{engines.TITLES[name]}, {feature}: {cell['verdict']}: {cell['detail']}"
         for name, found in cells.items()
         for feature, cell in found.items()
         if cell["verdict"] in verdicts
@@ -120,14 +122,10 @@ def notes(cells: Mapping[str, Mapping[str, Mapping]], verdicts: Sequence[str] = 
 def markdown(cells: Mapping[str, Mapping[str, Mapping]]) -> str:
     """The table in Markdown, for the README."""
     names = list(cells)
-    lines = ["| | " + " | ".join(map(_title, names)) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = ["| | " + " | ".join(engines.TITLES[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for feature in PROBES:
         lines.append(f"| {feature} | " + " | ".join(cells[name][feature]["verdict"] for name in names) + " |")
     return "\n".join(lines)
-
-
-def _title(name: str) -> str:
-    return "TensorRT-LLM" if name == "tensorrt-llm" else engines.get(name).title
 
 
 def main() -> None:

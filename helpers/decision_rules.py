@@ -17,7 +17,7 @@ from helpers import engines
 RULES = Path(__file__).with_name("decision_rules.toml")
 ANY = "any"  # the answer to `wanted` of who asks for no framework by name
 TENSORRT_LLM = "tensorrt-llm"  # the one that `engines` cannot start
-TITLES = {name: engine.title for name, engine in engines.ENGINES.items()} | {TENSORRT_LLM: "TensorRT-LLM"}
+TITLES = engines.TITLES
 COLOURS = {name: engine.colour for name, engine in engines.ENGINES.items()} | {TENSORRT_LLM: "#CC79A7"}  # Okabe-Ito too
 EFFECTS = ("points", "excludes", "note")
 CLAIM = re.compile(r"C(?!000)(0\d\d|1[0-3]\d|14[0-7])")  # C001 to C147

@@ -25,6 +25,14 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
+def gpus(field: str) -> list[str]:
+    """``field`` of each NVIDIA GPU, as nvidia-smi says it, without a unit; none where there is no GPU."""
+    if not has_gpu():
+        return []
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+
+
 def tensorrt_llm_missing() -> str | None:
     """What TensorRT-LLM lacks on this machine, or ``None``; nothing heavy is imported to find out."""
     if not has_gpu():
@@ -38,9 +46,7 @@ def tensorrt_llm_missing() -> str | None:
 
 
 def _compute_capability() -> str | None:
-    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    lines = subprocess.run(query, capture_output=True, text=True).stdout.split()
-    return lines[0] if lines else None
+    return next(iter(gpus("compute_cap")), None)
 
 
 @lru_cache
@@ -229,6 +235,7 @@ ENGINES = {
         ),
     )
 }  # fmt: skip
+TITLES = {name: engine.title for name, engine in ENGINES.items()} | {"tensorrt-llm": "TensorRT-LLM"}  # it has no server here
 
 
 def environment(kernel: str, python: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -69,23 +68,21 @@ def _check(paths: Mapping[str, Path]) -> None:
 
 
 def _ask(*arguments: str):
-    command = [kernels.interpreter("llama-cpp"), "-m", "helpers.gguf_runs", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    if ran.returncode:
-        lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
-        raise RunError(f"llama.cpp: {lines[-1]}")
-    return json.loads(ran.stdout)
+    try:
+        return kernels.ask("llama-cpp", "helpers.gguf_runs", *arguments)
+    except kernels.AskError as error:
+        raise RunError(f"llama.cpp: {error}") from None
 
 
-def llama(path: Path):
-    """A ``llama_cpp.Llama`` with every core and, where the build can, the GPU."""
+def llama(path: Path, context: int = CONTEXT, **more):
+    """A ``llama_cpp.Llama`` with every core and, where the build can, the GPU; ``more`` are its other arguments."""
     import llama_cpp
 
     from helpers import engines
 
     return llama_cpp.Llama(
-        str(path), n_ctx=CONTEXT, verbose=False, n_threads=engines.cores(), n_threads_batch=engines.cores(),
-        n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0,
+        str(path), n_ctx=context, verbose=False, n_threads=engines.cores(), n_threads_batch=engines.cores(),
+        n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0, **more,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import atexit
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,6 +60,23 @@ def interpreter(kernel: str) -> str:
     if not python or not os.access(python, os.X_OK):
         raise MissingKernel(f"the kernel {kernel!r} names no interpreter that is there ({python}): run `nox -s tour -- {kernel}`")
     return python
+
+
+class AskError(RuntimeError):
+    """A module that failed in another interpreter: the last line it said."""
+
+
+def ask(kernel: str, module: str, *arguments: str, given: str | None = None):
+    """What ``python -m module`` prints as JSON in ``kernel``'s interpreter; ``given`` is its standard input.
+
+    It has ended when this returns. :class:`MissingKernel`, or :class:`AskError` if it fails.
+    """
+    command = [interpreter(kernel), "-m", module, *arguments]
+    ran = subprocess.run(command, input=given, capture_output=True, text=True)
+    if ran.returncode:
+        lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
+        raise AskError(lines[-1])
+    return json.loads(ran.stdout)
 
 
 def environment(kernel: str) -> dict[str, str]:

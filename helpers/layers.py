@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from helpers import guard, peer_tables, peers, records, timing, truth
+from helpers import guard, peers, records, timing, truth
 from helpers.layer_clients import LAYERS, Answered, Layer, run
 from helpers.peer_clients import Figures, Load, PeerError
 from helpers.peers import FIRST_S, GAP_S
@@ -122,7 +122,7 @@ def table(rows: Sequence[dict]) -> str:
     """The rows as text: median over rounds (lowest to highest); ``-`` is "not defined", never 0."""
     lines = [f"{'streams':>7}  {'layer':<42}" + "".join(f"{title:>27}" for title, _ in COLUMNS.values())]
     for row in rows:
-        told = "".join(f"{peer_tables.cell(row[key], form):>27}" for key, (_, form) in COLUMNS.items())
+        told = "".join(f"{timing.told(row[key], form):>27}" for key, (_, form) in COLUMNS.items())
         if row["left_out"]:
             told = f"left out: {row['left_out']}"
         elif row["failures"]:

@@ -73,6 +73,11 @@ def listed() -> list[Path]:
     return sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 
 
+def numbered(number: str) -> Path | None:
+    """The notebook whose file name begins with ``number``, such as ``07``; ``None`` if it is not there."""
+    return next((path for path in listed() if path.name.startswith(number)), None)
+
+
 def settings(notebook: nbformat.NotebookNode, name: str) -> Settings:
     """The notebook's :class:`Settings`; :class:`NotebookError` for an unknown value."""
     given = dict(notebook.metadata.get("collection", {}))
@@ -175,7 +180,7 @@ def ran_claims(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def refuted(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """The claim cells whose last run printed a False, or no True."""
-    printed = {id(cell): "".join(map(_plain, cell.outputs)) for cell in ran_claims(notebook)}
+    printed = {id(cell): "".join(map(plain, cell.outputs)) for cell in ran_claims(notebook)}
     return [cell for cell in ran_claims(notebook) if "False" in printed[id(cell)] or "True" not in printed[id(cell)]]
 
 
@@ -208,7 +213,7 @@ def _visit(path: Path) -> bool:
     print(f"{path.stem}: ran in {time.monotonic() - started:.0f} s", flush=True)
     for cell in done.cells:
         if "comparison" in cell.metadata.get("tags", []):
-            print("\n" + "\n".join(_plain(output) for output in cell.outputs) + "\n", flush=True)
+            print("\n" + "\n".join(plain(output) for output in cell.outputs) + "\n", flush=True)
     return True
 
 
@@ -226,7 +231,8 @@ def _html(notebook: nbformat.NotebookNode) -> str:
     return HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
 
 
-def _plain(output: nbformat.NotebookNode) -> str:
+def plain(output: nbformat.NotebookNode) -> str:
+    """What an output shows, as text."""
     return output.get("text") or output.get("data", {}).get("text/plain", "")
 
 

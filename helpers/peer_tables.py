@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from helpers import records
+from helpers import records, timing
 
 COLUMNS = {
     "TTFT, ms": ("ttft_ms", "+.1f"),
@@ -19,11 +19,6 @@ COLUMNS = {
 BEGIN, END = "<!-- made by `nox -s peers` -->", "<!-- end -->"
 
 
-def cell(value: Mapping | None, form: str) -> str:
-    """A figure with its spread: ``+0.1 (+0.0 to +0.3)``."""
-    return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})" if value else "-"
-
-
 def rows(record: Mapping) -> list[tuple[int, str, dict[str, str]]]:
     """Of a record of ``helpers.peers`` or ``helpers.layers``: streams, the client's title, its cells by column."""
     titles = {name: told["title"] for name, told in record.get("clients", {}).items()}
@@ -31,7 +26,7 @@ def rows(record: Mapping) -> list[tuple[int, str, dict[str, str]]]:
         (
             row["streams"],
             row.get("title") or titles[row["client"]],
-            {column: cell(row[key], form) for column, (key, form) in COLUMNS.items()},
+            {column: timing.told(row[key], form) for column, (key, form) in COLUMNS.items()},
         )
         for row in record["summary"]
     ]

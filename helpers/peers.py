@@ -207,8 +207,8 @@ def table(rows: Sequence[dict]) -> str:
     lines = [f"{'streams':>7} {'client':<28}" + "".join(f"{column:>24}" for column in COLUMNS)]
     for row in rows:
         values = (row["ttft_ms"], row["output_tokens_per_s_percent"], row["itl_p99_percent"])
-        cells = [peer_tables.cell(value, "+.1f") for value in values] + [peer_tables.cell(row["true_ttft_ms"], ".1f")]
-        cells.append(peer_tables.cell(row["true_output_tokens_per_s"], ".0f"))
+        cells = [timing.told(value, "+.1f") for value in values] + [timing.told(row["true_ttft_ms"], ".1f")]
+        cells.append(timing.told(row["true_output_tokens_per_s"], ".0f"))
         title = CLIENTS[row["client"]].title
         failed = f"  failed {len(row['failures'])} times" if row["failures"] else ""
         lines.append(f"{row['streams']:>7} {title:<28}" + "".join(f"{cell:>24}" for cell in cells) + failed)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from helpers import gguf_types, kernels
+from helpers import gguf_runs, gguf_types, kernels
 from helpers.files import ModelError
 
 CONTEXT = 512
@@ -145,28 +144,19 @@ def measure(
         if limit is not None and context > limit:
             raise ModelError(f"context={context}: {path.name} knows {limit} tokens; ask for that or fewer")
     order = [reference, *(name for name in paths if name != reference)]
-    command = [kernels.interpreter("llama-cpp"), "-m", "helpers.perplexity", "--context", str(context)]
-    command += ["--windows", str(count)] if count else []
+    options = ["--context", str(context), *(["--windows", str(count)] if count else [])]
     given = text() if of is None else of
-    ran = subprocess.run([*command, *(str(paths[name]) for name in order)], input=given, capture_output=True, text=True)
-    if ran.returncode:
-        lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
-        raise PerplexityError(lines[-1])
-    return {name: Quality(**each) for name, each in zip(order, json.loads(ran.stdout))}
+    try:
+        found = kernels.ask("llama-cpp", "helpers.perplexity", *options, *(str(paths[name]) for name in order), given=given)
+    except kernels.AskError as error:
+        raise PerplexityError(str(error)) from None
+    return {name: Quality(**each) for name, each in zip(order, found)}
 
 
 @contextmanager
 def llama(path: Path, context: int) -> Iterator[Logits]:
     """llama.cpp's logits of all tokens, for the length of a ``with`` block; only where llama-cpp-python is."""
-    import llama_cpp
-
-    from helpers import engines
-
-    model = llama_cpp.Llama(
-        str(path), n_ctx=context, n_batch=context, n_ubatch=context, logits_all=True, verbose=False,
-        n_threads=engines.cores(), n_threads_batch=engines.cores(),
-        n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0,
-    )  # fmt: skip
+    model = gguf_runs.llama(path, context, n_batch=context, n_ubatch=context, logits_all=True)
 
     def logits(ids: Sequence[int]) -> np.ndarray:
         model.reset()

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from helpers import engines
+from helpers import engines, timing
 
 AXES = {
     "output_tokens_per_s": ("output tokens/s, all users", 1.0),
@@ -30,9 +30,9 @@ def table(levels: Mapping[str, list[dict]]):
             "weights": engines.get(name).dtype,
             "users": level["users"],
             "requests": f"{level['repeats']} x {level['requests']}",
-            "output tokens/s": _cell(level["output_tokens_per_s"]),
-            "TTFT, ms": _cell(level["ttft_s"], 1000),
-            "TPOT, ms": _cell(level["tpot_s"], 1000),
+            "output tokens/s": timing.told(level["output_tokens_per_s"], none="none"),
+            "TTFT, ms": timing.told(level["ttft_s"], scale=1000, none="none"),
+            "TPOT, ms": timing.told(level["tpot_s"], scale=1000, none="none"),
             "note": level["label"] or "",
         }
         for name, measured in levels.items()
@@ -40,12 +40,6 @@ def table(levels: Mapping[str, list[dict]]):
     ]
     shown = pd.DataFrame(rows).set_index(["framework", "weights", "users"])
     return shown if any(shown["note"]) else shown.drop(columns="note")
-
-
-def _cell(figure: dict | None, scale: float = 1) -> str:
-    if not figure:
-        return "none"
-    return "{:.0f} ({:.0f} to {:.0f})".format(*(figure[key] * scale for key in ("median", "low", "high")))
 
 
 def by_users(levels: Mapping[str, list[dict]], figures=("output_tokens_per_s", "ttft_s"), title: str = ""):

@@ -18,13 +18,7 @@ from dataclasses import dataclass, replace
 from helpers import engines, kernels
 
 METHODS = ("INT8", "INT4", "FP8", "GPTQ", "AWQ", "GGUF")
-FRAMEWORKS = {  # kernel: title
-    "transformers": "HF Transformers",
-    "vllm": "vLLM",
-    "llama-cpp": "llama.cpp",
-    "sglang": "SGLang",
-    "tensorrt-llm": "TensorRT-LLM",
-}
+FRAMEWORKS = {name: engines.TITLES[name] for name in ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")}
 KNOWN = ("ran here", "in the package", "by citation")
 DOCUMENT = {  # the source document's table; it has no column for GGUF
     "transformers": ("Yes", "Yes", "No", "Yes", "Yes"),

@@ -12,7 +12,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from helpers import (
@@ -85,8 +85,6 @@ def _provenance(source: Path) -> dict:
 
 
 def _versions() -> dict[str, str]:
-    from dataclasses import replace
-
     return records.versions(replace(engines.get("llama-cpp"), packages=("llama-cpp-python",)))
 
 
@@ -128,7 +126,7 @@ def _row(found: Mapping, name: str, roof: roofline.Roof) -> dict:
         "MB": round(inside["file_bytes"] / 1e6, 1),
         "bits per weight": round(8 * inside["tensors_bytes"] / inside["values"], 2),
         "load, s": round(found["loads"][name]["load_s"], 2),
-        "tokens/s": "{median:.0f} ({low:.0f} to {high:.0f})".format(**speed),
+        "tokens/s": timing.told(speed),
         "share of the bandwidth": roofline.share_text(share),
         "perplexity": pair("perplexity", digits=2),
         "ratio to bf16": pair("ratio"),

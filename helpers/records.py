@@ -37,8 +37,8 @@ def machine() -> dict:
         "cores": engines.cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "cpu_flags": _cpu_flags(),
-        "gpus": _gpus("name"),
-        "gpu_driver": next(iter(_gpus("driver_version")), None),
+        "gpus": engines.gpus("name"),
+        "gpu_driver": next(iter(engines.gpus("driver_version")), None),
         "system": platform.system(),
         "python": platform.python_version(),
     }
@@ -66,14 +66,6 @@ def _cpu_flags() -> list[str]:
     except (OSError, StopIteration):
         return []
     return sorted(flag for flag in flags if SIMD.fullmatch(flag))
-
-
-def _gpus(field: str) -> list[str]:
-    """``field`` of each NVIDIA GPU, as nvidia-smi says it."""
-    if not engines.has_gpu():
-        return []
-    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
 
 
 def versions(engine: engines.Engine) -> dict[str, str | None]:

@@ -122,9 +122,8 @@ def cell(term: Term) -> nbformat.NotebookNode | None:
 
 
 def _path(term: Term) -> Path:
-    for path in notebooks.listed():
-        if path.name.startswith(term.notebook):
-            return path
+    if path := notebooks.numbered(term.notebook):
+        return path
     raise BadReference(f"{term.term}: there is no notebook {term.notebook}: correct 'notebook' in {GLOSSARY.name}")
 
 
@@ -149,8 +148,8 @@ def reading_list(topic: str) -> str:
 
 def _linked(number: str | None) -> str:
     """A link to the notebook, its number alone if it is not there, or nothing."""
-    found = [path.name for path in notebooks.listed() if number and path.name.startswith(number)]
-    return f"[{number}]({found[0]})" if found else number or ""
+    path = notebooks.numbered(number) if number else None
+    return f"[{number}]({path.name})" if path else number or ""
 
 
 def addresses() -> list[str]:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 
-from helpers import bandwidth, engines, files, kernels, memory, models
+from helpers import bandwidth, engines, files, kernels, memory, models, timing
 from helpers.bandwidth import RooflineError
 from helpers.models import Form, Model, ModelError
 
@@ -209,7 +209,7 @@ def table(levels: Mapping[str, list[dict]], roof: Roof, works: Mapping[str, Work
             "weights": engines.get(found.engine).dtype,
             "users": found.users,
             "FLOP/byte": f"{found.intensity:.1f}",
-            "output tokens/s": "{median:.0f} ({low:.0f} to {high:.0f})".format(**found.rate) if found.rate else "none",
+            "output tokens/s": timing.told(found.rate, none="none"),
             "bound, tokens/s": f"{found.bound.tokens_per_s:.0f}",
             "limited by": found.bound.limited_by,
             "share of the roof": share_text(found.share),

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers import engines, models
+from helpers import engines, models, pools
 from helpers.drafts import DraftError, check_draft
-from helpers.timing import figure
+from helpers.timing import figure, told
 
 CLEAR = 0.1  # a speed-up nearer to 1 than this is called neither faster nor slower
 
@@ -155,15 +155,15 @@ def from_vllm(metrics: str | Iterable) -> Counts:
     ``accepted`` has up to one draft too many for each answer, cut off at its end (see :meth:`Counts.in_steps`).
     :class:`DraftError` for an engine that was started without drafts: it has no such counters.
     """
+    wanted = ("generation_tokens", "spec_decode_num_draft_tokens", "spec_decode_num_accepted_tokens", "spec_decode_num_drafts")
     if isinstance(metrics, str):
-        lines = (line.rpartition(" ") for line in metrics.splitlines() if line.startswith("vllm:"))
-        named = [(name.partition("{")[0].removesuffix("_total"), float(value)) for name, _, value in lines]
+        found = {one: [value for _, value in pools.rows(metrics, f"vllm:{one}_total")] for one in wanted}
     else:
         named = [(metric.name.removesuffix("_total"), metric.value) for metric in metrics if hasattr(metric, "value")]
-    if not any(name == "vllm:spec_decode_num_drafts" for name, _ in named):
+        found = {one: [value for name, value in named if name == f"vllm:{one}"] for one in wanted}
+    if not found["spec_decode_num_drafts"]:
         raise DraftError("vLLM counts no drafts: start it with a speculative_config, and with its statistics on")
-    wanted = ("generation_tokens", "spec_decode_num_draft_tokens", "spec_decode_num_accepted_tokens", "spec_decode_num_drafts")
-    return Counts(*(int(sum(value for name, value in named if name == f"vllm:{one}")) for one in wanted))
+    return Counts(*(int(sum(found[one])) for one in wanted))
 
 
 def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int = 3) -> dict[str, list[float]]:
@@ -185,8 +185,7 @@ def gains(times: Mapping[str, Sequence[float]]) -> list[float]:
 
 def said(speedups: Sequence[float]) -> str:
     """Measured speed-ups as median, lowest and highest, and the :func:`word` for them."""
-    middle = figure(speedups)
-    return f"{middle.median:.2f} ({middle.low:.2f} to {middle.high:.2f}), {word(speedups)}"
+    return f"{told(vars(figure(speedups)), '.2f')}, {word(speedups)}"
 
 
 def word(speedups: Iterable[float | None]) -> str:

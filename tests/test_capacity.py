@@ -274,7 +274,7 @@ class TestFree:
     def test_of_several_gpus_it_is_the_emptiest(self, monkeypatch, said, free):
         """With a mock of nvidia-smi's answers; one that does not say is not full."""
         monkeypatch.setattr(engines, "has_gpu", lambda: True)
-        monkeypatch.setattr(capacity.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=said))
+        monkeypatch.setattr(engines.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=said))
 
         assert capacity.free_bytes() == free
 
