@@ -66,6 +66,8 @@ A reader meets the modules in this order:
     recording_quantization  every GGUF type on the whole text, as a record
     plots      one colour and one marker per framework
     notebooks  what each notebook needs, and how it is executed
+    document   its tables, as it has them and as they are
+    guide      records laid out like its tables, and what a token costs
     claims     the source document's claims: verdict, reason, and the cell or page that settles each
     references papers, versions and the glossary, each address checked
 """

@@ -127,9 +127,15 @@ def made_path(form: Form, model: Model) -> Path:
     if model.kind == "hub":
         source = model.name
     else:
-        source = GGUF_SHA256 if model.kind == "default" else f"{model.path}{model.path.stat()[6:9]}"
+        source = GGUF_SHA256 if model.kind == "default" else _state(model.path)
     tag = hashlib.sha256(source.encode()).hexdigest()[:12]
     return cache_dir() / f"{model.name.replace('/', '--')}-{tag}-bf16{'' if form == 'safetensors' else '.gguf'}"
+
+
+def _state(path: Path) -> str:
+    """What changes when the file or folder at ``path`` is replaced, and not when it is read."""
+    stat = path.stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _make(form: Form, model: Model) -> None:

@@ -20,13 +20,6 @@ from helpers import engines, kernels
 METHODS = ("INT8", "INT4", "FP8", "GPTQ", "AWQ", "GGUF")
 FRAMEWORKS = {name: engines.TITLES[name] for name in ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")}
 KNOWN = ("ran here", "in the package", "by citation")
-DOCUMENT = {  # the source document's table; it has no column for GGUF
-    "transformers": ("Yes", "Yes", "No", "Yes", "Yes"),
-    "vllm": ("Yes", "Yes", "Yes*", "Yes", "Yes"),
-    "llama-cpp": ("Yes", "Yes", "No", "No", "No"),
-    "sglang": ("Yes", "Yes", "Yes*", "Yes", "Yes"),
-    "tensorrt-llm": ("Yes", "Yes", "Yes", "Yes", "Yes"),
-}
 TIMEOUT_S = 180
 
 
@@ -148,7 +141,7 @@ def _ran(cell: Cell, what: str | None) -> Cell:
 
 def said(framework: str, method: str) -> str | None:
     """What the source document says of a cell; ``None`` for GGUF, which it does not ask."""
-    return dict(zip(METHODS, DOCUMENT[framework])).get(method)
+    return dict(zip(METHODS, _document()[framework])).get(method)
 
 
 def changed(cells: Iterable[Cell]) -> list[Cell]:
@@ -164,7 +157,15 @@ def document():
     """The source document's table, as a pandas table."""
     import pandas as pd
 
-    return pd.DataFrame(DOCUMENT.values(), columns=METHODS[:5], index=[FRAMEWORKS[name] for name in DOCUMENT])
+    said = _document()
+    return pd.DataFrame(said.values(), columns=METHODS[:5], index=[FRAMEWORKS[name] for name in said])
+
+
+def _document() -> dict[str, tuple[str, ...]]:
+    """The source document's rows by framework; it has no column for GGUF."""
+    from helpers import document  # only here: the frameworks' interpreters, which run the probes, have no notebook format
+
+    return {document.ENGINES[row]: texts for row, texts in document.texts("quantization").items()}
 
 
 def today(cells: Iterable[Cell]):

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import nbformat
@@ -72,6 +73,18 @@ class Term:
     code: str | None = None
 
 
+@dataclass(frozen=True)
+class Omitted:
+    """What the source document leaves out, and where to go on: a notebook, a page read on a day, or both."""
+
+    topic: str
+    says: str
+    notebook: str | None = None
+    title: str | None = None
+    address: str | None = None
+    read: date | None = None
+
+
 def papers() -> list[Paper]:
     """All papers of ``references.toml``, as they stand there."""
     return [_made(Paper, row, row.get("title")) for row in _read(REFERENCES)["papers"]]
@@ -80,6 +93,15 @@ def papers() -> list[Paper]:
 def frameworks() -> list[Framework]:
     """All frameworks of ``references.toml``."""
     return [_made(Framework, row, row.get("title")) for row in _read(REFERENCES)["frameworks"]]
+
+
+def omitted() -> list[Omitted]:
+    """What the document leaves out, in the order of ``references.toml``; :class:`BadReference` for an entry without a pointer."""
+    found = [_made(Omitted, row, row.get("topic")) for row in _read(REFERENCES)["omitted"]]
+    for entry in found:
+        if not (entry.notebook or (entry.title and entry.address and entry.read)):
+            raise BadReference(f"{entry.topic}: no pointer: add 'notebook', or 'title', 'address' and 'read'")
+    return found
 
 
 def terms() -> list[Term]:
@@ -146,6 +168,15 @@ def reading_list(topic: str) -> str:
     return "\n".join(rows)
 
 
+def left_out() -> str:
+    """What the document leaves out as a Markdown list, each with its pointers."""
+    lines = []
+    for entry in omitted():
+        page = f"[{entry.title}]({entry.address}) (read on {entry.read})" if entry.address else ""
+        lines.append(f"- **{entry.topic}.** {entry.says} {', '.join(filter(None, (_linked(entry.notebook), page)))}")
+    return "\n".join(lines)
+
+
 def _linked(number: str | None) -> str:
     """A link to the notebook, its number alone if it is not there, or nothing."""
     path = notebooks.numbered(number) if number else None
@@ -156,6 +187,7 @@ def addresses() -> list[str]:
     """Every address of the references and of the claims' sources, each once."""
     found = [paper.address for paper in papers()]
     found += [address for framework in frameworks() for address in (framework.documentation, framework.source)]
+    found += [entry.address for entry in omitted() if entry.address]
     found += [claim.source.address for claim in claims.load() if claim.source]
     return list(dict.fromkeys(found))
 

@@ -306,3 +306,16 @@ def test_convert_says_what_it_cannot_make(folder):
     run = subprocess.run([sys.executable, "-m", "helpers.convert", "gguf-bf16"], env=env, capture_output=True, text=True)
 
     assert (run.returncode, run.stderr) == (1, "model as gguf-bf16 is left out: only made of the default model\n")
+
+
+def test_reading_a_model_does_not_rename_what_is_made_from_it(tmp_path):
+    """The name of the converted weights follows the file's bytes and its last change, not its last reading."""
+    own = tmp_path / "own.gguf"
+    own.write_bytes(b"GGUF")
+    model = models.Model("own", "gguf", own)
+    before = models.made_path("safetensors", model)
+    os.utime(own, ns=(1, own.stat().st_mtime_ns))
+    read = models.made_path("safetensors", model)
+    os.utime(own, ns=(1, 2))
+
+    assert before == read != models.made_path("safetensors", model)
