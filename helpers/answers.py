@@ -57,8 +57,7 @@ def _check_head(answer: Answer, kind: str) -> None:
     if answer.status is None:
         raise _Bad("ended early: the server closed without an answer")
     if answer.status != 200:
-        body = b"".join(part for _, part in answer.parts)
-        raise _Bad(f"HTTP {answer.status}: {_detail(body.decode(errors='replace'))}")
+        raise _Bad(f"HTTP {answer.status}: {_message(b''.join(part for _, part in answer.parts))}")
     if "event-stream" not in kind:
         raise _Bad(f"not a stream: content type {kind or 'missing'!r} instead of text/event-stream")
 
@@ -79,13 +78,25 @@ def _events(answer: Answer) -> Iterator[tuple[int, dict | None]]:
 def _event(payload: bytes) -> dict:
     event = json.loads(payload)
     if event.get("error"):
-        raise _Bad(f"server error: {_detail(payload.decode(errors='replace'))}")
+        raise _Bad(f"server error: {_message(payload)}")
     return event
 
 
 def _counts(usage: dict | None) -> dict[str, int]:
     counts = {**(usage or {}), **((usage or {}).get("prompt_tokens_details") or {})}
     return {name: count for name, count in counts.items() if isinstance(count, int)}
+
+
+def _message(body: bytes) -> str:
+    """The server's own words out of an error's JSON (``error.message``, ``error``, ``detail`` or ``message``), or all of it."""
+    text = body.decode(errors="replace")
+    try:
+        said = json.loads(text)
+        said = said.get("error") or said.get("detail") or said.get("message")
+        said = said.get("message") if isinstance(said, dict) else said
+    except (ValueError, AttributeError):
+        said = None
+    return _detail(said if isinstance(said, str) and said.strip() else text)
 
 
 def _detail(text: str) -> str:

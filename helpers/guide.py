@@ -116,7 +116,7 @@ def memory_of_7b(tokens_per_user: int, users: int = 100):
     import pandas as pd
 
     old, new = shapes.of("Llama-2-7B"), shapes.of(GROUPED)
-    of = {f"KV cache, {sheet.name} ({sheet.attention})": memory.kv_bytes_per_token(sheet.shape) for sheet in (old, new)}
+    of = {f"KV cache, GB: {sheet.name} ({sheet.attention})": memory.kv_bytes_per_token(sheet.shape) for sheet in (old, new)}
     cache = {title: round(users * tokens_per_user * per_token / 1e9, 1) for title, per_token in of.items()}
     rows = {
         row: {

@@ -115,7 +115,7 @@ def test_memory_is_the_formula():
     """Llama-2-7B takes 0.5 MiB for a token; 100 users of 1,000 tokens 52.4 GB, in every row."""
     table = guide.memory_of_7b(1000)
 
-    assert set(table["KV cache, Llama-2-7B (MHA)"]) == {52.4}
+    assert set(table["KV cache, GB: Llama-2-7B (MHA)"]) == {52.4}
     assert list(table["model, GB"]) == [13.5, 13.5, 3.8, 13.5]
 
 
