@@ -1,4 +1,4 @@
-"""The commands of this collection: `nox -s tour`, `lab`, `test`, `outputs`, `record`, `peers`.
+"""The commands of this collection: `nox -s tour`, `lab`, `test`, `outputs`, `record`, `peers`, `gpu`.
 
 Every environment lies in `.venvs/NAME` and is made once; its stamp is a hash of what it was
 made from. The sessions run in the lab environment and start each framework in its own.
@@ -67,6 +67,8 @@ ENVIRONMENTS = {
     "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 3, heavy=True),
 }
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
+TOOLS = {"deploy": Environment("Deployment", "deploy.txt", 1.2, 1)}  # kernels that hold no framework: LiteLLM and Ray
+ENVIRONMENTS |= TOOLS
 RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
     "throughput": ("helpers.recording", 60),
     "quantization": ("helpers.recording_quantization", 6),
@@ -87,14 +89,14 @@ def tour(session: nox.Session) -> None:
     if light and not all(_is_made(name) for name in frameworks if name not in light):
         _prepare(session, *light)
         _lab(session, "-m", "helpers.notebooks", "comparison", *light)
-    _prepare(session, *frameworks)
+    _prepare(session, *frameworks, *_tools(session))
     _lab(session, "-m", "helpers.notebooks", "tour", *frameworks)
 
 
 @nox.session(venv_backend="none")
 def lab(session: nox.Session) -> None:
     """Open JupyterLab with every kernel."""
-    _prepare(session, *_chosen(session))
+    _prepare(session, *_chosen(session), *_tools(session))
     silent = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
     _lab(session, "-m", "jupyterlab", "--ip=127.0.0.1", "--notebook-dir=notebooks", *silent)
 
@@ -102,7 +104,7 @@ def lab(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def test(session: nox.Session) -> None:
     """Set up and run every test, the notebooks under nbval included."""
-    _prepare(session, *FRAMEWORKS)
+    _prepare(session, *FRAMEWORKS, *TOOLS)
     _lab(session, "-m", "ruff", "check", ".")
     _lab(session, "-m", "ruff", "format", "--check", ".")
     _lab(session, "-m", "pytest", "--nbval-lax", "--durations=10", *session.posargs)
@@ -111,7 +113,7 @@ def test(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def outputs(session: nox.Session) -> None:
     """Execute the notebooks again and rewrite their committed outputs (names select some)."""
-    _prepare(session, *FRAMEWORKS)
+    _prepare(session, *FRAMEWORKS, *TOOLS)
     _lab(session, "-m", "helpers.notebooks", "outputs", *session.posargs)
 
 
@@ -137,12 +139,34 @@ def peers(session: nox.Session) -> None:
     _lab(session, "-m", "helpers.peers", *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Measure the source document's tables on an NVIDIA GPU; `--from FOLDER`: with engines prepared there."""
+    asked = list(session.posargs) or ["all", "notebooks"]
+    if not GPU:
+        session.error("no NVIDIA GPU here (there is no nvidia-smi): run it on a machine with one")
+    if "--from" in asked:
+        at = asked.index("--from")
+        _lab(session, "-m", "helpers.gpu", "kernelspecs", *asked[at + 1 : at + 2])
+        asked = asked[:at] + asked[at + 2 :]
+    else:
+        _prepare(session, *FRAMEWORKS)
+    options = [word for word in asked if word.startswith("--")]
+    for name in (word for word in asked if not word.startswith("--")):
+        _lab(session, "-m", "helpers.gpu", name, *options)
+
+
 def _chosen(session: nox.Session) -> list[str]:
     """The frameworks named after `--`, or all of them."""
     unknown = [name for name in session.posargs if name not in FRAMEWORKS]
     if unknown:
         session.error(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
     return list(session.posargs) or FRAMEWORKS
+
+
+def _tools(session: nox.Session) -> list[str]:
+    """The environments beside the frameworks': with all of them, none where some are chosen."""
+    return [] if session.posargs else list(TOOLS)
 
 
 def _python(name: str) -> Path:

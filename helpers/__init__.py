@@ -57,13 +57,28 @@ A reader meets the modules in this order:
     bandwidth  how fast this machine moves bytes and multiplies
     roofline   the bound that sets, and the share of it each engine reaches
 
+    scaling      a Ray cluster, somewhere else or started here: on loopback, and gone afterwards
+    replicas     what runs on it: an engine in each copy, for Ray Data and Ray Serve
+    parallelism  one model over several GPUs: what each holds, what moves, when it pays
+    published    that calculator against published figures
+    launch       the engines' commands for several GPUs, given to their own parsers
+
     decision_rules    when to take which framework: the rules, and their language
     decision          ask them: an answer, its reasons, what would change it
     decision_figures  the same as pictures and as a page
 
+    switching  from one server to another: does the same client get the same?
+    faults     a proxy that breaks a real server on purpose, and keeps what it received
+    routing    LiteLLM's router over servers of ours, and traffic through it
+    pipeline   restartable stages over SQLite: nothing lost, nothing twice
+    orders     the structured pipeline on orders: ``python -m helpers.orders``
+    pins       can two packages share an environment? what their metadata say
+    operating  health, metrics and the graceful stop of each server
+
     records    a measurement with its provenance, to and from JSON
     recording  the long measurements, as records
     recording_quantization  every GGUF type on the whole text, as a record
+    gpu        the source document's tables on an NVIDIA GPU, a package of its own: ``nox -s gpu``
     plots      one colour and one marker per framework
     notebooks  what each notebook needs, and how it is executed
     document   its tables, as it has them and as they are

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from helpers import document, engines, memory, shapes, timing
 
 ROWS = document.ENGINES | {"llama.cpp (CPU)": "llama-cpp"}
+ROWS_ON_GPU = document.ENGINES | {"llama.cpp (Metal)": "llama-cpp"}  # the document has no other GPU for it
 WEIGHTS = {"HuggingFace FP16": "float16", "vLLM FP16": "float16", "llama.cpp Q4": "q4_0", "SGLang FP16": "float16"}
 NONE = "no measurement"  # notes says why
 GROUPED = "Llama-3.1-8B"  # a model of today with about as many parameters, and GQA
@@ -27,19 +28,31 @@ def first_token(record: Mapping):
     return found[[found.columns[0], found.columns[-1]]].add_suffix(", ms")
 
 
-def cost(record: Mapping, price_per_hour: float):
+def rates(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
+    """Output tokens/s (``median``, ``low``, ``high``) by engine and number of users; ``None`` is no measurement."""
+    return {
+        _title(name): {level["users"]: level["output_tokens_per_s"] for level in levels}
+        for name, levels in record["engines"].items()
+    }
+
+
+def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
     """What a million output tokens cost, in the currency of ``price_per_hour``, if the machine is busy all the time.
 
-    ``price_per_hour`` is what an hour of the record's whole machine costs you. Raises :class:`ValueError` unless it is positive.
+    ``of`` are :func:`rates`, or those of a GPU record (:func:`helpers.gpu.tables.every_rate`); ``price_per_hour`` is what
+    an hour of that whole machine costs you. Raises :class:`ValueError` unless it is positive.
     """
+    import pandas as pd
+
     if not price_per_hour > 0:
         raise ValueError(f"price_per_hour={price_per_hour} is no price: give what an hour of the machine costs, above 0")
-
-    def of(level: Mapping) -> str:
-        rate = level["output_tokens_per_s"]
-        return timing.told(per_million(rate, price_per_hour), ",.2f") if rate else NONE
-
-    return _by_users(record, of)
+    rows = {
+        name: {
+            _users(users): timing.told(per_million(rate, price_per_hour), ",.2f") if rate else NONE for users, rate in by.items()
+        }
+        for name, by in of.items()
+    }
+    return pd.DataFrame(rows).T.fillna("not measured")
 
 
 def per_million(rate: Mapping, price_per_hour: float) -> dict[str, float]:
@@ -51,11 +64,13 @@ def per_million(rate: Mapping, price_per_hour: float) -> dict[str, float]:
 def _by_users(record: Mapping, cell: Callable[[Mapping], str]):
     import pandas as pd
 
-    rows = {
-        f"{engines.get(name).title}, {engines.get(name).dtype}": {_users(level["users"]): cell(level) for level in levels}
-        for name, levels in record["engines"].items()
-    }
+    rows = {_title(name): {_users(level["users"]): cell(level) for level in levels} for name, levels in record["engines"].items()}
     return pd.DataFrame(rows).T.fillna("not measured")
+
+
+def _title(name: str) -> str:
+    """An engine with its weights, ``vLLM, bf16``."""
+    return f"{engines.get(name).title}, {engines.get(name).dtype}"
 
 
 def _users(count: int) -> str:
@@ -76,24 +91,30 @@ def notes(record: Mapping) -> list[str]:
     ]
 
 
-def gains(record: Mapping):
+def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str] = ROWS):
     """How many times the tokens of one user: what can be compared although the document names no machine.
 
-    A row of the document's throughput table beside the same row of ``record``.
+    Each row of the document's throughput table beside ``of``: rates by engine name and number of users, of
+    :func:`by_engine` or of a GPU record (:func:`helpers.gpu.tables.served`). ``rows`` says which of the document's
+    rows is which engine.
     """
     import pandas as pd
 
     table = {}
     for row, (one, ten, hundred) in document.texts("throughput").items():
-        levels = record["engines"].get(ROWS.get(row), ())
-        of = {level["users"]: level["output_tokens_per_s"] for level in levels}
+        measured = of.get(rows.get(row), {})
         table[row] = {
             "10 users, document": _times(ten, one),
-            "10 users, measured": _times(of.get(10), of.get(1)),
+            "10 users, measured": _times(measured.get(10), measured.get(1)),
             "100 users, document": _times(hundred, one),
-            "100 users, measured": _times(of.get(100), of.get(1)),
+            "100 users, measured": _times(measured.get(100), measured.get(1)),
         }
     return pd.DataFrame(table).T
+
+
+def by_engine(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
+    """:func:`rates` by the engines' own names."""
+    return dict(zip(record["engines"], rates(record).values()))
 
 
 def _times(many: object, one: object) -> str:

@@ -33,7 +33,9 @@ QUIET = {  # no telemetry, no update checks, no hub: for kernels and servers ali
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "HF_HUB_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing LiteLLM downloads a price list; it sends no usage report
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm, where ipywidgets is not installed
+    "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
 

@@ -66,8 +66,8 @@ def test_sentences_are_the_whole_section():
     [
         (lambda: document.said("latency"), "no table 'latency': choose from quick_reference"),
         (lambda: document.sentences("Ollama"), "no section 'Ollama': choose from"),
-        (lambda: guide.cost(RECORD, 0), "price_per_hour=0 is no price"),
-        (lambda: guide.cost(RECORD, float("nan")), "price_per_hour=nan is no price"),
+        (lambda: guide.cost(guide.rates(RECORD), 0), "price_per_hour=0 is no price"),
+        (lambda: guide.cost(guide.rates(RECORD), float("nan")), "price_per_hour=nan is no price"),
     ],
 )
 def test_bad_input_gets_the_way_out(ask, said):
@@ -103,9 +103,16 @@ def test_the_fastest_repeat_is_the_cheapest():
     assert guide.per_million(RATE, 3.6) == {"median": pytest.approx(10), "low": pytest.approx(5), "high": pytest.approx(20)}
 
 
+def test_a_cost_stands_beside_its_engine_and_users():
+    """A level that is no measurement has no price."""
+    prices = guide.cost({"vLLM, bf16": {1: RATE, 10: None}}, 3.6)
+
+    assert list(prices.loc["vLLM, bf16"]) == ["10.00 (5.00 to 20.00)", "no measurement"]
+
+
 def test_a_gain_is_a_multiple_of_one_user():
     """The document's 300 of 40 beside the record's 400 of 100; what is missing is no number."""
-    gains = guide.gains(RECORD)
+    gains = guide.gains(guide.by_engine(RECORD))
 
     assert list(gains.loc["vLLM"]) == ["7.5", "4.0", "37.5", "-"]
     assert gains.loc["HuggingFace", "100 users, document"] == "OOM"

@@ -1,0 +1,88 @@
+"""The command: ``python -m helpers.gpu speed|memory|options|notebooks|finish|kernelspecs|tables``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from helpers import guard, kernels, records
+from helpers.files import ModelError
+from helpers.gpu import device, plans, runs
+from helpers.gpu.work import Setting
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m helpers.gpu", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("what", nargs="+", help=f"{', '.join(plans.RUNS)}; all; notebooks; finish NAME; kernelspecs FOLDER; tables")
+    add("--engines", default="", help="only these, with commas (machine: the roof and the client itself)")
+    add("--shape", default="Llama-2-7B", help="tiny, or a Llama of helpers/shapes.toml (default Llama-2-7B)")
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="cpu only rehearses")
+    add("--users", default="1,10,100")
+    add("--repeats", type=int, default=3)
+    add("--budget-s", type=float, default=1e9, help="end cleanly within so many seconds")
+    add("--out", type=Path, help="a folder that gets a copy of the record after every figure")
+    return parser.parse_args(argv)
+
+
+def _setting(options: argparse.Namespace) -> Setting:
+    where = options.device
+    if where == "auto":
+        where = "cuda"  # the runs are for a GPU; without one they say so
+    users = tuple(int(n) for n in options.users.split(","))
+    if not users or min(users) < 1 or options.repeats < 1:
+        raise ValueError(f"--users {options.users} --repeats {options.repeats}: give numbers of at least 1")
+    return Setting(options.shape, where, users, options.repeats)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    setting = _setting(options)
+    only = [engine for engine in options.engines.split(",") if engine]
+    wanted = list(plans.RUNS) if options.what == ["all"] else options.what
+    for name in wanted:
+        runs.chosen(name, only)  # names are checked before anything starts
+    runs.check(setting)
+    return runs.several(wanted, setting, only=only, budget_s=options.budget_s, out=options.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, 1 (the reason is printed), 75 (run again for the rest), 130/143 (stopped)."""
+    options = _arguments(argv)
+    guard.interruptible()
+    try:
+        match options.what:
+            case ["finish", name]:
+                print(f"saved: {runs.finish(name).name}")
+            case ["kernelspecs", folder]:
+                from helpers.gpu import kernelspecs
+
+                print(", ".join(kernelspecs.write(Path(folder))))
+            case ["notebooks"]:
+                from helpers.gpu import notebooks
+
+                return notebooks.run(options.budget_s, options.out)
+            case ["tables"]:
+                from helpers.gpu import tables
+
+                print(tables.text())
+            case _:
+                return _measure(options)
+    except (
+        device.DeviceError,
+        ModelError,
+        records.RecordError,
+        kernels.MissingKernel,
+        ValueError,
+    ) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stopped:
+        print("stopped; what was measured is kept", file=sys.stderr)
+        return 128 + (stopped.args[0] if stopped.args else 2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

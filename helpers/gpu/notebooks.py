@@ -1,0 +1,94 @@
+"""The notebooks under nbval on this GPU, one after the other, as a record: notebook, result, seconds, versions.
+
+With ``-m "gpu or not gpu"`` every cell is chosen, and one that needs a GPU and cannot run fails instead of
+being skipped (``conftest.py``): a run on a GPU that left out a GPU cell is no success.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as xml
+from collections.abc import Mapping
+from pathlib import Path
+
+from helpers import engines, kernels, notebooks, records
+from helpers.gpu import device
+
+NUMBERS = ("01", "02", "03", "04", "05", "07", "08", "09", "10", "11")
+NAME = "gpu-notebooks"
+ALL_AND_GPU = "gpu or not gpu"
+LEAST_S = 60
+
+
+def run(budget_s: float, out: Path | None = None) -> int:
+    """Run what is not recorded as passed yet; 0 if all passed, 1 if one did not, 75 if some are left for another run."""
+    found_gpu = device.gpu()
+    end = time.monotonic() + budget_s
+    kept = records.kept(NAME)
+    same = kept and kept["provenance"]["machine"] == records.machine() and kept["provenance"]["versions"] == _versions()
+    found = kept if same else {"provenance": records.provenance(versions=_versions(), gpu=found_gpu.name), "notebooks": {}}
+    for number in NUMBERS:
+        path = notebooks.numbered(number)
+        if path is None or found["notebooks"].get(path.stem, {}).get("result") == "passed":
+            continue
+        left_s = end - time.monotonic()
+        if left_s < LEAST_S:
+            print(f"{path.stem}: left for the next run", flush=True)
+            continue
+        found["notebooks"][path.stem] = one = check(path, left_s)
+        records.keep(NAME, found)
+        if out:
+            records.write_json(out / f"{NAME}.json", {"version": records.SCHEMA_VERSION, **found}, replace=True)
+        print(f"{path.stem}: {one['result']}, {one['seconds']:.0f} s; {'; '.join(one['reasons'][:2])}", flush=True)
+    return _end(found)
+
+
+def _end(found: Mapping) -> int:
+    stems = [path.stem for number in NUMBERS if (path := notebooks.numbered(number))]
+    results = [found["notebooks"].get(stem, {}).get("result") for stem in stems]
+    if None in results:
+        return 75
+    print(f"saved: {records.save(NAME, dict(found)).name}", flush=True)
+    return 0 if set(results) == {"passed"} else 1
+
+
+def _versions() -> dict:
+    return {e.kernel: records.versions(e) for e in engines.ENGINES.values() if kernels.installed(e.kernel)}
+
+
+def check(path: Path, left_s: float) -> dict:
+    """One notebook: ``passed``, ``failed`` or ``cut off``, how many cells did what, and the reasons."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [
+            sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-m", ALL_AND_GPU,
+            f"--junitxml={report}", str(path),
+        ]  # fmt: skip
+        env = {**os.environ, "JUPYTER_PATH": str(kernels.REPOSITORY / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        try:
+            ran = subprocess.run(command, cwd=kernels.REPOSITORY, env=env, capture_output=True, text=True, timeout=left_s)
+            cells = read(report.read_text()) if report.exists() else {"cells": 0, "reasons": [_last(ran.stdout + ran.stderr)]}
+            result = "passed" if ran.returncode == 0 and cells["cells"] else "failed"
+        except subprocess.TimeoutExpired:
+            cells, result = {"cells": 0, "reasons": [f"not done within {left_s:.0f} s"]}, "cut off"
+    return {"result": result, "seconds": round(time.monotonic() - started, 1), **cells}
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["pytest said nothing"])[-1][:300]
+
+
+def read(report: str) -> dict:
+    """Counts and reasons of a JUnit report; a skipped cell's reason is told as a failed one's is."""
+    cases = list(xml.fromstring(report).iter("testcase"))
+    ended = {kind: [case.find(kind) for case in cases if case.find(kind) is not None] for kind in ("failure", "error", "skipped")}
+    reasons = [" ".join((one.get("message") or one.text or kind).split())[:300] for kind, many in ended.items() for one in many]
+    return {
+        "cells": len(cases), "failed": len(ended["failure"]) + len(ended["error"]), "skipped": len(ended["skipped"]),
+        "reasons": list(dict.fromkeys(reasons)),
+    }  # fmt: skip

@@ -1,0 +1,184 @@
+"""The runs: what is recorded already is not measured again, each row is kept at once, the time budget is kept.
+
+A record is called ``gpu-speed``, ``gpu-memory`` or ``gpu-options``; its ``lives`` are by key. An unfinished run
+leaves a draft, with which the next one goes on.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from helpers import engines, kernels, records, serving
+from helpers.client import EndpointError
+from helpers.files import ModelError
+from helpers.gpu import device, life, plans, variants, weights, work
+from helpers.gpu.life import Life, Log
+from helpers.gpu.work import Setting
+from helpers.roofline import RooflineError
+
+MACHINE = ("cpu", "cores", "gpus", "gpu_driver", "system")
+MOST = 3  # times its least: an engine that hangs must not take the others' time
+RESERVE_S = 12  # to end an engine and write the record
+ONE_LINE = (  # what an engine or its server may raise; anything else is a row too, with its type
+    serving.ServerError, EndpointError, ModelError, RooflineError, kernels.MissingKernel, kernels.AskError, ValueError,
+)  # fmt: skip
+
+
+class RunError(ValueError):
+    """A run that was asked for wrongly: the thing, the reason, what there is."""
+
+
+def name(run: str, gpu: bool = True) -> str:
+    """The record's name; a rehearsal on a CPU has one of its own."""
+    return f"{'gpu' if gpu else 'rehearsal'}-{run}"
+
+
+def chosen(run: str, only: Sequence[str] = ()) -> list[Life]:
+    """The lives of ``run``, of the engines in ``only`` if any are named."""
+    if run not in plans.RUNS:
+        raise RunError(f"no run is called {run!r}: choose from {', '.join(plans.RUNS)}")
+    unknown = [engine for engine in only if engine not in (*variants.OPTIONS, "machine")]
+    if unknown:
+        raise RunError(f"no engine is called {', '.join(unknown)}: choose from {', '.join(variants.OPTIONS)}, machine")
+    return [one for one in plans.RUNS[run]() if not only or one.engine in only]
+
+
+def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: float = 1e9, out: Path | None = None) -> dict:
+    """Measure what is missing of ``run_name``; returns the record, saved if it is whole, else kept as a draft."""
+    end = time.monotonic() + budget_s
+    todo, all_lives = chosen(run_name, only), chosen(run_name)
+    found = _resume(run_name, setting)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        life.logs = out / "logs.txt"
+    keeper = _Keeper(name(run_name, setting.gpu), found, out)
+    measured = 0
+    for one in todo:
+        if _is_done(found["lives"].get(one.key), one):
+            print(f"{one.key}: recorded already", flush=True)
+            continue
+        left_s = end - time.monotonic() - RESERVE_S
+        if left_s < (one.least_s if setting.gpu else 1):
+            print(f"{one.key}: left for the next run, {max(left_s, 0):.0f} s are left and it needs {one.least_s:.0f}", flush=True)
+            continue
+        _live(one, setting, keeper, min(left_s, MOST * one.least_s) if setting.gpu else left_s)
+        measured += 1
+    missing = [one.key for one in all_lives if not _is_tried(found["lives"].get(one.key))]
+    if measured and not missing:
+        print(f"saved: {records.save(name(run_name, setting.gpu), found).name}", flush=True)
+    elif missing:
+        print(
+            f"{len(all_lives) - len(missing)} of {len(all_lives)} are recorded; run again for: {'; '.join(missing)}", flush=True
+        )
+    return found
+
+
+def several(wanted: Sequence[str], setting: Setting, *, only: Sequence[str], budget_s: float, out: Path | None) -> int:
+    """Run after run within one budget; 0 if all that was asked for is recorded, else 75: run again for the rest."""
+    end, unfinished = time.monotonic() + budget_s, 0
+    for run_name in wanted:
+        found = run(run_name, setting, only=only, budget_s=end - time.monotonic(), out=out)
+        unfinished += any(not _is_tried(found["lives"].get(one.key)) for one in chosen(run_name, only))
+    return 75 if unfinished else 0
+
+
+def finish(run_name: str) -> Path:
+    """Save what the draft of ``run_name`` has, whole or not."""
+    found = records.kept(name(run_name))
+    if not found:
+        raise RunError(f"there is no draft of {run_name!r} on this machine: run it first")
+    return records.save(name(run_name), found)
+
+
+def _resume(run_name: str, setting: Setting) -> dict:
+    """The draft, else the newest record of this machine, if they were made in the same setting; else an empty one."""
+    source = records.provenance(shape=setting.shape, device=setting.device, plan=_plan(setting))
+    source["weights"] = f"random, shape of {setting.shape}"
+    for read in (records.kept, lambda name: records.load(name, records.machine_name())):
+        try:
+            known = read(name(run_name, setting.gpu))
+        except records.RecordError:
+            continue
+        if known and _alike(known["provenance"], source):
+            lives_known = {key: one for key, one in known["lives"].items() if _same_versions(one)}
+            return {"provenance": source, "lives": lives_known}
+    return {"provenance": source, "lives": {}}
+
+
+def _alike(one: Mapping, other: Mapping) -> bool:
+    """Whether two records were made on the same machine (its memory may grow while it runs) and in the same setting."""
+    machines = [{key: source["machine"][key] for key in MACHINE} for source in (one, other)]
+    return machines[0] == machines[1] and all(one.get(key) == other[key] for key in ("shape", "device", "plan"))
+
+
+def _plan(setting: Setting) -> dict:
+    return {"users": list(setting.users), "repeats": setting.repeats}
+
+
+def _same_versions(known: Mapping) -> bool:
+    """Whether a life was measured with what is installed now; one without versions (the machine's own) always was."""
+    if "versions" not in known:
+        return True
+    try:
+        return known["versions"] == work.versions(known["engine"])
+    except (*ONE_LINE, OSError, engines.UnknownEngine):
+        return False
+
+
+def _is_done(known: Mapping | None, one: Life) -> bool:
+    return bool(known and known["complete"] and known["given"] == dict(one.given))
+
+
+def _is_tried(known: Mapping | None) -> bool:
+    """Whether it is complete, or failed by itself; one that only ran out of time is still to be done."""
+    return bool(known) and (known["complete"] or any(line.startswith("failed") for line in known["failed"]))
+
+
+class _Keeper:
+    """Writes the draft, and a copy in ``out``, after every row."""
+
+    def __init__(self, record: str, found: dict, out: Path | None):
+        self.name, self.found, self.out = record, found, out
+
+    def keep(self, key: str, one: dict) -> None:
+        self.found["lives"][key] = one
+        records.keep(self.name, self.found)
+        if self.out:
+            records.write_json(self.out / f"{self.name}.json", {"version": records.SCHEMA_VERSION, **self.found}, replace=True)
+
+
+def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
+    """One life, with the device's peak beside it; whatever goes wrong is a line in its record."""
+    started = time.monotonic()
+    log = Log(one, lambda kept: keeper.keep(one.key, kept))
+    with device.Watch() as watch:
+        try:
+            whole = work.WORKS[one.work](one, setting, log, left_s)
+        except KeyboardInterrupt:
+            log.row("stopped", reason="interrupted")
+            raise
+        except ONE_LINE as error:
+            whole = False
+            log.row("failed", reason=str(error))
+            if said := re.search(r"log: (/\S+)$", str(error)):
+                life.collect(one.key, Path(said.group(1)))
+        except Exception as error:  # noqa: BLE001 - one engine's crash must not cost the others' figures
+            whole = False
+            log.row("failed", reason=f"{type(error).__name__}: {error}")
+    log.note(
+        complete=bool(whole), peak_device_bytes=watch.peak_bytes, seconds=round(time.monotonic() - started, 1),
+        date=records.provenance()["date"],
+    )  # fmt: skip
+    life.settle(watch.nvml, watch.start)
+    said = "done" if whole else "; ".join(log.found["failed"]) or "not whole"
+    print(f"{one.key}: {said}, {len(log.found['rows'])} rows in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def check(setting: Setting) -> None:
+    """Before anything starts: the shape is known, and on a GPU the GPU will do."""
+    needed = weights.weights_bytes(setting.shape)
+    if setting.gpu:
+        device.check(device.gpu(), needed)

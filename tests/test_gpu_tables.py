@@ -1,0 +1,176 @@
+"""The records replayed as tables like the source document's: medians with their range, machine and date beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers import document, kernels, records
+from helpers.gpu import notebooks, tables
+
+MACHINE = {"cpu": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"], "gpu_driver": "580.1"}
+
+
+def _speed(users: int, seconds: list[float], **more) -> list[dict]:
+    return [
+        {"kind": "speed", "users": users, "repeat": i, "seconds": s, "output_tokens": users * 128, "ttft_s": None, **more}
+        for i, s in enumerate(seconds)
+    ]
+
+
+def _level(users: int, rate: float, ttft_s: float) -> dict:
+    def spread(value: float) -> dict:
+        return {"median": value, "low": 0.9 * value, "high": 1.1 * value}
+
+    return {"kind": "level", "users": users, "output_tokens_per_s": spread(rate), "ttft_s": spread(ttft_s)}
+
+
+def _life(engine: str, work: str, option: str, rows: list[dict], **more) -> dict:
+    return {
+        "engine": engine, "work": work, "option": option, "rows": rows, "failed": [], "complete": True,
+        "versions": {engine: "1.0"}, "date": "2026-11-25T20:00:00+00:00", **more,
+    }  # fmt: skip
+
+
+LIVES = {
+    "speed": [
+        _life("vllm", "offline", "as it comes", _speed(1, [1.0, 0.8, 1.28]) + _speed(100, [2.0, 2.0, 2.0])),
+        _life("vllm", "server", "prefix cache", [_level(1, 100, 0.02), _level(100, 6000, 0.3), {"kind": "prefix", "prefix": "common", "level": _level(100, 900, 0.1), "cached_prompt_tokens": [99000, None, 99000]}]),  # noqa: E501
+        _life("llama-cpp", "offline", "q4_0", _speed(1, [2.0, 2.0, 2.0], prefill_s=1.0, decode_s=0.5) + [{"kind": "first token", "users": 1, "repeat": 0, "seconds": 0.05}]),  # noqa: E501
+        _life("sglang", "offline", "as it comes", [], complete=False) | {"failed": ["failed: ImportError: no module"]},
+    ],
+    "memory": [
+        _life("machine", "roof", "as it comes", [{"kind": "roof", "device": "NVIDIA H100", "bandwidth_bytes_per_s": 3e12, "flops_per_s": 8e14, "bandwidth_kernels": {}, "flops_kernels": {}, "threads": None, "load_average": 0.1, "array_bytes": 1}]),  # noqa: E501
+        _life("transformers", "memory", "as it comes", [
+            {"kind": "peak", "users": 1, "peak_bytes": 14 * 2**30, "weights_bytes": 12 * 2**30},
+            {"kind": "most users", "fits": 80, "fails": 84},
+        ], peak_device_bytes=70 * 2**30),
+        _life("llama-cpp", "pool", "q4_0", [{"kind": "pool", "tokens": 2048, "bytes": 2**30, "bytes_per_token": 524288.0, "weights_gib": None}]),  # noqa: E501
+    ],
+    "options": [_life("vllm", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5]))],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Records that this test makes, of one machine and one day."""
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    for run, lives in LIVES.items():
+        source = {"machine": MACHINE, "date": "2026-11-25", "weights": "random, shape of Llama-2-7B", "shape": "Llama-2-7B"}
+        found = {"version": records.SCHEMA_VERSION, "provenance": source, "lives": {str(i): one for i, one in enumerate(lives)}}
+        records.write_json(tmp_path / "nvidia-h100-16-cores" / f"gpu-{run}.2026-11-25.json", found)
+    return tmp_path
+
+
+def test_throughput_is_tokens_of_all_users_per_second_with_its_range():
+    """Offline from the repeats, of the server from its levels; a life without rows has no line."""
+    shown = tables.throughput()
+    assert list(shown.index) == ["vLLM, offline", "vLLM, server", "llama.cpp Q4_0, offline"]
+    assert shown.loc["vLLM, offline", "1 user"] == "128 (100 to 160)"
+    assert shown.loc["vLLM, server", "100 users"] == "6000 (5400 to 6600)"
+    assert shown.loc["llama.cpp Q4_0, offline", "100 users"] == "-"
+
+
+def test_a_table_says_where_and_when_it_was_measured():
+    """Machine, driver, date, weights and versions."""
+    line = tables.throughput().attrs["recorded"]
+    assert line.startswith("recorded on NVIDIA H100, driver 580.1, 2026-11-25; random, shape of Llama-2-7B, llama-cpp 1.0")
+
+
+def test_ttft_is_the_servers_and_offline_that_of_one_token_alone():
+    """Milliseconds, at a single user and under load."""
+    shown = tables.ttft()
+    assert shown.loc["vLLM, server", "1 user"] == "20.0 (18.0 to 22.0)"
+    assert shown.loc["llama.cpp Q4_0, offline", "1 user"] == "50.0 (50.0 to 50.0)"
+
+
+def test_llama_cpps_decoding_is_told_apart():
+    """Tokens over the time without the prompt."""
+    assert tables.decode_rates(LIVES["speed"][2])[1]["median"] == 256
+    assert tables.decode_rates(LIVES["speed"][0]) == {}
+
+
+def test_the_servers_share_of_offline_and_the_spread_can_be_asked():
+    """What the acceptance of the figures is decided by."""
+    found = tables.load("speed")
+    assert tables.spread(LIVES["speed"][0]) == pytest.approx(60 / 128)
+    assert tables.server_share(found, "vllm", 100) == pytest.approx(6000 / 6400)
+    assert tables.server_share(found, "sglang", 100) is None
+
+
+def test_memory_has_weights_pool_and_what_does_not_fit():
+    """GiB; a figure that is not there is a dash."""
+    shown = tables.memory_use()
+    assert shown.loc["HF Transformers, static batch", "weights, GiB"] == "12.00"
+    assert shown.loc["HF Transformers, static batch", "most users"] == "80 fit, 84 do not"
+    assert shown.loc["llama.cpp Q4_0, pool", ["KV pool, GiB", "KiB a token", "peak at 1, GiB"]].tolist() == ["1.00", "512.0", "-"]
+
+
+def test_the_prefix_table_counts_cached_tokens_where_they_are_told():
+    """A repeat whose count is not known is left out of the median."""
+    shown = tables.prefix()
+    assert shown.loc[("vLLM, server", "on", "common"), "cached prompt tokens"] == "99,000"
+
+
+def test_an_option_is_held_against_the_engine_as_it_comes():
+    """Twice the rate is x 2."""
+    assert tables.changed().loc["vLLM, offline, fp8 weights", "x at 1"] == "2.00"
+
+
+def test_shares_of_the_roof_use_the_measured_bandwidth():
+    """7B in bf16 without the input embedding: 13.2 GB a step, so 3 TB/s allow 225 tokens/s at one user."""
+    shown = tables.shares()
+    assert shown.loc["vLLM, offline", "1 user"] == "57 %"
+    assert shown.attrs["recorded"].endswith("roof 3,000 GB/s")
+
+
+def test_the_newest_record_is_taken(folder):
+    """Of the machine that was measured last, its last record."""
+    source = {"machine": MACHINE | {"gpus": ["NVIDIA H200"]}, "date": "2026-11-26", "weights": "w", "shape": "Llama-2-7B"}
+    newer = {"version": records.SCHEMA_VERSION, "provenance": source, "lives": {}}
+    records.write_json(folder / "nvidia-h200-16-cores" / "gpu-speed.2026-11-26.json", newer)
+    assert tables.machines() == ["nvidia-h200-16-cores", "nvidia-h100-16-cores"]
+    assert tables.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
+    assert tables.load("speed", "nvidia-h100-16-cores")["lives"]
+
+
+def test_the_readme_has_the_newest_records_table(monkeypatch):
+    """The committed record's, under the line that says where it was made."""
+    monkeypatch.undo()
+    shown, readme = tables.throughput(), (kernels.REPOSITORY / "README.md").read_text()
+
+    assert shown.attrs["recorded"] in readme and document.show(shown).data in readme
+
+
+def test_without_a_record_the_next_step_is_said(folder):
+    """One line."""
+    for file in folder.glob("*/*.json"):
+        file.unlink()
+    with pytest.raises(records.RecordError, match="no record of a GPU run 'speed' is here: make one with `nox -s gpu -- speed`"):
+        tables.load("speed")
+
+
+def test_all_tables_as_text_name_what_failed():
+    """A crash is a line there too."""
+    said = tables.text()
+    assert "3: failed: ImportError: no module" in said and "throughput" in said
+
+
+REPORT = """<testsuites><testsuite>
+<testcase name="a"/><testcase name="b"><skipped message="no NVIDIA GPU here"/></testcase>
+<testcase name="c"><failure message="Cell failed: was asked for with -m and cannot run"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_a_notebooks_report_counts_cells_and_gives_the_reasons():
+    """What failed and what was skipped, once each."""
+    assert notebooks.read(REPORT) == {
+        "cells": 3, "failed": 1, "skipped": 1,
+        "reasons": ["Cell failed: was asked for with -m and cannot run", "no NVIDIA GPU here"],
+    }  # fmt: skip
+
+
+def test_notebooks_without_a_gpu_are_not_run_at_all(monkeypatch, tmp_path):
+    """One line, nothing started."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(notebooks.device.DeviceError, match="^no NVIDIA GPU here"):
+        notebooks.run(60)
