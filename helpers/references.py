@@ -129,7 +129,7 @@ def _made(kind: type, row: dict, name: str | None):
 
 def pins(path: Path) -> dict[str, str]:
     """Package to version of a requirements file."""
-    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z]+\])?==([^\s;#]+)", path.read_text(), re.M))
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z,]+\])?==([^\s;#]+)", path.read_text(), re.M))
 
 
 def cell(term: Term) -> nbformat.NotebookNode | None:

@@ -286,14 +286,14 @@ def test_every_requirement_is_pinned(file):
     for line in file.read_text().splitlines():
         line = line.partition("#")[0].strip()
         if line and not line.startswith("-c "):
-            assert re.fullmatch(r"[a-z0-9._-]+(\[[a-z]+\])?==[0-9][\w.+]*", line), line
+            assert re.fullmatch(r"[a-z0-9._-]+(\[[a-z,]+\])?==[0-9][\w.+]*", line), line
 
 
 def test_the_requirement_files_agree():
     """A package pinned for two environments has the same version in both, or the line says why not."""
     pins: dict[str, str] = {}
     for file in (ROOT / "requirements").glob("*-cpu.txt"):
-        for name, version, why in re.findall(r"^([a-z0-9-]+)(?:\[[a-z]+\])?==(\S+)( +#.*)?$", file.read_text(), re.M):
+        for name, version, why in re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==(\S+)( +#.*)?$", file.read_text(), re.M):
             assert why or file.name.startswith("constraints") or pins.setdefault(name, version) == version, name
 
 
