@@ -52,6 +52,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is 
     "vllm": _kernel("vllm"),
     "llama-cpp": _kernel("llama-cpp"),
     "sglang": _kernel("sglang"),
+    "deploy": lambda: None if kernels.installed("deploy") else "the kernel 'deploy' is not installed",
 }
 
 
