@@ -58,7 +58,8 @@ def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
 def per_million(rate: Mapping, price_per_hour: float) -> dict[str, float]:
     """A rate in tokens/s (``median``, ``low``, ``high``) as the price of a million tokens: the fastest repeat is the cheapest."""
     of = {"median": "median", "low": "high", "high": "low"}
-    return {key: price_per_hour / 3600 / rate[source] * 1e6 for key, source in of.items()}
+    prices = {key: price_per_hour / 3600 / rate[source] * 1e6 for key, source in of.items()}
+    return prices | ({"repeats": rate["repeats"]} if "repeats" in rate else {})
 
 
 def _by_users(record: Mapping, cell: Callable[[Mapping], str]):

@@ -83,7 +83,11 @@ def first_tokens(one: Mapping) -> dict[int, dict | None]:
 def _by_users(one: Mapping, kind: str, value) -> dict[int, dict | None]:
     rows = [row for row in one["rows"] if row["kind"] == kind]
     found = {users: [value(row) for row in rows if row["users"] == users] for users in sorted({row["users"] for row in rows})}
-    return {users: vars(figure(values)) for users, values in found.items() if any(v is not None for v in values)}
+    return {
+        users: vars(figure(values)) | {"repeats": len(values)}
+        for users, values in found.items()
+        if any(v is not None for v in values)
+    }
 
 
 def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")):
