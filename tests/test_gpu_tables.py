@@ -80,7 +80,7 @@ def test_ttft_is_the_servers_and_offline_that_of_one_token_alone():
     """Milliseconds, at a single user and under load."""
     shown = tables.ttft()
     assert shown.loc["vLLM, server", "1 user"] == "20.0 (18.0 to 22.0)"
-    assert shown.loc["llama.cpp Q4_0, offline", "1 user"] == "50.0 (50.0 to 50.0)"
+    assert shown.loc["llama.cpp Q4_0, offline", "1 user"] == "50.0"  # measured once: no spread
 
 
 def test_llama_cpps_decoding_is_told_apart():
@@ -138,7 +138,7 @@ def test_the_readme_has_the_newest_records_table(monkeypatch):
     monkeypatch.undo()
     shown, readme = tables.throughput(), (kernels.REPOSITORY / "README.md").read_text()
 
-    assert shown.attrs["recorded"] in readme and document.show(shown).data in readme
+    assert shown.attrs["recorded"].removeprefix("r") in readme and document.show(shown).data in readme
 
 
 def test_without_a_record_the_next_step_is_said(folder):

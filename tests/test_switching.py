@@ -41,6 +41,12 @@ class TestCompare:
 
         assert set(switching.different(checks)) <= {"greedy answers", "an answer that just fits", "why a short answer ends"}
 
+    def test_the_stop_string_is_one_that_the_answer_has(self, old):
+        """Its answer ends before the word; a word that never comes would be obeyed by everyone."""
+        check = switching.stop_string(old.endpoint, old.endpoint)
+
+        assert (check.old, check.new, check.same) == ("ends before it", "ends before it", True)
+
     def test_a_shorter_context_is_noticed(self, old):
         """A prompt that the old server took is refused by the new one."""
         with serving.serve("llama-cpp", slots=1, context=256, extra=("--threads", "1")) as small:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers.timing import Level, Sample, figure, percentile
+from helpers.timing import Level, Sample, figure, percentile, told
 
 MS = 1_000_000  # ns
 
@@ -195,3 +195,12 @@ def test_to_dict_is_the_documented_json():
     assert set(found["output_tokens_per_s"]) == spread
     assert all(set(found[name]) == spread | {"p50", "p90", "p99", "n"} for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s"))
     assert found["label"] == "a label"
+
+
+def test_a_figure_is_told_with_its_spread():
+    """Lowest and highest beside the median; what was measured once has none, and what is not defined is no 0."""
+    of_three = {"median": 1.04, "low": 1.0, "high": 1.26}
+
+    assert told(of_three, ".1f") == "1.0 (1.0 to 1.3)"
+    assert told(of_three | {"repeats": 1}, ".0f", 1000) == "1040"
+    assert told(None) == "-"
