@@ -48,10 +48,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is 
     "gpu": lambda: None if engines.has_gpu() else "no NVIDIA GPU here",
     "network": _no_network,
     "tensorrt-llm": engines.tensorrt_llm_missing,
-    "transformers": _kernel("transformers"),
-    "vllm": _kernel("vllm"),
-    "llama-cpp": _kernel("llama-cpp"),
-    "sglang": _kernel("sglang"),
+    **{name: _kernel(name) for name in ("transformers", "vllm", "llama-cpp", "sglang")},
     "deploy": lambda: None if kernels.installed("deploy") else "the kernel 'deploy' is not installed",
 }
 
@@ -146,7 +143,7 @@ def canonical(notebook: nbformat.NotebookNode) -> str:
         kept = {"requires", "tags"}
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in kept and value}
         if cell.cell_type == "code":
-            cell.outputs = [_without_noise(output) for output in cell.outputs]
+            cell.outputs = _joined([_without_noise(output) for output in cell.outputs])
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
 
 
@@ -154,6 +151,17 @@ def _without_noise(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     if "data" in output:
         output.data.pop("application/vnd.jupyter.widget-view+json", None)
     return output
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Pieces of one stream that the kernel happened to send apart, as one."""
+    found: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if found and output.get("name", "no stream") == found[-1].get("name"):
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def private_words() -> list[str]:

@@ -53,6 +53,18 @@ def test_committed_in_canonical_bytes(path, notebook):
     assert path.read_text() == notebooks.canonical(notebook)
 
 
+def test_a_stream_that_came_in_pieces_is_written_as_one():
+    """How often a kernel flushes is chance; what was printed is not."""
+    pieces = [nbformat.v4.new_output("stream", text=text) for text in ("a: ", "True\n")]
+    cell = nbformat.v4.new_code_cell("x", outputs=[*pieces, nbformat.v4.new_output("stream", name="stderr", text="b")])
+    book = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"collection": {}, "kernelspec": {"name": "lab", "display_name": "Lab"}}
+    )
+    written = nbformat.reads(notebooks.canonical(book), as_version=4)
+
+    assert [(output.name, output.text) for output in written.cells[0].outputs] == [("stdout", "a: True\n"), ("stderr", "b")]
+
+
 def test_small(path):
     """A notebook stays under 1 MB."""
 

@@ -152,7 +152,7 @@ def test_a_context_too_small_is_said_before_anything_is_sent():
 def test_an_endpoint_that_fails_at_once_is_an_error():
     """The probe's failure ends it, in one line with the address."""
     with TruthServer(Script(status=500, answer={"error": "no"})) as mock:
-        with pytest.raises(EndpointError, match=r'gives no answer to measure: HTTP 500: \{"error": "no"\}$') as caught:
+        with pytest.raises(EndpointError, match="gives no answer to measure: HTTP 500: no$") as caught:
             measure.measure(endpoint(mock), Plan(**SMALL))
 
         assert str(caught.value).startswith(mock.base_url)
