@@ -40,11 +40,16 @@ def names() -> list[str]:
     return list(_tables())
 
 
-def cells(name: str) -> list[Cell]:
-    """The cells of a table, row by row; :class:`ValueError` if there is no such table."""
+def _table(name: str) -> dict:
+    """A table of the file; :class:`ValueError` if there is no such one."""
     if name not in _tables():
         raise ValueError(f"the document has no table {name!r}: choose from {', '.join(names())}")
-    table, known = _tables()[name], {claim.id: claim for claim in claims.load()}
+    return _tables()[name]
+
+
+def cells(name: str) -> list[Cell]:
+    """The cells of a table, row by row; :class:`ValueError` if there is no such table."""
+    table, known = _table(name), {claim.id: claim for claim in claims.load()}
     return [
         Cell(row, column, text, known[id])
         for row, texts in table["rows"].items()
@@ -54,17 +59,19 @@ def cells(name: str) -> list[Cell]:
 
 def title(name: str) -> str:
     """The table's title in the document."""
-    return _tables()[name]["title"]
+    return _table(name)["title"]
 
 
 def texts(name: str) -> dict[str, tuple[str, ...]]:
     """The table's rows as the document has them: name to texts, in the order of its columns."""
-    return {row: tuple(text for text, _ in found) for row, found in _tables()[name]["rows"].items()}
+    return {row: tuple(text for text, _ in found) for row, found in _table(name)["rows"].items()}
 
 
 def said(name: str):
     """The table as the document has it, as a :class:`pandas.DataFrame`."""
-    return _frame(cells(name), [cell.text for cell in cells(name)])
+    import pandas as pd
+
+    return pd.DataFrame.from_dict(texts(name), orient="index", columns=_table(name)["columns"])
 
 
 def now(name: str):

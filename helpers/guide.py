@@ -30,10 +30,7 @@ def first_token(record: Mapping):
 
 def rates(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
     """Output tokens/s (``median``, ``low``, ``high``) by engine and number of users; ``None`` is no measurement."""
-    return {
-        _title(name): {level["users"]: level["output_tokens_per_s"] for level in levels}
-        for name, levels in record["engines"].items()
-    }
+    return {_title(name): by_users for name, by_users in by_engine(record).items()}
 
 
 def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
@@ -48,7 +45,8 @@ def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
         raise ValueError(f"price_per_hour={price_per_hour} is no price: give what an hour of the machine costs, above 0")
     rows = {
         name: {
-            _users(users): timing.told(per_million(rate, price_per_hour), ",.2f") if rate else NONE for users, rate in by.items()
+            users_told(users): timing.told(per_million(rate, price_per_hour), ",.2f") if rate else NONE
+            for users, rate in by.items()
         }
         for name, by in of.items()
     }
@@ -65,7 +63,9 @@ def per_million(rate: Mapping, price_per_hour: float) -> dict[str, float]:
 def _by_users(record: Mapping, cell: Callable[[Mapping], str]):
     import pandas as pd
 
-    rows = {_title(name): {_users(level["users"]): cell(level) for level in levels} for name, levels in record["engines"].items()}
+    rows = {
+        _title(name): {users_told(level["users"]): cell(level) for level in levels} for name, levels in record["engines"].items()
+    }
     return pd.DataFrame(rows).T.fillna("not measured")
 
 
@@ -74,7 +74,8 @@ def _title(name: str) -> str:
     return f"{engines.get(name).title}, {engines.get(name).dtype}"
 
 
-def _users(count: int) -> str:
+def users_told(count: int) -> str:
+    """``1 user``, ``10 users``."""
     return f"{count} user" if count == 1 else f"{count} users"
 
 
@@ -85,7 +86,7 @@ def _told(level: Mapping, figure: str, form: str, scale: float = 1) -> str:
 def notes(record: Mapping) -> list[str]:
     """One line for each level of ``record`` with something to say: why it is no measurement, or what was allowed in it."""
     return [
-        f"{engines.get(name).title}, {_users(level['users'])}: {level['label']}"
+        f"{engines.get(name).title}, {users_told(level['users'])}: {level['label']}"
         for name, levels in record["engines"].items()
         for level in levels
         if level["label"]
@@ -115,7 +116,9 @@ def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str
 
 def by_engine(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
     """:func:`rates` by the engines' own names."""
-    return dict(zip(record["engines"], rates(record).values()))
+    return {
+        name: {level["users"]: level["output_tokens_per_s"] for level in levels} for name, levels in record["engines"].items()
+    }
 
 
 def _times(many: object, one: object) -> str:

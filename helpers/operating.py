@@ -55,13 +55,14 @@ NAMES = {  # engine's kernel: field of a Reading to the metric's name; a mean ha
 }  # fmt: skip
 
 
-def health(server: Server) -> str:
-    """What ``/health`` says now: ``200``, another status, or why there is no answer."""
+def health(server: Server, timeout_s: float | None = None) -> str:
+    """What ``/health`` says now: ``200``, another status, or why none came in ``timeout_s`` (else ``HEALTH_TIMEOUT_S``)."""
+    timeout_s = HEALTH_TIMEOUT_S if timeout_s is None else timeout_s
     url = server.base_url.removesuffix("/v1") + "/health"
     try:
-        return str(httpx.get(url, timeout=HEALTH_TIMEOUT_S, trust_env=False).status_code)
+        return str(httpx.get(url, timeout=timeout_s, trust_env=False).status_code)
     except httpx.TimeoutException:
-        return f"no answer in {HEALTH_TIMEOUT_S} s"
+        return f"no answer in {timeout_s} s"
     except httpx.HTTPError as error:
         return f"no connection ({type(error).__name__})"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from helpers import client, engines, models, scaling, serving
+from helpers import client, engines, models, operating, scaling, serving
 from helpers.workload import Prompt
 
 # A kept connection may be closed by the engine in the moment in which the next request goes out.
@@ -35,11 +35,7 @@ class _Engine:
     @property
     def alive(self) -> bool:
         """Whether the engine answers: it may have ended a moment ago, and its guard not yet."""
-        try:
-            url = self.server.base_url.removesuffix("/v1") + "/health"
-            return httpx.get(url, timeout=ALIVE_TIMEOUT_S, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return operating.health(self.server, ALIVE_TIMEOUT_S) == "200"
 
     def __del__(self):
         if hasattr(self, "_stack"):

@@ -15,10 +15,7 @@ from pathlib import Path
 from helpers import engines, kernels
 from helpers.gpu import variants
 
-TITLES = {
-    "lab": "Lab", "transformers": "HF Transformers", "vllm": "vLLM", "sglang": "SGLang", "llama-cpp": "llama.cpp",
-    "tensorrt-llm": "TensorRT-LLM",
-}  # fmt: skip
+TITLES = {"lab": "Lab"} | {name: engines.TITLES[name] for name in ("transformers", "vllm", "sglang", "llama-cpp", "tensorrt-llm")}
 OWN_SITES = {"vllm": ("vllm", "common"), "sglang": ("sglang", "common"), "transformers": ("common",)}
 MUST_HAVE = {"vllm": "vllm/site/vllm", "sglang": "sglang/site/sglang", "llama-cpp": "llama/llama-server"}
 

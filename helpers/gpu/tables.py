@@ -11,6 +11,7 @@ from statistics import median
 
 from helpers import engines, memory, records, shapes
 from helpers.gpu.variants import PLAIN
+from helpers.guide import users_told
 from helpers.timing import figure, told
 
 
@@ -106,15 +107,13 @@ def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float
     import pandas as pd
 
     known = {label(one): values(one) for one in lives(found, *works)}
-    rows = {name: {_users(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by}
+    rows = {
+        name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
+    }
     shown = pd.DataFrame.from_dict(rows, orient="index")
     shown = shown.reindex(columns=sorted(shown.columns, key=lambda name: int(name.split()[0]))).fillna("-")
     shown.attrs["recorded"] = recorded(found)
     return shown
-
-
-def _users(count: int) -> str:
-    return f"{count} user" if count == 1 else f"{count} users"
 
 
 def every_rate(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")) -> dict[str, dict[int, dict | None]]:
@@ -240,7 +239,7 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None):
     rows = {}
     for one in lives(found, "offline"):
         after = rates(one)
-        rows[label(one)] = {_users(users): told(value) for users, value in after.items()} | {
+        rows[label(one)] = {users_told(users): told(value) for users, value in after.items()} | {
             f"x at {users}": f"{value['median'] / before[one['engine']][users]['median']:.2f}"
             for users, value in after.items()
             if before.get(one["engine"], {}).get(users)
@@ -265,7 +264,7 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
         read = _read_bytes(one, sheet)
         work = roofline.Work(read, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
         rows[label(one)] = {
-            _users(users): roofline.share_text(roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192)))
+            users_told(users): roofline.share_text(roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192)))
             for users, value in rates(one).items()
         }
     shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
