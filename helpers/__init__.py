@@ -79,6 +79,7 @@ A reader meets the modules in this order:
     recording  the long measurements, as records
     recording_quantization  every GGUF type on the whole text, as a record
     gpu        the source document's tables on an NVIDIA GPU, a package of its own: ``nox -s gpu``
+    readme     what the README shows of the records: ``python -m helpers.readme``
     plots      one colour and one marker per framework
     notebooks  what each notebook needs, and how it is executed
     document   its tables, as it has them and as they are

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from helpers import engines, features, guard, models, records, schemas, serving, structured
+from helpers import engines, features, guard, models, readme, records, schemas, serving, structured
 from helpers.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Cell
 
 NAME = "conformance"
@@ -119,15 +119,6 @@ def notes(cells: Mapping[str, Mapping[str, Mapping]], verdicts: Sequence[str] = 
     ]
 
 
-def markdown(cells: Mapping[str, Mapping[str, Mapping]]) -> str:
-    """The table in Markdown, for the README."""
-    names = list(cells)
-    lines = ["| | " + " | ".join(engines.TITLES[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
-    for feature in PROBES:
-        lines.append(f"| {feature} | " + " | ".join(cells[name][feature]["verdict"] for name in names) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """The command: probe the engines at hand (or those named) and save the record."""
     parser = argparse.ArgumentParser(prog="python -m helpers.conformance", description=__doc__.splitlines()[0])
@@ -136,7 +127,8 @@ def main() -> None:
     if unknown := [name for name in names if name not in FRAMEWORKS]:
         sys.exit(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
     guard.interruptible()
-    print(markdown(record(names)["cells"]))
+    print(table(record(names)["cells"]).to_string())
+    readme.update("conformance")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import claims, engines
+from helpers import claims, engines, readme
 
 FILE = Path(__file__).with_name("document.toml")
 ENGINES = {title: name for name, title in engines.TITLES.items()} | {"HuggingFace": "transformers"}  # by the document's names
@@ -151,10 +151,4 @@ def show(frame):
     """``frame`` as a Markdown table for a notebook: text to the left, and links that can be followed."""
     from IPython.display import Markdown
 
-    lines = [f"| {' | '.join(['', *map(str, frame.columns)])} |", "|---" * (len(frame.columns) + 1) + "|"]
-    lines += [f"| {' | '.join([f'**{index}**', *map(_escaped, row)])} |" for index, row in zip(frame.index, frame.to_numpy())]
-    return Markdown("\n".join(lines))
-
-
-def _escaped(text: object) -> str:
-    return str(text).replace("|", "\\|").replace("*", "\\*")
+    return Markdown(readme.markdown(frame))

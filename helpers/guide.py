@@ -36,7 +36,7 @@ def rates(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
 def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
     """What a million output tokens cost, in the currency of ``price_per_hour``, if the machine is busy all the time.
 
-    ``of`` are :func:`rates`, or those of a GPU record (:func:`helpers.gpu.tables.every_rate`); ``price_per_hour`` is what
+    ``of`` are :func:`rates`, or those of a GPU record (:func:`helpers.gpu.replay.every_rate`); ``price_per_hour`` is what
     an hour of that whole machine costs you. Raises :class:`ValueError` unless it is positive.
     """
     import pandas as pd
@@ -97,7 +97,7 @@ def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str
     """How many times the tokens of one user: what can be compared although the document names no machine.
 
     Each row of the document's throughput table beside ``of``: rates by engine name and number of users, of
-    :func:`by_engine` or of a GPU record (:func:`helpers.gpu.tables.served`). ``rows`` says which of the document's
+    :func:`by_engine` or of a GPU record (:func:`helpers.gpu.replay.served`). ``rows`` says which of the document's
     rows is which engine.
     """
     import pandas as pd

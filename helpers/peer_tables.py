@@ -1,4 +1,4 @@
-"""The errors of load clients as tables: a pandas one for a notebook, a Markdown one for the README.
+"""The errors of load clients as tables.
 
 An error is what a client says minus what the truth server did; a row shows the median over
 rounds, with lowest and highest. ``-`` is "not defined", never 0.
@@ -6,17 +6,15 @@ rounds, with lowest and highest. ``-`` is "not defined", never 0.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from helpers import records, timing
+from helpers import timing
 
 COLUMNS = {
     "TTFT, ms": ("ttft_ms", "+.1f"),
     "tokens/s, %": ("output_tokens_per_s_percent", "+.2f"),
     "ITL p99, %": ("itl_p99_percent", "+.1f"),
 }
-BEGIN, END = "<!-- made by `nox -s peers` -->", "<!-- end -->"
 
 
 def rows(record: Mapping) -> list[tuple[int, str, dict[str, str]]]:
@@ -40,16 +38,9 @@ def errors(record: Mapping, streams: int):
     return pd.DataFrame(told, columns=["", *COLUMNS]).set_index("")
 
 
-def markdown(record: Mapping) -> str:
-    """The record's table for the README, under a line that says where it was made and with which versions."""
-    lines = [records.describe(record) + ":", ""]
-    lines += ["| streams | client | " + " | ".join(COLUMNS) + " |", "|---|---|" + "---|" * len(COLUMNS)]
-    lines += [f"| {streams} | {title} | " + " | ".join(cells.values()) + " |" for streams, title, cells in rows(record)]
-    return "\n".join(lines)
+def every(record: Mapping):
+    """All rows of ``record``, with the number of streams in the first column."""
+    import pandas as pd
 
-
-def in_readme(text: str, record: Mapping) -> str:
-    """``text`` with the record's table between the two marks; :class:`ValueError` if they are not there."""
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"the README has no place for the table: put {BEGIN} and {END} into it")
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{markdown(record)}\n\n{END}", text, flags=re.S)
+    told = [{"": title, "streams": of, **cells} for of, title, cells in rows(record)]
+    return pd.DataFrame(told, columns=["", "streams", *COLUMNS]).set_index("")

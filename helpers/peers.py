@@ -22,11 +22,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from helpers import guard, kernels, peer_clients, peer_tables, records, timing, truth
+from helpers import guard, peer_clients, readme, records, timing, truth
 from helpers.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
 
 NAME = "clients"
-README = kernels.REPOSITORY / "README.md"
 FIRST_S, GAP_S = 0.05, 0.01  # what the server is asked for: 100 streams are 10,000 events a second
 LOADS = {1: Load(streams=1, requests=6), 100: Load(streams=100, requests=500)}  # a p99 needs 460 requests
 ROUNDS = 5
@@ -273,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.json:
         found = record(runs, options.rounds, left_out)
         records.save(NAME, found)
-        README.write_text(peer_tables.in_readme(README.read_text(), found))
+        readme.update("peers")
     print(table(summary(runs)))
     return 1 if left_out or any(one.error for one in runs) else 0
 

@@ -170,14 +170,15 @@ def load(name: str, machine: str | None = None) -> dict:
 
     Raises :class:`RecordError` with what there is.
     """
-    found = sorted(FOLDER.glob(f"{machine or '*'}/{name}.*.json"), key=_age)
+    found = sorted(FOLDER.glob(f"{machine or '*'}/{name}.*.json"), key=age)
     there = sorted({path.parent.name for path in found})
     if len(there) != 1:
         raise RecordError(f"no single record {name!r}: machines that have it: {', '.join(there) or 'none'}; name one")
     return _read(found[-1])
 
 
-def _age(path: Path) -> tuple[str, int]:
+def age(path: Path) -> tuple[str, int]:
+    """What records sort by: the day in the file's name, and its number on that day."""
     day, number = re.fullmatch(r".*\.(\d{4}-\d\d-\d\d)(?:-(\d+))?\.json", path.name).groups()
     return day, int(number or 1)
 

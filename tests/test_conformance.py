@@ -7,7 +7,6 @@ import pytest
 from helpers import conformance, engines, features, records, serving
 from helpers.client import Endpoint
 from helpers.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Cell
-from helpers.kernels import REPOSITORY
 from helpers.truth import TruthServer
 from helpers.truth_answers import Script
 
@@ -146,14 +145,6 @@ def test_the_table_has_features_down_and_frameworks_across():
     assert shown.loc["regex", "vLLM"] == WORKS
 
 
-def test_the_markdown_has_a_line_for_each_feature():
-    """Head, rule, features."""
-    lines = conformance.markdown(CELLS).splitlines()
-
-    assert lines[0] == "| | vLLM | TensorRT-LLM |" and lines[2] == "| streaming | works | not probed here |"
-    assert len(lines) == 2 + len(features.PROBES)
-
-
 def test_notes_say_what_was_seen():
     """A line a cell, of the chosen verdicts."""
 
@@ -198,11 +189,3 @@ class TestRecord:
         assert {name: cell.verdict for name, cell in now.items()} == {
             name: cell["verdict"] for name, cell in cells["llama-cpp"].items()
         }
-
-
-def test_the_readme_shows_the_newest_record():
-    """The table and where it was made stand there as the record has them."""
-    found, readme = records.load(conformance.NAME), (REPOSITORY / "README.md").read_text()
-
-    assert conformance.markdown(found["cells"]) in readme
-    assert records.describe(found) in readme

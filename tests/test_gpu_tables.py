@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import document, kernels, records
-from helpers.gpu import notebooks, tables
+from helpers import records
+from helpers.gpu import notebooks, replay, tables
 
 MACHINE = {"cpu": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"], "gpu_driver": "580.1"}
 
@@ -31,6 +31,10 @@ def _life(engine: str, work: str, option: str, rows: list[dict], **more) -> dict
     }  # fmt: skip
 
 
+def _copying(users: int, rate: float) -> dict:
+    return {"kind": "copying", "users": users, "output_tokens_per_s": {"median": rate, "low": rate, "high": rate}}
+
+
 LIVES = {
     "speed": [
         _life("vllm", "offline", "as it comes", _speed(1, [1.0, 0.8, 1.28]) + _speed(100, [2.0, 2.0, 2.0])),
@@ -46,7 +50,11 @@ LIVES = {
         ], peak_device_bytes=70 * 2**30),
         _life("llama-cpp", "pool", "q4_0", [{"kind": "pool", "tokens": 2048, "bytes": 2**30, "bytes_per_token": 524288.0, "weights_gib": None}]),  # noqa: E501
     ],
-    "options": [_life("vllm", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5]))],
+    "options": [
+        _life("vllm", "offline", "fp8 weights", [{"kind": "holds", "pool_tokens": 2000}, *_speed(1, [0.5, 0.5, 0.5])]),
+        _life("vllm", "real", "plain", [_copying(1, 400), {"kind": "json", "asked": 12, "free": {"cut off": 12}, "constrained": {"valid": 11, "cut off": 1}, "time_per_token_ratio": None, "tpot_s": {"free": 0.001, "constrained": None}}], model="Small"),  # noqa: E501
+        _life("vllm", "real", "n-gram drafts", [_copying(1, 800), _copying(16, 900)], model="Small"),
+    ],
 }  # fmt: skip
 
 
@@ -85,16 +93,16 @@ def test_ttft_is_the_servers_and_offline_that_of_one_token_alone():
 
 def test_llama_cpps_decoding_is_told_apart():
     """Tokens over the time without the prompt."""
-    assert tables.decode_rates(LIVES["speed"][2])[1]["median"] == 256
-    assert tables.decode_rates(LIVES["speed"][0]) == {}
+    assert replay.decode_rates(LIVES["speed"][2])[1]["median"] == 256
+    assert replay.decode_rates(LIVES["speed"][0]) == {}
 
 
 def test_the_servers_share_of_offline_and_the_spread_can_be_asked():
     """What the acceptance of the figures is decided by."""
-    found = tables.load("speed")
-    assert tables.spread(LIVES["speed"][0]) == pytest.approx(60 / 128)
-    assert tables.server_share(found, "vllm", 100) == pytest.approx(6000 / 6400)
-    assert tables.server_share(found, "sglang", 100) is None
+    found = replay.load("speed")
+    assert replay.spread(LIVES["speed"][0]) == pytest.approx(60 / 128)
+    assert replay.server_share(found, "vllm", 100) == pytest.approx(6000 / 6400)
+    assert replay.server_share(found, "sglang", 100) is None
 
 
 def test_memory_has_weights_pool_and_what_does_not_fit():
@@ -116,6 +124,36 @@ def test_an_option_is_held_against_the_engine_as_it_comes():
     assert tables.changed().loc["vLLM, offline, fp8 weights", "x at 1"] == "2.00"
 
 
+def test_the_engine_as_it_comes_stands_beside_its_options():
+    """First, with how many tokens each has room for."""
+    shown = tables.changed()
+    assert list(shown.index) == ["vLLM, offline, as it comes", "vLLM, offline, fp8 weights"]
+    assert list(shown["KV pool, tokens"]) == ["-", "2,000"]
+
+
+def test_drafts_stand_beside_no_drafts_and_the_model_is_the_real_one():
+    """The random weights of the other lives are not told of here."""
+    shown = tables.copying()
+    assert shown.loc["vLLM, no drafts"].tolist() == ["400 (400 to 400)", "-"]
+    assert shown.loc["vLLM, n-gram drafts", "16 users"] == "900 (900 to 900)"
+    assert "; Small, vllm 1.0" in shown.attrs["recorded"] and "random" not in shown.attrs["recorded"]
+
+
+def test_answers_have_valid_ones_and_a_dash_where_no_time_is_known():
+    """An outcome that did not come is 0."""
+    row = tables.answers().loc["vLLM"]
+    assert row[["asked", "valid, free", "valid, constrained"]].tolist() == [12, 0, 11]
+    assert row[["TPOT free, ms", "TPOT constrained, ms", "constrained / free"]].tolist() == ["1.00", "-", "-"]
+
+
+def test_a_figure_has_each_frameworks_server_and_a_static_batch_of_what_was_not_served():
+    """In the shape that the figures of the other records have; what has no first token has none."""
+    levels = replay.levels()
+    assert [level["users"] for level in levels["vllm"]] == [1, 100]
+    assert levels["vllm"][1]["ttft_s"]["median"] == 0.3
+    assert levels.keys() == {"vllm"}  # this record has no server of llama.cpp
+
+
 def test_shares_of_the_roof_use_the_measured_bandwidth():
     """7B in bf16 without the input embedding: 13.2 GB a step, so 3 TB/s allow 225 tokens/s at one user."""
     shown = tables.shares()
@@ -128,17 +166,9 @@ def test_the_newest_record_is_taken(folder):
     source = {"machine": MACHINE | {"gpus": ["NVIDIA H200"]}, "date": "2026-11-26", "weights": "w", "shape": "Llama-2-7B"}
     newer = {"version": records.SCHEMA_VERSION, "provenance": source, "lives": {}}
     records.write_json(folder / "nvidia-h200-16-cores" / "gpu-speed.2026-11-26.json", newer)
-    assert tables.machines() == ["nvidia-h200-16-cores", "nvidia-h100-16-cores"]
-    assert tables.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
-    assert tables.load("speed", "nvidia-h100-16-cores")["lives"]
-
-
-def test_the_readme_has_the_newest_records_table(monkeypatch):
-    """The committed record's, under the line that says where it was made."""
-    monkeypatch.undo()
-    shown, readme = tables.throughput(), (kernels.REPOSITORY / "README.md").read_text()
-
-    assert shown.attrs["recorded"].removeprefix("r") in readme and document.show(shown).data in readme
+    assert replay.machines() == ["nvidia-h200-16-cores", "nvidia-h100-16-cores"]
+    assert replay.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
+    assert replay.load("speed", "nvidia-h100-16-cores")["lives"]
 
 
 def test_without_a_record_the_next_step_is_said(folder):
@@ -146,7 +176,7 @@ def test_without_a_record_the_next_step_is_said(folder):
     for file in folder.glob("*/*.json"):
         file.unlink()
     with pytest.raises(records.RecordError, match="no record of a GPU run 'speed' is here: make one with `nox -s gpu -- speed`"):
-        tables.load("speed")
+        replay.load("speed")
 
 
 def test_all_tables_as_text_name_what_failed():

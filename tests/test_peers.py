@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import peer_clients, peer_tables, peers, records, timing
+from helpers import peer_clients, peers, timing
 from helpers.kernels import REPOSITORY
 from helpers.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
 from helpers.peers import Run
@@ -302,27 +302,3 @@ def small_record() -> dict:
     machine = {"cpu": "a CPU", "cores": 2}
     provenance = {"machine": machine, "date": "2026-01-02T00:00:00", "versions": {"vllm": {"vllm": "1.0"}}}
     return {"summary": peers.summary(runs), "clients": {"vllm": {"title": "a title"}}, "provenance": provenance}
-
-
-def test_the_readmes_table_says_where_it_was_made_and_replaces_the_old_one():
-    """Only what is between the marks changes; an undefined figure is a dash."""
-    marks = f"before\n{peer_tables.BEGIN}\nold\n{peer_tables.END}\nafter"
-    text = peer_tables.in_readme(marks, small_record())
-
-    assert text.startswith("before\n") and text.endswith("\nafter") and "old" not in text
-    assert "recorded on a CPU, 2 cores, 2026-01-02; vllm 1.0:" in text
-    assert "| 100 | a title | +0.5 (+0.0 to +1.0) | -1.00 (-1.00 to -1.00) | - |" in text
-    assert peer_tables.in_readme(text, small_record()) == text
-
-
-def test_a_readme_without_the_marks_is_not_touched():
-    """It is said what to put there."""
-    with pytest.raises(ValueError, match="^the README has no place for the table: put <!-- made by"):
-        peer_tables.in_readme("no marks", small_record())
-
-
-def test_the_readme_shows_the_newest_record():
-    """What stands there is what the record says."""
-    text = peers.README.read_text()
-
-    assert peer_tables.in_readme(text, records.load(peers.NAME)) == text

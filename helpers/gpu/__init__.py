@@ -13,6 +13,7 @@
     kernelspecs  engines that lie in folders made elsewhere
     notebooks  the notebooks under nbval on the GPU, as a record
     published  what others say of TensorRT-LLM, which is not measured here
+    replay     what a record holds, read on any machine
     tables     the records as the source document's tables
 
 Random weights, because speed and memory do not depend on the values; no text and no acceptance

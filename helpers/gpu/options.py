@@ -36,7 +36,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
         log.note(arguments=list(server.arguments), versions=versions(life.engine), model=models.resolve().name)
         log.row("loaded", seconds=server.startup_s)
         for users in USERS:
-            _copying(server, users, setting.repeats, log, end)
+            _copying(server, users, life.given["tasks_per_user"], setting.repeats, log, end)
         if not drafting:
             _json(server, log)
     return True
@@ -48,10 +48,10 @@ def _kv_bytes() -> int:
     return memory.kv_bytes_per_token(models.shape())
 
 
-def _copying(server: serving.Server, users: int, repeats: int, log: Log, end: float) -> None:
-    """A task whose answer stands in its prompt: seconds and tokens of each repeat, ``users`` at once."""
+def _copying(server: serving.Server, users: int, tasks_per_user: int, repeats: int, log: Log, end: float) -> None:
+    """Tasks whose answers stand in their prompts: seconds and tokens of each repeat, ``users`` at once."""
     endpoint = replace(server.endpoint, route="chat", token_ids=False, fields=lambda tokens: {})
-    tasks = [workload.Prompt(speculation.copying(number)) for number in range(users)]
+    tasks = [workload.Prompt(speculation.copying(number)) for number in range(users * tasks_per_user)]
     seconds, tokens = [], []
     for turn in range(-1, repeats):  # the first is a warm-up
         started = time.perf_counter()

@@ -1,148 +1,49 @@
 """The GPU records as tables like the source document's: replayed on any machine, nothing is measured.
 
-A cell is the median of the repeats with the lowest and the highest. Every table has the machine and the
-date in ``attrs["recorded"]``, and says so in its last column where several machines stand side by side.
+Every table has the machine and the date in ``attrs["recorded"]``, and says so in its last column where several
+machines stand side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from helpers import engines, memory, records, shapes
+from helpers.gpu import replay
 from helpers.gpu.variants import PLAIN
 from helpers.guide import users_told
 from helpers.timing import figure, told
 
 
-def machines(run: str = "speed") -> list[str]:
-    """The machines that have a record of ``run``, the newest record first."""
-    found = {path.parent.name: path for path in sorted(records.FOLDER.glob(f"*/gpu-{run}.*.json"), key=records._age)}
-    return sorted(found, key=lambda name: records._age(found[name]), reverse=True)
-
-
-def load(run: str, machine: str | None = None) -> dict:
-    """The newest record of ``run``, of ``machine`` or of the machine that was measured last."""
-    names = [machine] if machine else machines(run)
-    if not names:
-        raise records.RecordError(f"no record of a GPU run {run!r} is here: make one with `nox -s gpu -- {run}`")
-    return records.load(f"gpu-{run}", names[0])
-
-
-def recorded(*found: Mapping) -> str:
-    """One line: on what, when, with which versions; of several records of one machine, those of all."""
-    source, measured = found[0]["provenance"], [one for record in found for one in record["lives"].values()]
-    machine = source["machine"]
-    gpu = (machine["gpus"] or [machine["cpu"]])[0]
-    versions = {f"{name} {version}" for one in measured for name, version in one.get("versions", {}).items()}
-    dates = sorted({one["date"][:10] for one in measured if one.get("date")})
-    driver = f", driver {machine['gpu_driver']}" if machine["gpu_driver"] else ""
-    made = f"{source['weights']}, {', '.join(sorted(versions))}"
-    return f"recorded on {gpu}{driver}, {' and '.join(dates) or source['date'][:10]}; {made}"
-
-
-def label(one: Mapping) -> str:
-    """A life in words: "vLLM, server", "llama.cpp Q4_0, offline", "HF Transformers, one by one"."""
-    title, option = engines.TITLES.get(one["engine"], one["engine"]), one["option"]
-    if one["engine"] == "llama-cpp":
-        return f"{title} {option.upper()}, {one['work']}"
-    if one["engine"] == "transformers":
-        return f"{title}, {'static batch' if option == PLAIN else option}"
-    usual = PLAIN if one["work"] == "offline" else "prefix cache"  # a server has its prefix cache on by default
-    return f"{title}, {one['work']}" + ("" if option == usual else f", {option}")
-
-
-def lives(found: Mapping, *works: str) -> Iterator[Mapping]:
-    """The lives of ``found`` whose work is one of ``works``, those with rows: by framework, then as they were measured."""
-    order = ["machine", *engines.TITLES]
-    chosen = (one for one in found["lives"].values() if one["work"] in works and one["rows"])
-    yield from sorted(chosen, key=lambda one: order.index(one["engine"]))
-
-
-def rates(one: Mapping) -> dict[int, dict | None]:
-    """Output tokens per second by number of users: offline from the repeats, of a server from its levels."""
-    if one["work"] == "server":
-        return {row["users"]: row["output_tokens_per_s"] for row in one["rows"] if row["kind"] == "level"}
-    return _by_users(one, "speed", lambda row: row["output_tokens"] / row["seconds"])
-
-
-def decode_rates(one: Mapping) -> dict[int, dict | None]:
-    """Tokens per second of llama.cpp's bench without the prompt; empty for what does not tell them apart."""
-    rows = [row for row in one["rows"] if row["kind"] == "speed" and row.get("decode_s")]
-    return _by_users({"rows": rows}, "speed", lambda row: row["output_tokens"] / row["decode_s"])
-
-
-def first_tokens(one: Mapping) -> dict[int, dict | None]:
-    """Seconds to the first token by number of users; offline, a request of one token alone."""
-    if one["work"] == "server":
-        return {row["users"]: row["ttft_s"] for row in one["rows"] if row["kind"] == "level"}
-    if told_by_engine := _by_users(one, "speed", lambda row: row.get("ttft_s")):
-        return told_by_engine
-    return _by_users(one, "first token", lambda row: row["seconds"])
-
-
-def _by_users(one: Mapping, kind: str, value) -> dict[int, dict | None]:
-    rows = [row for row in one["rows"] if row["kind"] == kind]
-    found = {users: [value(row) for row in rows if row["users"] == users] for users in sorted({row["users"] for row in rows})}
-    return {
-        users: vars(figure(values)) | {"repeats": len(values)}
-        for users, values in found.items()
-        if any(v is not None for v in values)
-    }
-
-
 def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")):
     """Output tokens/s at each number of users, one row for each way of asking; the source document's first table."""
-    found = found or load("speed")
-    return _table(found, works, rates, ".0f", 1)
+    found = found or replay.load("speed")
+    return _table(found, works, replay.rates, ".0f", 1)
 
 
 def ttft(found: Mapping | None = None, works: Sequence[str] = ("server", "offline")):
     """Milliseconds to the first token at each number of users; the source document's second table, single and high load."""
-    found = found or load("speed")
-    return _table(found, works, first_tokens, ".1f", 1000)
+    found = found or replay.load("speed")
+    return _table(found, works, replay.first_tokens, ".1f", 1000)
 
 
-def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float):
+def _frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = ()):
+    """A row for each entry, "-" where one has nothing to say; in ``attrs["recorded"]`` which records it comes from."""
     import pandas as pd
 
-    known = {label(one): values(one) for one in lives(found, *works)}
-    rows = {
-        name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
-    }
-    shown = pd.DataFrame.from_dict(rows, orient="index")
-    shown = shown.reindex(columns=sorted(shown.columns, key=lambda name: int(name.split()[0]))).fillna("-")
-    shown.attrs["recorded"] = recorded(found)
+    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    shown.attrs["recorded"] = replay.recorded(*found, works=works)
     return shown
 
 
-def every_rate(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")) -> dict[str, dict[int, dict | None]]:
-    """Every way of asking and its :func:`rates`, for what is worked out from them (:func:`helpers.guide.cost`)."""
-    named = {label(one): rates(one) for one in lives(found or load("speed"), *works)}
-    return {name: by_users for name, by_users in named.items() if by_users}
-
-
-def served(found: Mapping | None = None) -> dict[str, dict[int, dict | None]]:
-    """The :func:`rates` of each framework's server by its name, of Transformers those of a static batch (none was served)."""
-    wanted = ("server", "prefix cache"), ("server", "q4_0"), ("offline", PLAIN)
-    found = [one for one in lives(found or load("speed"), "offline", "server") if (one["work"], one["option"]) in wanted]
-    return {one["engine"]: rates(one) for one in sorted(found, key=lambda one: one["work"])}
-
-
-def spread(one: Mapping) -> float | None:
-    """The widest (highest - lowest) / median of an engine's repeats; ``None`` without repeats."""
-    found = [(value["high"] - value["low"]) / value["median"] for value in rates(one).values() if value]
-    return max(found, default=None)
-
-
-def server_share(found: Mapping, engine: str, users: int, option: str = PLAIN) -> float | None:
-    """The server's throughput over the engine API's, both with ``users``; ``None`` where one is missing."""
-    options = {"offline": (option,), "server": (option, "prefix cache")}
-    sides = [
-        rates(one).get(users) for work in ("server", "offline") for one in lives(found, work)
-        if one["engine"] == engine and one["option"] in options[work]
-    ]  # fmt: skip
-    return sides[0]["median"] / sides[1]["median"] if len(sides) == 2 and all(sides) else None
+def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float):
+    known = {replay.label(one): values(one) for one in replay.lives(found, *works)}
+    rows = {
+        name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
+    }
+    shown = _frame(rows, found)
+    return shown[sorted(shown.columns, key=lambda name: int(name.split()[0]))]
 
 
 def memory_use(*found: Mapping):
@@ -150,19 +51,11 @@ def memory_use(*found: Mapping):
 
     ``found`` are the records to take it from; by default those of speed (the servers' pools) and of memory.
     """
-    import pandas as pd
 
-    found = found or _both()
-    told_by = (one for record in found for one in lives(record, "pool", "memory", "server"))
-    rows = {label(one): _memory(one) for one in told_by if any(row["kind"] in ("pool", "peak") for row in one["rows"])}
-    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    shown.attrs["recorded"] = recorded(*found)
-    return shown
-
-
-def _both(machine: str | None = None) -> list[dict]:
-    """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
-    return [load(run, machine) for run in ("speed", "memory") if (machine in machines(run) if machine else machines(run))]
+    found = found or replay.both()
+    told_by = (one for record in found for one in replay.lives(record, "pool", "memory", "server"))
+    rows = {replay.label(one): _memory(one) for one in told_by if any(row["kind"] in ("pool", "peak") for row in one["rows"])}
+    return _frame(rows, *found)
 
 
 def _memory(one: Mapping) -> dict[str, str]:
@@ -190,11 +83,11 @@ def prefix(*several: Mapping):
     """
     import pandas as pd
 
-    several = several or _both()
-    found = [one for record in several for one in lives(record, "server", "prefix", "offline")]
+    several = several or replay.both()
+    found = [one for record in several for one in replay.lives(record, "server", "prefix", "offline")]
     rows = [
         {
-            "framework": label(one),
+            "framework": replay.label(one),
             "prefix cache": "on",  # every server has its own on by default
             "prefix": row["prefix"],
             "output tokens/s": told(row["level"]["output_tokens_per_s"], ".0f"),
@@ -207,7 +100,7 @@ def prefix(*several: Mapping):
     ] + [_prefix_offline(one) for one in found if any(row["kind"] == "prefix offline" for row in one["rows"])]
     index = ["framework", "prefix cache", "prefix"]
     shown = pd.DataFrame(rows, columns=[*index, "output tokens/s", "TTFT, ms", "cached prompt tokens"]).set_index(index)
-    shown.attrs["recorded"] = recorded(*several)
+    shown.attrs["recorded"] = replay.recorded(*several)
     return shown
 
 
@@ -216,7 +109,7 @@ def _prefix_offline(one: Mapping) -> dict[str, str]:
     rows = [row for row in one["rows"] if row["kind"] == "prefix offline"]
     firsts = figure(row["ttft_s"] for row in rows)
     return {
-        "framework": label(one),
+        "framework": replay.label(one),
         "prefix cache": "on" if one["option"] == "prefix cache" else "off",
         "prefix": "common",
         "output tokens/s": told(vars(figure(row["output_tokens"] / row["seconds"] for row in rows)), ".0f"),
@@ -231,44 +124,94 @@ def _cached(counts: Sequence[int | None]) -> str:
 
 
 def changed(found: Mapping | None = None, plain: Mapping | None = None):
-    """Each option beside the engine as it comes (of the speed record): output tokens/s and how many times as fast."""
-    import pandas as pd
-
-    found, plain = found or load("options"), plain or load("speed")
-    before = {one["engine"]: rates(one) for one in lives(plain, "offline") if one["option"] == PLAIN}
+    """Each option beside the engine as it comes (of the speed record): output tokens/s, how many times as fast, KV pool."""
+    found, plain = found or replay.load("options"), plain or replay.load("speed")
+    usual = [one for one in replay.lives(plain, "offline") if one["option"] == PLAIN]
+    before = {one["engine"]: replay.rates(one) for one in usual}
+    options = list(replay.lives(found, "offline"))
+    beside = [one for one in usual if one["engine"] in {option["engine"] for option in options}]
     rows = {}
-    for one in lives(found, "offline"):
-        after = rates(one)
-        rows[label(one)] = {users_told(users): told(value) for users, value in after.items()} | {
-            f"x at {users}": f"{value['median'] / before[one['engine']][users]['median']:.2f}"
-            for users, value in after.items()
-            if before.get(one["engine"], {}).get(users)
+    for one in sorted([*beside, *options], key=lambda one: list(engines.TITLES).index(one["engine"])):
+        name = replay.label(one) + (f", {PLAIN}" if one in beside else "")
+        rows[name] = _against(replay.rates(one), before.get(one["engine"], {})) | {"KV pool, tokens": _pool_tokens(one)}
+    return _frame(rows, found)
+
+
+def _against(after: Mapping, before: Mapping) -> dict[str, str]:
+    """Rates by number of users, and how many times those of ``before`` they are."""
+    times = {
+        f"x at {users}": f"{value['median'] / before[users]['median']:.2f}"
+        for users, value in after.items()
+        if before.get(users)
+    }  # fmt: skip
+    return {users_told(users): told(value) for users, value in after.items()} | times
+
+
+def _pool_tokens(one: Mapping) -> str:
+    """The tokens that the engine's KV pool holds, as its API says."""
+    said = next((row["pool_tokens"] for row in one["rows"] if row["kind"] == "holds"), None)
+    return f"{said:,}" if said else "-"
+
+
+def copying(found: Mapping | None = None):
+    """The real small model at tasks whose answers stand in their prompts: output tokens/s plainly and with drafts."""
+    found = found or replay.load("options")
+    rows = {
+        f"{_framework(one)}, {'no drafts' if one['option'] == 'plain' else one['option']}": {
+            users_told(row["users"]): told(row["output_tokens_per_s"]) for row in one["rows"] if row["kind"] == "copying"
         }
-    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    shown.attrs["recorded"] = recorded(found)
-    return shown
+        for one in replay.lives(found, "real")
+    }
+    return _frame(rows, found, works=("real",))
+
+
+def answers(found: Mapping | None = None):
+    """The real small model with and without a JSON schema: valid answers of each, and the time per token as a ratio."""
+    found = found or replay.load("options")
+    rows = {
+        _framework(one): {
+            "asked": row["asked"],
+            "valid, free": row["free"].get("valid", 0),
+            "valid, constrained": row["constrained"].get("valid", 0),
+            "TPOT free, ms": _ms(row["tpot_s"]["free"]),
+            "TPOT constrained, ms": _ms(row["tpot_s"]["constrained"]),
+            "constrained / free": f"{row['time_per_token_ratio']:.2f}" if row["time_per_token_ratio"] else "-",
+        }
+        for one in replay.lives(found, "real")
+        for row in one["rows"]
+        if row["kind"] == "json"
+    }
+    return _frame(rows, found, works=("real",))
+
+
+def _ms(seconds: float | None) -> str:
+    """Milliseconds, or "-"."""
+    return "-" if seconds is None else f"{1000 * seconds:.2f}"
+
+
+def _framework(one: Mapping) -> str:
+    return engines.TITLES[one["engine"]]
 
 
 def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
-    import pandas as pd
 
     from helpers import roofline
 
-    speed, memory_record = speed or load("speed"), memory_record or load("memory")
-    row = next(row for one in lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof")
+    speed, memory_record = speed or replay.load("speed"), memory_record or replay.load("memory")
+    row = next(row for one in replay.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof")
     roof = roofline.Roof(**{key: value for key, value in row.items() if key != "kind"})
     sheet = shapes.of(speed["provenance"]["shape"])
     rows = {}
-    for one in lives(speed, "offline"):
+    for one in replay.lives(speed, "offline"):
         read = _read_bytes(one, sheet)
         work = roofline.Work(read, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
-        rows[label(one)] = {
+        rows[replay.label(one)] = {
             users_told(users): roofline.share_text(roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192)))
-            for users, value in rates(one).items()
+            for users, value in replay.rates(one).items()
         }
-    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    shown.attrs["recorded"] = f"{recorded(speed)}; roof {roof.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
+    shown = _frame(rows, speed)
+    shown.attrs["recorded"] += f"; roof {roof.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
     return shown
 
 
@@ -278,20 +221,15 @@ def _read_bytes(one: Mapping, sheet: shapes.Sheet) -> int:
     return memory.bytes_of(sheet.parameters - sheet.looked_up, "fp8" if one["option"].startswith("fp8") else dtype)
 
 
-def failures(found: Mapping) -> list[str]:
-    """One line for each life that failed or was cut off."""
-    return [f"{key}: {line}" for key, one in found["lives"].items() for line in one["failed"]]
-
-
 def text() -> str:
     """Every table that there are records for, as text."""
     parts = []
-    for run, made in (("speed", (throughput, ttft)), ("memory", (memory_use, prefix)), ("options", (changed,))):
-        for machine in machines(run):
-            found = load(run, machine)
-            sources = _both(machine) if run == "memory" else [found]
-            parts += [f"## {run}: {recorded(found)}", *(f"{make.__name__}\n{make(*sources).to_string()}" for make in made)]
-            parts += failures(found)
+    for run, made in (("speed", (throughput, ttft)), ("memory", (memory_use, prefix)), ("options", (changed, copying, answers))):
+        for machine in replay.machines(run):
+            found = replay.load(run, machine)
+            sources = replay.both(machine) if run == "memory" else [found]
+            parts += [f"## {run}: {replay.recorded(found)}", *(f"{make.__name__}\n{make(*sources).to_string()}" for make in made)]
+            parts += replay.failures(found)
     if not parts:
         raise records.RecordError("no GPU record is here: make one with `nox -s gpu`")
     return "\n\n".join(parts)

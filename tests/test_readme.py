@@ -1,0 +1,76 @@
+"""The README's tables are the newest records': between their marks, and nothing around them changes."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from helpers import readme
+
+
+@pytest.fixture
+def one_table(monkeypatch, tmp_path):
+    """A README with one table's place and a table that this test makes."""
+    monkeypatch.setattr(readme, "TABLES", {"some": lambda: "| a |\n|---|\n| \\1 |"})
+    monkeypatch.setattr(readme, "FILE", tmp_path / "README.md")
+    readme.FILE.write_text("before\n{}\nold\n{}\nafter".format(*readme.marks("some")))
+
+
+@pytest.mark.parametrize("name", readme.TABLES)
+def test_the_readme_shows_the_newest_record(name):
+    """What stands there is what the record says; `python -m helpers.readme` writes it."""
+    text = readme.FILE.read_text()
+
+    assert readme.written(text, name) == text
+
+
+def test_only_what_is_between_the_marks_is_replaced(one_table):
+    """Once and again, with a text that looks like a pattern."""
+    readme.update()
+    text = readme.FILE.read_text()
+
+    assert text.startswith("before\n<!-- some") and text.endswith("<!-- some: end -->\nafter")
+    assert "\n| \\1 |\n" in text and "old" not in text
+    assert readme.written(text, "some") == text
+
+
+def test_a_readme_without_the_marks_is_not_touched(one_table):
+    """It is said what to put there."""
+    readme.FILE.write_text("no marks")
+    with pytest.raises(ValueError, match="^the README has no place for the table 'some': put <!-- some: made by"):
+        readme.update("some")
+    assert readme.FILE.read_text() == "no marks"
+
+
+def test_an_unknown_table_is_refused(one_table):
+    """With those that there are."""
+    with pytest.raises(ValueError, match="^the README has no table 'other': choose from some$"):
+        readme.update("other")
+
+
+def test_the_command_says_what_is_wrong_in_one_line(one_table, monkeypatch, capsys):
+    """And ends with 1."""
+    monkeypatch.setattr("sys.argv", ["readme", "other"])
+
+    assert readme.main() == 1
+    assert capsys.readouterr().err == "the README has no table 'other': choose from some\n"
+
+
+def test_a_table_is_told_in_markdown():
+    """The index in bold; what would be a mark of the table or of the text is escaped."""
+    frame = pd.DataFrame({"x": ["1 | 2", "3*"], "y": [4, 5]}, index=["a", "b"])
+
+    assert readme.markdown(frame).splitlines() == [
+        "|  | x | y |",
+        "|---|---|---|",
+        "| **a** | 1 \\| 2 | 4 |",
+        "| **b** | 3\\* | 5 |",
+    ]
+
+
+def test_the_picture_of_the_gpu_record_is_drawn_with_its_table(monkeypatch, tmp_path):
+    """A PNG, of the newest record."""
+    monkeypatch.setattr(readme, "PICTURE", tmp_path / "picture.png")
+    readme.draw_gpu()
+
+    assert readme.PICTURE.read_bytes().startswith(b"\x89PNG")
