@@ -119,6 +119,14 @@ def test_the_prefix_table_counts_cached_tokens_where_they_are_told():
     assert shown.loc[("vLLM, server", "on", "common"), "cached prompt tokens"] == "99,000"
 
 
+def test_the_gain_from_a_common_prefix_needs_both_sides():
+    """A server that was asked with a common prefix only has none."""
+    own = {"kind": "prefix", "prefix": "own", "level": _level(100, 300, 0.1), "cached_prompt_tokens": [0]}
+    both = LIVES["speed"][1] | {"rows": [*LIVES["speed"][1]["rows"], own]}
+    assert replay.prefix_gains({"lives": {"1": both}}) == {"vLLM, server": pytest.approx(3)}
+    assert replay.prefix_gains({"lives": {"1": LIVES["speed"][1]}}) == {}
+
+
 def test_an_option_is_held_against_the_engine_as_it_comes():
     """Twice the rate is x 2."""
     assert tables.changed().loc["vLLM, offline, fp8 weights", "x at 1"] == "2.00"

@@ -131,16 +131,16 @@ def memory(engine, job: dict, rows: Rows) -> None:
             return
         given = prompts(users, tokens_in, vocabulary, f"peak {users}")
         rows.add("peak", users=users, input_tokens=tokens_in, output_tokens=tokens_out, **engine.peak(given, tokens_out))
-    probes: dict[int, bool] = {}
 
     def fits(users: int) -> bool | None:
         if not rows.time_for(20):
             return None
-        probes[users] = engine.peak(prompts(users, tokens_in, vocabulary, f"fits {users}"), job["search_tokens"])["fits"]
-        return probes[users]
+        found = engine.peak(prompts(users, tokens_in, vocabulary, f"fits {users}"), job["search_tokens"])
+        rows.add("probe", users=users, input_tokens=tokens_in, output_tokens=job["search_tokens"], **found)
+        return found["fits"]
 
     good, bad = largest(fits, max(job["users"]), job["most_users"])
-    rows.add("most users", fits=good, fails=bad, probes=probes, input_tokens=tokens_in, output_tokens=job["search_tokens"])
+    rows.add("most users", fits=good, fails=bad, input_tokens=tokens_in, output_tokens=job["search_tokens"])
 
 
 def _holds(engine) -> dict:

@@ -7,6 +7,7 @@ token where the engine tells them (else an empty list).
 from __future__ import annotations
 
 import gc
+import os
 import time
 from contextlib import suppress
 
@@ -64,6 +65,8 @@ class Transformers:
     """``generate`` on a static batch, one by one, ``generate_batch``, or with a static cache that is compiled."""
 
     def __init__(self, job: dict):
+        if job["option"] == "expandable segments":  # of torch's allocator: it can grow a block, so fewer are left over
+            os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -129,18 +132,20 @@ class Transformers:
             self.torch.cuda.synchronize()
 
     def peak(self, prompts: list[list[int]], tokens: int) -> dict:
-        """The most torch had allocated during one ``generate``, and whether it fitted."""
-        torch, on_gpu = self.torch, self.device == "cuda"
+        """The most torch had allocated, and reserved, during one ``generate``, and whether it fitted."""
+        torch, on_gpu, weights = self.torch, self.device == "cuda", {"weights_bytes": self.weights_bytes}
         if on_gpu:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         try:
             self._static(prompts, tokens)
-        except torch.OutOfMemoryError:
-            return {"fits": False, "peak_bytes": None, "weights_bytes": self.weights_bytes}
-        peak = torch.cuda.max_memory_allocated() if on_gpu else None
-        return {"fits": True, "peak_bytes": peak, "weights_bytes": self.weights_bytes}
+        except torch.OutOfMemoryError as error:
+            reserved = torch.cuda.max_memory_reserved()
+            said = " ".join(str(error).split())[:300]
+            return {"fits": False, "peak_bytes": None, "reserved_bytes": reserved, "reason": said, **weights}
+        allocated, reserved = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()) if on_gpu else (None, None)
+        return {"fits": True, "peak_bytes": allocated, "reserved_bytes": reserved, **weights}
 
     def close(self) -> None:
         pass

@@ -34,11 +34,19 @@ def speed() -> list[Life]:
 
 def memory() -> list[Life]:
     """1,024 tokens in: the roof, llama.cpp's pool and prefix, where Transformers runs out of memory."""
-    search = {"input_tokens": 1024, "output_tokens": 128, "tasks": ["memory"], "search_tokens": 4, "most_users": 1024}
+    search = {
+        "input_tokens": 1024,
+        "output_tokens": 128,
+        "tasks": ["memory"],
+        "search_tokens": 4,
+        "most_users": 1024,
+        "each_probe": True,
+    }
     pool = {"context": ROOM["context"], "tell_pool": True}
     return [
         Life("machine", "roof", PLAIN, 15),
         Life("transformers", "memory", PLAIN, 60, search),
+        Life("transformers", "memory", "expandable segments", 60, search),
         Life("llama-cpp", "prefix", "q4_0", 60, ROOM),
         Life("llama-cpp", "pool", "q4_0", 15, pool),
         Life("llama-cpp", "pool", "f16", 30, pool),

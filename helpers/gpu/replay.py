@@ -143,6 +143,16 @@ def failures(found: Mapping) -> list[str]:
     return [f"{key}: {line}" for key, one in found["lives"].items() for line in one["failed"]]
 
 
+def prefix_gains(*found: Mapping) -> dict[str, float]:
+    """How many times the tokens/s of prompts with nothing in common those with a common prefix had, server by server."""
+    gains = {}
+    for one in (one for record in found for one in lives(record, "server", "prefix")):
+        of = {row["prefix"]: row["level"]["output_tokens_per_s"]["median"] for row in one["rows"] if row["kind"] == "prefix"}
+        if len(of) == 2:
+            gains[label(one)] = of["common"] / of["own"]
+    return gains
+
+
 def both(machine: str | None = None) -> list[dict]:
     """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
     return [load(run, machine) for run in ("speed", "memory") if (machine in machines(run) if machine else machines(run))]

@@ -203,7 +203,7 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     roof = roofline.Roof(**{key: value for key, value in row.items() if key != "kind"})
     sheet = shapes.of(speed["provenance"]["shape"])
     rows = {}
-    for one in replay.lives(speed, "offline"):
+    for one in (one for one in replay.lives(speed, "offline") if replay.rates(one)):
         read = _read_bytes(one, sheet)
         work = roofline.Work(read, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
         rows[replay.label(one)] = {

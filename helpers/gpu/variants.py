@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "prefix cache": {"disable_radix_cache": False},
     },
     "llama-cpp": {"q4_0": {}, "f16": {}},
-    "transformers": {PLAIN: {}, "one by one": {}, "generate_batch": {}, "static cache, compiled": {}},
+    "transformers": {PLAIN: {}, "one by one": {}, "generate_batch": {}, "static cache, compiled": {}, "expandable segments": {}},
     "tensorrt-llm": {PLAIN: {}},
 }
 
