@@ -17,7 +17,8 @@ import httpx
 import psutil
 
 from helpers import pools, switching
-from helpers.serving import STOP_TIMEOUT_S, Server
+from helpers.processes import STOP_TIMEOUT_S
+from helpers.serving import Server
 
 HEALTH_TIMEOUT_S = 2
 POLL_S = 0.2

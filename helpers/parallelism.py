@@ -96,7 +96,7 @@ class Model:
 
 def of(name: str) -> Model:
     """The model called ``name`` in ``shapes.toml`` or ``parallelism.toml``; :class:`LayoutError` lists them."""
-    rows = {**shapes._rows(), **table()["models"]}
+    rows = {**shapes.rows(), **table()["models"]}
     found = {known.lower(): known for known in rows}.get(name.lower())
     if found is None:
         raise LayoutError(f"no model is called {name!r}: choose one of {', '.join(rows)}")
@@ -166,10 +166,10 @@ def _attention_parts(model: Model) -> tuple[int, int, int]:
     shape, norms = model.sheet.shape, 2 * model.sheet.shape.hidden
     number = models.reader(model.config, model.name)
     if shape.latent:
-        total, q_rank = shapes._latent_attention(number, shape.hidden), number("q_lora_rank", 0)
+        total, q_rank = shapes.latent_attention(number, shape.hidden), number("q_lora_rank", 0)
         narrow = (shape.hidden + 1) * q_rank + shape.hidden * shape.latent + number("kv_lora_rank")
         return total - narrow, 0, narrow + norms
-    total = shapes._plain_attention(model.config, number, shape)
+    total = shapes.plain_attention(model.config, number, shape)
     keys_and_values = 2 * (shape.hidden + (model.config["model_type"] == "qwen2")) * shape.kv_heads * shape.head_dim
     per_head = 2 * shape.head_dim if model.config["model_type"] == "qwen3" else 0
     return total - keys_and_values - per_head, keys_and_values, norms + per_head

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
-from helpers import guard, peer_clients, readme, records, timing, truth
+from helpers import guard, peer_clients, processes, readme, records, timing, truth
 from helpers.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
 
 NAME = "clients"
@@ -30,7 +28,6 @@ FIRST_S, GAP_S = 0.05, 0.01  # what the server is asked for: 100 streams are 10,
 LOADS = {1: Load(streams=1, requests=6), 100: Load(streams=100, requests=500)}  # a p99 needs 460 requests
 ROUNDS = 5
 TIMEOUT_S = 300  # for one client, its imports included
-END_S = 15  # the guard takes 5 s to be gentle
 COLUMNS = ("TTFT, ms", "tokens/s, %", "ITL p99, %", "the server's TTFT, ms", "its tokens/s")
 
 
@@ -129,30 +126,12 @@ def execute(client: Client, job: Job, timeout_s: float = TIMEOUT_S) -> None:
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise PeerError(f"{client.title} did not end within {timeout_s:g} s: {last_line(log)}") from None
+            raise PeerError(f"{client.title} did not end within {timeout_s:g} s: {processes.reason(log)}") from None
         finally:
             if process.poll() is None:
-                _end(process)
+                processes.end(process)
     if code:
-        raise PeerError(f"{client.title} ended with exit code {code}: {last_line(log)}")
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(END_S)
-    except subprocess.TimeoutExpired:  # the guard itself hangs
-        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
-            member.kill()
-        process.wait()
-
-
-def last_line(log: Path) -> str:
-    """The log's last line that says an error, else its last line; without a terminal's colours."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", log.read_text(errors="replace"))
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    said = [line for line in lines if re.search("error|exception", line, re.IGNORECASE)]
-    return (said or [line for line in lines if line] or ["it wrote nothing"])[-1][:300]
+        raise PeerError(f"{client.title} ended with exit code {code}: {processes.reason(log)}")
 
 
 def compare(

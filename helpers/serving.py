@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -18,12 +17,11 @@ from pathlib import Path
 import httpx
 import psutil
 
-from helpers import capacity, engines, guard, kernels, memory, models
+from helpers import capacity, engines, guard, kernels, memory, models, processes
 from helpers.client import Endpoint
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 300
-STOP_TIMEOUT_S = 12  # the guard takes 5 s to be gentle
 
 
 class ServerError(RuntimeError):
@@ -121,12 +119,12 @@ def serve(
             f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
             cache_fields=engine.cache_fields,
         )  # fmt: skip
-        told = tuple(_told(part) for part in command[1:] if part != str(port))
+        told = tuple(processes.without_folders(part) for part in command[1:] if part != str(port))
         yield Server(engine, endpoint, process, log, startup_s, slots, context, told)
     finally:
         os.close(handle)
         if process is not None:
-            _end(process)
+            processes.end(process)
         if answered or not isinstance(sys.exception(), ServerError):  # whose message names the log
             log.unlink(missing_ok=True)
         guard.store(log).unlink(missing_ok=True)
@@ -144,13 +142,6 @@ def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[
             servers[engine.name] = stack.enter_context(serve(engine, **options))
             servers[engine.name].suspend()
         yield servers
-
-
-def _told(part: str) -> str:
-    """A part of a command without the folders in it, which are this machine's own; JSON keeps its form."""
-    if '"' in part:
-        return re.sub(f'"[^"]*{re.escape(os.sep)}', '"', part)
-    return Path(part).name if os.sep in part else part
 
 
 def free_port() -> int:
@@ -199,33 +190,13 @@ def _wait(engine: engines.Engine, process: subprocess.Popen, port: int, log: Pat
     deadline = time.perf_counter() + timeout_s
     while True:
         if process.poll() is not None:
-            raise ServerError(f"{engine.title}'s server ended before it answered: {_reason(log)}; its log: {log}")
+            raise ServerError(f"{engine.title}'s server ended before it answered: {processes.reason(log)}; its log: {log}")
         try:
             if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
         if time.perf_counter() > deadline:
-            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {_reason(log)}"
+            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {processes.reason(log)}"
             raise ServerError(f"{waited}; give it more time or read its log: {log}")
         time.sleep(0.1)
-
-
-def _reason(log: Path) -> str:
-    """The log's last line that says an error, else its last line; what pydantic refuses is on the line below its own."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    for line, below in zip(lines, lines[1:]):
-        if "validation error for" in line:
-            return f"{line}: {below}"[:300]
-    said = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
-    return (said or lines or ["it wrote nothing"])[-1][:300]
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
-            member.kill()
-        process.wait()

@@ -46,7 +46,7 @@ def of(model: str | Path | models.Model | Sheet) -> Sheet:
         form = "gguf" if model.kind in ("default", "gguf") else "safetensors"
         return _of_files(models.weights(form, model), model.name)
     for name, sheet in known().items():
-        if str(model).lower() in (name.lower(), _rows()[name]["hub"].lower()):
+        if str(model).lower() in (name.lower(), rows()[name]["hub"].lower()):
             return sheet
     path = Path(model).expanduser()
     if not path.exists():
@@ -56,14 +56,15 @@ def of(model: str | Path | models.Model | Sheet) -> Sheet:
 
 
 @lru_cache
-def _rows() -> dict[str, dict]:
+def rows() -> dict[str, dict]:
+    """``shapes.toml``: the config fields of each known model, by name."""
     return tomllib.loads(TABLE.read_text())
 
 
 @lru_cache
 def known() -> dict[str, Sheet]:
     """The sheets of the models in ``shapes.toml``, by name."""
-    return {name: of_config(row, name, f"{row['source']}, {row['read']}") for name, row in _rows().items()}
+    return {name: of_config(row, name, f"{row['source']}, {row['read']}") for name, row in rows().items()}
 
 
 def _of_files(path: Path, name: str) -> Sheet:
@@ -119,7 +120,7 @@ def _attention(shape: models.Shape, heads: int) -> str:
 def _layer(config: Mapping, name: str, shape: models.Shape, index: int) -> int:
     """Parameters of layer ``index``: attention, the feed-forward part, two norms."""
     hidden, number = shape.hidden, models.reader(config, name)
-    attention = _latent_attention(number, hidden) if shape.latent else _plain_attention(config, number, shape)
+    attention = latent_attention(number, hidden) if shape.latent else plain_attention(config, number, shape)
     if not config.get("n_routed_experts") or index < config.get("first_k_dense_replace", 0):
         return attention + 3 * hidden * number("intermediate_size") + 2 * hidden
     experts = number("n_routed_experts")
@@ -128,7 +129,7 @@ def _layer(config: Mapping, name: str, shape: models.Shape, index: int) -> int:
     return attention + 3 * hidden * width + router + 2 * hidden
 
 
-def _plain_attention(config: Mapping, number, shape: models.Shape) -> int:
+def plain_attention(config: Mapping, number, shape: models.Shape) -> int:
     """Q, K, V and O; Qwen2 has a bias on the first three, Qwen3 a norm on each of Q and K."""
     kind, queries, keys = config["model_type"], number("num_attention_heads") * shape.head_dim, shape.kv_heads * shape.head_dim
     matrices = 2 * shape.hidden * (queries + keys)
@@ -137,7 +138,7 @@ def _plain_attention(config: Mapping, number, shape: models.Shape) -> int:
     return matrices + biased + (2 * shape.head_dim if kind == "qwen3" else 0)
 
 
-def _latent_attention(number, hidden: int) -> int:
+def latent_attention(number, hidden: int) -> int:
     """MLA: queries directly or through a narrow matrix, one latent for keys and values, and O (DeepSeek-V2, 2024)."""
     heads, rank, rope = number("num_attention_heads"), number("kv_lora_rank"), number("qk_rope_head_dim")
     query, value = number("qk_nope_head_dim") + rope, number("v_head_dim")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from helpers import records
-from helpers.gpu import life, plans, published, runs, weights, work
+from helpers.gpu import life, plans, runs, tensorrt_llm, weights, work
 from helpers.gpu.life import Life
 from helpers.gpu.work import Setting
 
@@ -206,7 +206,7 @@ def test_tensorrt_llm_that_is_not_there_is_a_line_in_the_record(tmp_path, monkey
     log = life.Log(Life("tensorrt-llm", "offline", "as it comes", 1), lambda found: None)
     assert not work.run_offline(Life("tensorrt-llm", "offline", "as it comes", 1), TINY, log, 30)
     assert log.found["failed"] == ["failed: not measured here: no NVIDIA GPU here"]
-    assert len(published.table()) == 2 and "not measured here" in published.table().attrs["recorded"]
+    assert len(tensorrt_llm.table()) == 2 and "not measured here" in tensorrt_llm.table().attrs["recorded"]
 
 
 def test_a_reason_has_no_folders_of_this_machine():

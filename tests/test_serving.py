@@ -15,7 +15,7 @@ import psutil
 import pytest
 from leftovers import wait_until
 
-from helpers import client, engines, kernels, models, serving, workload
+from helpers import client, engines, kernels, models, processes, serving, workload
 from helpers.serving import ServerError
 
 SMALL = {"slots": 2, "context": 128}
@@ -174,7 +174,7 @@ def test_what_a_config_checker_refuses_is_in_the_reason(tmp_path):
         "You can update [type=value_error]\n    For further information visit https://errors.example/value_error\n"
     )
 
-    assert serving._reason(log) == "ValidationError: 1 validation error for ModelConfig: Value error, the type `x` is unknown."
+    assert processes.reason(log) == "ValidationError: 1 validation error for ModelConfig: Value error, the type `x` is unknown."
 
 
 def test_a_server_that_does_not_answer_in_time_is_ended():

@@ -18,13 +18,13 @@ LLAMA = {
 def test_parameters_are_the_published_count(name):
     """Counted from the fields, matrix by matrix, to the last one."""
 
-    assert shapes.known()[name].parameters == shapes._rows()[name]["parameters"]
+    assert shapes.known()[name].parameters == shapes.rows()[name]["parameters"]
 
 
 @pytest.mark.parametrize("name", shapes.known())
 def test_every_row_says_where_and_when_it_was_read(name):
     """A source, and a date."""
-    row = shapes._rows()[name]
+    row = shapes.rows()[name]
 
     assert len(row["source"]) > 20 and re.fullmatch(r"20\d\d-\d\d-\d\d", row["read"])
 

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers import drafts, engines, files, models, pools, serving, speculation
+from helpers import drafts, engines, files, models, pools, processes, serving, speculation
 from helpers.drafts import DraftError
 from helpers.speculation import Counts
 
@@ -402,7 +402,7 @@ def test_every_engine_that_drafts_takes_a_draft_model(tmp_path):
     """The path stands in its options, and no folder of this machine in what a record would say."""
     for name in [name for name, entry in engines.ENGINES.items() if entry.drafting]:
         options = engines.get(name).drafting(engines.Drafting(4, 3, tmp_path / "draft"))
-        told = [serving._told(part) for part in options]
+        told = [processes.without_folders(part) for part in options]
 
         assert str(tmp_path / "draft") in "".join(options)
         assert str(tmp_path) not in "".join(told) and "draft" in "".join(told)

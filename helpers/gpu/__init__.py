@@ -12,7 +12,7 @@
     options    speculative decoding and JSON schema, with a real model
     kernelspecs  engines that lie in folders made elsewhere
     notebooks  the notebooks under nbval on the GPU, as a record
-    published  what others say of TensorRT-LLM, which is not measured here
+    tensorrt_llm  what others say of it, which is not measured here
     replay     what a record holds, read on any machine
     tables     the records as the source document's tables
 

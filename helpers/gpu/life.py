@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers import guard, kernels, serving
+from helpers import guard, kernels, processes
 from helpers.gpu import device
 
 SETTLED_BYTES = 2**30  # a GPU that holds no more than this above the level before is free again
@@ -102,7 +102,7 @@ def guarded(command: list[str], kernel: str) -> Iterator[tuple[subprocess.Popen,
         yield process, log
     finally:
         os.close(handle)
-        serving._end(process)
+        processes.end(process)
         collect(" ".join(command[1:4]), log)
         log.unlink(missing_ok=True)
         guard.store(log).unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def _follow(process: subprocess.Popen, rows: Path, output: Path, log: Log, end: 
             if done:
                 return row["kind"] == "done"
             if ended:
-                log.row("failed", reason=f"it ended by itself: {serving._reason(output)}")
+                log.row("failed", reason=f"it ended by itself: {processes.reason(output)}")
                 return False
             if time.monotonic() > end:
                 log.row("stopped", reason="the time was over")

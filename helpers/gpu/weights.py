@@ -32,9 +32,9 @@ TILE_VALUES = 2**24  # so many random values are drawn and repeated
 
 def config(shape: str) -> dict:
     """The fields of a config.json for ``shape``: "tiny", or a dense Llama of ``helpers/shapes.toml``."""
-    fields = TINY if shape == "tiny" else shapes._rows().get(shape)
+    fields = TINY if shape == "tiny" else shapes.rows().get(shape)
     if fields is None or fields["model_type"] != "llama":
-        known = ["tiny", *(name for name, row in shapes._rows().items() if row["model_type"] == "llama")]
+        known = ["tiny", *(name for name, row in shapes.rows().items() if row["model_type"] == "llama")]
         raise files.ModelError(f"no shape is called {shape!r}: choose one of {', '.join(known)}")
     kept = {key: fields[key] for key in KEYS if key in fields}
     return {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from helpers import client, engines, kernels, measure, memory, models, pools, roofline, selftest, serving, workload
+from helpers import client, engines, kernels, measure, memory, models, pools, processes, roofline, selftest, serving, workload
 from helpers.gpu import life as lives
 from helpers.gpu import offline, variants, weights
 from helpers.gpu.device import Nvml
@@ -95,12 +95,12 @@ def _batched_bench(life: Life, setting: Setting, log: Log, left_s: float) -> boo
     turns = offline.turns(list(setting.users), setting.repeats)
     order = [*setting.users, *(users for _, users in turns)]
     command = variants.batched_bench(folder, file, tokens_in, tokens_out, order, setting.gpu)
-    log.note(arguments=[serving._told(part) for part in command[1:]], versions=versions("llama-cpp"))
+    log.note(arguments=[processes.without_folders(part) for part in command[1:]], versions=versions("llama-cpp"))
     log.row("weights", bytes=memory.stored_bytes(file), source="the tensors of the GGUF file")
     numbered = iter([(None, users) for users in setting.users] + turns)
     with lives.guarded(command, "llama-cpp") as (process, output):
         with output.open() as lines:
-            return _follow_bench(process, lines, numbered, log, time.monotonic() + left_s, lambda: serving._reason(output))
+            return _follow_bench(process, lines, numbered, log, time.monotonic() + left_s, lambda: processes.reason(output))
 
 
 def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reason: Callable[[], str]) -> bool:
