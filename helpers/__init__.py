@@ -10,6 +10,7 @@ A reader meets the modules in this order:
     engines    the frameworks: kernel, colour, how the server starts
     kernels    one framework = one Jupyter kernel; the ``%%in`` cell magic
     serving    start a framework's OpenAI-compatible server, and end it
+    llama_server  llama.cpp's: its own program, or a wheel in its kernel
     processes  a started process: ended, its log's reason, its command without folders
     guard      ends a server's processes when they should end
     xllamacpp_server     llama.cpp's own server, from a wheel

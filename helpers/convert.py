@@ -29,7 +29,18 @@ def to_safetensors(model: models.Model, target: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, **named, **quantization)
     loaded.config._name_or_path = model.name
     loaded.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, **named).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(source, **named)
+    if named:
+        set_special_tokens(tokenizer, files.read_gguf(file).fields)
+    tokenizer.save_pretrained(target)
+
+
+def set_special_tokens(tokenizer, fields) -> None:
+    """Give ``tokenizer`` the special tokens that a GGUF's ``fields`` name: Transformers 5.17 makes others of it."""
+    entries = fields["tokenizer.ggml.tokens"].contents()
+    for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        if (name := f"tokenizer.ggml.{theirs}_token_id") in fields:
+            setattr(tokenizer, f"{ours}_token", entries[int(fields[name].contents())])
 
 
 def to_bf16_gguf(source: Path, target: Path) -> None:

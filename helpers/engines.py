@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from helpers import constraints, kernels, models
+from helpers import constraints, kernels, llama_server, models
 from helpers.constraints import Constraints
 from helpers.models import Form
 
@@ -136,12 +136,7 @@ def _transformers_fields(output_tokens: int) -> dict:
 
 
 def _llama_cpp(request: Request) -> list[str]:
-    return [
-        request.python, "-m", "helpers.xllamacpp_server", "--model", str(request.weights), "--port", str(request.port),
-        "--slots", str(request.slots), "--context", str(request.context),
-        "--threads", str(cores()),  # its default is half the cores
-        "--gpu-layers", "999" if has_gpu() else "0",
-    ]  # fmt: skip
+    return llama_server.command(request, threads=cores(), gpu=has_gpu())  # its default is half the cores
 
 
 def _vllm(request: Request) -> list[str]:
@@ -153,7 +148,8 @@ def _vllm(request: Request) -> list[str]:
         "--max-model-len", str(request.context), "--max-num-seqs", str(request.slots),
         # Without a size it takes 92 % of the memory, of the machine's on a CPU.
         "--block-size", "32", "--kv-cache-memory-bytes", str(request.pool_tokens(32) * request.kv_bytes_per_token),
-        "--enable-prompt-tokens-details", *([] if gpu else ["--enforce-eager"]),
+        # With a size the share of a GPU only says how much of it must be free at the start.
+        "--enable-prompt-tokens-details", *(["--gpu-memory-utilization", "0.3"] if gpu else ["--enforce-eager"]),
     ]  # fmt: skip
 
 
@@ -171,14 +167,14 @@ def _vllm_fields(output_tokens: int) -> dict:
 def _sglang(request: Request) -> list[str]:
     on_cpu = [
         "--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch",
-        "--disable-overlap-schedule",
+        "--disable-overlap-schedule", "--mem-fraction-static", "0.3",
     ]  # fmt: skip
     return [
         request.python, "-m", "sglang.launch_server", "--model-path", str(request.weights),
         "--served-model-name", request.name, "--host", "127.0.0.1", "--port", str(request.port),
         "--dtype", "bfloat16", "--context-length", str(request.context),
         "--max-running-requests", str(request.slots), "--max-total-tokens", str(request.pool_tokens(1)),
-        "--mem-fraction-static", "0.3", "--enable-cache-report", "--enable-metrics",
+        "--enable-cache-report", "--enable-metrics",
         *([] if has_gpu() else on_cpu),
     ]  # fmt: skip
 
@@ -199,7 +195,7 @@ def _llama_cpp_fields(output_tokens: int) -> dict:
 
 
 # llama.cpp ignores tools where the model's chat template has no place for them, as the default model's.
-_LLAMA_CPP_TOOLS = ("--chat-template", str(Path(__file__).with_name("tools_template.jinja")))
+_LLAMA_CPP_TOOLS = ("--chat-template-file", str(Path(__file__).with_name("tools_template.jinja")))
 
 ENGINES = {
     engine.name: engine
@@ -244,6 +240,7 @@ def environment(kernel: str, python: str) -> dict[str, str]:
     return {
         "vllm": {
             "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # on a GPU it would fork a kernel that has threads
             "TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_LOGS": "-all",  # notes about NUMA and Triton in every process
             "PYTHONWARNINGS": kernels.QUIET["PYTHONWARNINGS"] + ",ignore:`torch.distributed.reduce_op`",
             "VLLM_CPU_OMP_THREADS_BIND": bound,  # unbound threads make bf16 twenty times slower

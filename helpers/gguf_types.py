@@ -146,13 +146,13 @@ def made(name: str, source: Path | None = None, *, allow_requantize: bool = Fals
 
 def _make(name: str, source: Path, allow_requantize: bool) -> None:
     """Run this module where llama.cpp is: here, or in its kernel."""
-    python = sys.executable
-    if not find_spec("llama_cpp"):
-        from helpers import kernels  # only here: kernels needs jupyter_client
+    from helpers import kernels  # only here: kernels needs jupyter_client
 
-        python = kernels.interpreter("llama-cpp")
+    python, env = sys.executable, dict(os.environ)
+    if not find_spec("llama_cpp") or kernels.installed("llama-cpp"):  # the kernel says where its libraries are
+        python, env = kernels.interpreter("llama-cpp"), env | kernels.environment("llama-cpp")
     command = [python, "-m", "helpers.gguf_types", name, "--source", str(source)]
-    ran = subprocess.run(command + ["--allow-requantize"] * allow_requantize, capture_output=True, text=True)
+    ran = subprocess.run(command + ["--allow-requantize"] * allow_requantize, capture_output=True, text=True, env=env)
     if ran.returncode:
         lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
         said = [line for line in lines if "failed to quantize" in line]

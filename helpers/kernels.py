@@ -74,7 +74,8 @@ def ask(kernel: str, module: str, *arguments: str, given: str | None = None):
     It has ended when this returns. :class:`MissingKernel`, or :class:`AskError` if it fails.
     """
     command = [interpreter(kernel), "-m", module, *arguments]
-    ran = subprocess.run(command, input=given, capture_output=True, text=True)
+    env = {**os.environ, **environment(kernel)}  # its packages may be found by its variables
+    ran = subprocess.run(command, input=given, capture_output=True, text=True, env=env)
     if ran.returncode:
         lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
         raise AskError(lines[-1])

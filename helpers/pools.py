@@ -16,6 +16,7 @@ from helpers import serving, timing
 
 TOLERANCE = 0.02  # of the formula's bytes per token
 TIMEOUT_S = 10
+SGLANG_GAUGE = "sglang:kv_cache_memory_usage_gb"
 
 
 class Unreadable(RuntimeError):
@@ -156,18 +157,37 @@ def vllm_pool(page: str, log: str) -> tuple[int, int, str]:
 
 
 def _sglang_pool(server: serving.Server) -> tuple[int, int, str, int]:
-    return sglang_pool(metrics_page(server))
+    page = metrics_page(server)
+    if rows(page, SGLANG_GAUGE):
+        return sglang_pool(page)
+    return sglang_pool(page, sglang_gib(sglang_loads(server)))
 
 
-def sglang_pool(page: str) -> tuple[int, int, str, int]:
-    """Tokens, bytes, source and spare tokens, from gauges that are not rounded.
+def sglang_pool(page: str, gib: float | None = None) -> tuple[int, int, str, int]:
+    """Tokens, bytes, source and spare tokens: from gauges, the bytes as ``gib`` where there is no gauge of them.
 
-    The log gives two decimals of a GiB, ``/get_server_info`` three: too coarse for a small pool.
     SGLang's "GB" is 2**30 bytes (``mem_cache/memory_pool.py``); its buffers hold a page more than the pool.
     """
-    gib = _only(page, "sglang:kv_cache_memory_usage_gb")[1]
+    source = "/v1/loads, three decimals of a GiB" if gib else SGLANG_GAUGE
+    gib = gib or _only(page, SGLANG_GAUGE)[1]
     tokens, page_size = (int(_only(page, f"sglang:{name}")[1]) for name in ("max_total_num_tokens", "page_size"))
-    return tokens, round(gib * 2**30), "sglang:kv_cache_memory_usage_gb", page_size
+    return tokens, round(gib * 2**30), source, page_size
+
+
+def sglang_loads(server: serving.Server) -> dict:
+    """What ``/v1/loads`` says of the memory: 0.5.15 has no gauge of the pool's bytes."""
+    answer = httpx.get(f"{server.base_url}/loads", params={"include": "memory"}, timeout=TIMEOUT_S, trust_env=False)
+    if answer.status_code != 200:
+        raise Unreadable(f"neither /metrics has {SGLANG_GAUGE}, nor /v1/loads answers: HTTP {answer.status_code}")
+    return answer.json()
+
+
+def sglang_gib(loads: dict) -> float:
+    """The pool's GiB, three decimals, of the one rank in ``loads``."""
+    ranks = loads.get("loads", [])
+    if len(ranks) != 1 or "memory" not in ranks[0]:
+        raise Unreadable(f"/v1/loads has the memory of {len(ranks)} ranks where one is expected")
+    return ranks[0]["memory"]["kv_cache_gb"]
 
 
 def _llama_cpp_pool(server: serving.Server) -> tuple[int, int, str]:

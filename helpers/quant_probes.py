@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -191,7 +192,11 @@ def _vllm_on_cpu() -> dict[str, tuple[bool | None, str]]:
 def sglang() -> list[dict]:
     """The choices of its argument, and on a CPU the list of its methods there."""
     import torch
-    from sglang.srt.arg_groups.choices import QUANTIZATION_CHOICES
+
+    try:
+        from sglang.srt.arg_groups.choices import QUANTIZATION_CHOICES
+    except ModuleNotFoundError:  # 0.5.15 has it elsewhere
+        from sglang.srt.server_args import QUANTIZATION_CHOICES
     from sglang.srt.layers.quantization import BASE_QUANTIZATION_METHODS, CPU_QUANTIZATION_METHODS
     from sglang.srt.utils import cpu_has_amx_support
 
@@ -236,17 +241,25 @@ def _round_trip(name: str) -> bool:
     """Whether ggml quantizes a random matrix to ``name`` and the package ``gguf`` finds its values again."""
     import gguf
     import numpy as np
-    from llama_cpp import _ggml
 
     kind = gguf.GGMLQuantizationType[name]
     values = np.random.default_rng(0).standard_normal((4, 256), np.float32)
     packed = np.zeros(gguf.quant_shape_to_byte_shape(values.shape, kind), np.uint8)
-    quantize = _ggml.libggml.ggml_quantize_chunk
+    quantize = _libggml().ggml_quantize_chunk
     quantize.restype = ctypes.c_size_t
     quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     written = quantize(int(kind), values.ctypes.data, packed.ctypes.data, 0, *values.shape, None)
     unpacked = gguf.quants.dequantize(packed, kind)
     return written == packed.size and float(np.abs(unpacked - values).mean()) < 0.2
+
+
+def _libggml() -> ctypes.CDLL:
+    """llama-cpp-python's, or that of the folder its libraries were told to come from."""
+    if folder := os.environ.get("LLAMA_CPP_LIB_PATH"):
+        return ctypes.CDLL(os.path.join(folder, "libggml.so"))
+    from llama_cpp import _ggml
+
+    return _ggml.libggml
 
 
 PROBES = {"transformers": transformers, "vllm": vllm, "llama-cpp": llama_cpp, "sglang": sglang}

@@ -12,13 +12,14 @@ import platform
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from helpers import engines, kernels
+from helpers import engines, kernels, llama_server
 
 FOLDER = kernels.REPOSITORY / "measurements"
 SCHEMA_VERSION = 2
@@ -69,16 +70,20 @@ def _cpu_flags() -> list[str]:
 
 
 def versions(engine: engines.Engine) -> dict[str, str | None]:
-    """The versions of those of ``engine``'s packages that are installed, asked of its own interpreter."""
+    """The versions of those of ``engine``'s packages that are installed, asked of its own interpreter or program."""
+    if engine.kernel == "llama-cpp" and llama_server.binaries():
+        return {"llama.cpp": llama_server.version()}
+    return versions_in(engine.kernel, engine.packages)
+
+
+def versions_in(kernel: str, packages: Sequence[str]) -> dict[str, str | None]:
+    """The versions of those of ``packages`` that ``kernel`` has."""
     code = (
         "import json,sys; from importlib import metadata as m\n"
         "def v(n):\n try: return m.version(n)\n except m.PackageNotFoundError: return None\n"
         "print(json.dumps({n: v(n) for n in sys.argv[1:]}))"
     )
-    asked = subprocess.run(
-        [kernels.interpreter(engine.kernel), "-c", code, *engine.packages], capture_output=True, text=True, check=True
-    )
-    return {name: version for name, version in json.loads(asked.stdout).items() if version}
+    return {name: version for name, version in json.loads(_said(kernel, code, *packages)).items() if version}
 
 
 def environment(engine: engines.Engine) -> dict[str, float | int | None]:
@@ -90,12 +95,18 @@ def environment(engine: engines.Engine) -> dict[str, float | int | None]:
         "import json,sys; from importlib import metadata as m\n"
         "print(json.dumps([sys.prefix, len({d.name for d in m.distributions()})]))"
     )
-    asked = subprocess.run([kernels.interpreter(engine.kernel), "-c", code], capture_output=True, text=True, check=True)
-    prefix, packages = json.loads(asked.stdout)
+    prefix, packages = json.loads(_said(engine.kernel, code))
     size = sum(file.lstat().st_size for file in Path(prefix).rglob("*") if not file.is_dir())
     setup = Path(prefix) / "installed.json"
     minutes = json.loads(setup.read_text())["minutes"] if setup.exists() else None
     return {"GB": round(size / 1e9, 1), "packages": packages, "install, min": minutes}
+
+
+def _said(kernel: str, code: str, *arguments: str) -> str:
+    """What ``code`` prints in ``kernel``'s interpreter, with its variables: its packages may be found by them."""
+    command = [kernels.interpreter(kernel), "-c", code, *arguments]
+    env = {**os.environ, **kernels.environment(kernel)}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
 
 def provenance(**details) -> dict:

@@ -9,15 +9,24 @@ from transformers.cli.transformers import main
 from transformers.generation.continuous_batching import cache, continuous_api
 
 
+def _bytes(tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
 class SpokenCache(cache.PagedAttentionCache):
     """The paged cache, saying its size when it is made and every hit."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        held = self.cache_tensor.numel() * self.cache_tensor.element_size()
-        spare = held // self.bytes_per_sector - self.num_sectors  # sectors that take what padding writes
-        tokens = self.tokens_per_sector
-        print(f"KV cache: {self.num_sectors * tokens} tokens and {spare * tokens} spare ones in {held} bytes", flush=True)
+        if hasattr(self, "cache_tensor"):
+            held = _bytes(self.cache_tensor)
+            count, tokens = self.num_sectors, self.tokens_per_sector
+            spare = held // self.bytes_per_sector - count  # sectors that take what padding writes
+        else:  # 5.17: two tensors for each layer
+            held = sum(map(_bytes, (*self.key_cache, *self.value_cache)))
+            count, tokens = self.num_blocks, self.block_size
+            spare = self.cache_shape[0] // tokens - count
+        print(f"KV cache: {count * tokens} tokens and {spare * tokens} spare ones in {held} bytes", flush=True)
 
     def search_prefix_match(self, *args, **kwargs) -> int:
         """The prompt's first tokens that are in the cache already; 0 while prefix sharing is off."""

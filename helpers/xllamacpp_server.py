@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=2048, help="tokens for each slot")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--gpu-layers", type=int, default=0)
-    parser.add_argument("--chat-template", type=Path, help="a Jinja file, instead of the one in the model's file")
+    parser.add_argument("--chat-template-file", type=Path, help="a Jinja file, instead of the one in the model's file")
     parser.add_argument("--spec-type", default="none", help="how tokens are drafted; named as llama-server names them")
     parser.add_argument("--spec-ngram-simple-size-n", type=int, help="so many last tokens are looked up in the text so far")
     parser.add_argument("--spec-ngram-simple-size-m", type=int, help="so many tokens that stood behind them are drafted")
@@ -59,8 +59,8 @@ def main() -> None:
     params.n_gpu_layers = options.gpu_layers
     params.endpoint_metrics = params.endpoint_slots = True
     params.verbosity = KV_CACHE_VERBOSITY
-    if options.chat_template:
-        params.chat_template = options.chat_template.read_text()
+    if options.chat_template_file:
+        params.chat_template = options.chat_template_file.read_text()
     set_drafting(params.speculative, options)
     server = xllamacpp.Server(params)  # loads the model; raises if it cannot
     usual_verbosity()

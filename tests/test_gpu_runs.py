@@ -196,7 +196,7 @@ def _bench(tmp_path, monkeypatch, script: str) -> None:
     file.write_text(script)
     file.chmod(0o755)
     monkeypatch.setattr(weights.files, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(work.variants, "binaries", lambda: str(tmp_path))
+    monkeypatch.setattr(work.llama_server, "binaries", lambda: str(tmp_path))
     monkeypatch.setattr(life.kernels, "environment", lambda kernel: {})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import engines
+from helpers import engines, llama_server
 from helpers.gpu import kernelspecs, life, plans, variants
 
 GPU = variants.Where(gpu=True, context=288)
@@ -48,10 +48,10 @@ def test_a_real_model_is_loaded_and_not_made_up():
 
 def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     """The folder in its kernelspec or the environment decides between the binary and the wheel's server."""
-    monkeypatch.setattr(variants.kernels, "environment", lambda kernel: {})
-    monkeypatch.delenv(variants.BINARIES, raising=False)
+    monkeypatch.setattr(llama_server.kernels, "environment", lambda kernel: {})
+    monkeypatch.delenv(llama_server.BINARIES, raising=False)
     assert variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)[:3] == ["python", "-m", "helpers.xllamacpp_server"]
-    monkeypatch.setenv(variants.BINARIES, "/there")
+    monkeypatch.setenv(llama_server.BINARIES, "/there")
     command = variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)
     assert command[0] == "/there/llama-server" and command[command.index("--ctx-size") + 1] == "28800"
 
@@ -96,7 +96,7 @@ def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatc
     path = kernelspecs.environment("vllm", tmp_path)["PYTHONPATH"].split(":")
     assert path == [str(tmp_path / name) for name in ("vllm/site", "common/site", "lab/site", "repository")]
     assert "vllm" not in kernelspecs.environment("llama-cpp", tmp_path)["PYTHONPATH"]
-    assert kernelspecs.environment("llama-cpp", tmp_path)[variants.BINARIES] == str(tmp_path / "llama")
+    assert kernelspecs.environment("llama-cpp", tmp_path)[llama_server.BINARIES] == str(tmp_path / "llama")
 
 
 def test_an_engines_process_finds_the_collection_and_meets_in_a_file(tmp_path):

@@ -18,6 +18,7 @@ SGLANG = """sglang:max_total_num_tokens{model_name="SmolLM2",tp_rank="0"} 258.0
 sglang:kv_cache_memory_usage_gb{model_name="SmolLM2",tp_rank="0"} 0.005557537078857422
 sglang:page_size{model_name="SmolLM2",tp_rank="0"} 1.0
 """
+SGLANG_LOADS = {"loads": [{"dp_rank": 0, "memory": {"kv_cache_gb": 0.006, "token_capacity": 258}}]}
 LLAMA_CPP = """0.00.314.750 I llama_kv_cache:        CPU KV buffer size =     0.00 MiB
 0.00.32 I llama_kv_cache: size =   11.25 MiB (   256 cells,  30 layers,  2/2 seqs), K (f16):    5.62 MiB, V (f16):    5.62 MiB
 """
@@ -38,6 +39,16 @@ def test_what_each_engine_says(said, pool):
     """Tokens and bytes, as each engine's version of today writes them."""
 
     assert said()[:2] == pool
+
+
+def test_sglang_without_a_gauge_of_its_bytes():
+    """What /v1/loads says of the one rank, and where it comes from; several ranks are not put together."""
+    gib = pools.sglang_gib(SGLANG_LOADS)
+    page = "\n".join(line for line in SGLANG.splitlines() if pools.SGLANG_GAUGE not in line)
+
+    assert pools.sglang_pool(page, gib) == (258, round(0.006 * 2**30), "/v1/loads, three decimals of a GiB", 1)
+    with pytest.raises(Unreadable, match="^/v1/loads has the memory of 2 ranks where one is expected$"):
+        pools.sglang_gib({"loads": 2 * SGLANG_LOADS["loads"]})
 
 
 def test_vllm_without_the_newer_labels():
@@ -122,6 +133,7 @@ class Seen:
     pool: Pool
     samples: list[Sample]
     hits: list[Hits]
+    gib: float | None  # SGLang's other word for the pool's size
 
 
 @pytest.fixture(scope="module", params=list(engines.ENGINES))
@@ -135,7 +147,8 @@ def seen(request) -> Seen:
         for _ in range(2):
             samples.append(client.run(client.request(endpoint, prompt, 8)))
             hits.append(pools.cache_hits(server))
-        return Seen(pools.pool(server), samples, hits)
+        gib = pools.sglang_gib(pools.sglang_loads(server)) if request.param == "sglang" else None
+        return Seen(pools.pool(server), samples, hits, gib)
 
 
 def test_the_pool_of_a_running_server_is_what_the_formula_says(seen):
@@ -145,6 +158,7 @@ def test_the_pool_of_a_running_server_is_what_the_formula_says(seen):
 
     assert verdict.good is True, verdict.line
     assert seen.pool.tokens >= 2 * 256
+    assert seen.gib is None or seen.gib * 2**30 == pytest.approx(seen.pool.bytes, abs=0.0006 * 2**30)
     assert [pools.check_pool(seen.pool, round(formula * wrong)).good for wrong in (0.95, 1.05, 3)] == [False] * 3
 
 

@@ -12,8 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers import engines, kernels
-from helpers.gpu import variants
+from helpers import engines, kernels, llama_server
 
 TITLES = {"lab": "Lab"} | {name: engines.TITLES[name] for name in ("transformers", "vllm", "sglang", "llama-cpp", "tensorrt-llm")}
 OWN_SITES = {"vllm": ("vllm", "common"), "sglang": ("sglang", "common"), "transformers": ("common",)}
@@ -44,7 +43,7 @@ def environment(kernel: str, folder: Path) -> dict[str, str]:
         own["VLLM_USE_FLASHINFER_SAMPLER"] = "0"  # it is not built there
     if kernel == "llama-cpp":
         binaries = folder / "llama"
-        own |= {variants.BINARIES: str(binaries), "LLAMA_CPP_LIB_PATH": str(binaries)}
+        own |= {llama_server.BINARIES: str(binaries), "LLAMA_CPP_LIB_PATH": str(binaries)}
         own["LD_LIBRARY_PATH"] = os.pathsep.join([str(binaries), *_cuda_libraries()])
     return {**own, "PYTHONPATH": path}
 

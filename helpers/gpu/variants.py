@@ -7,19 +7,15 @@ engine of another version calls otherwise is changed here and nowhere else in :m
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from jupyter_client.kernelspec import NoSuchKernel
-
-from helpers import engines, kernels
+from helpers import engines, llama_server
 from helpers.engines import Engine, Request
 
 PLAIN = "as it comes"
 SLOTS = 128  # requests decoded together, at most: the engines' own default on such a GPU is higher, and starts slower
 MEMORY = 0.9  # of the GPU, vLLM; SGLang takes what it finds right
-BINARIES = "LLAMA_CPP_BIN"  # in llama-cpp's kernelspec or the environment: where llama-server and llama-batched-bench are
 
 OPTIONS: dict[str, dict[str, Mapping]] = {
     "vllm": {
@@ -71,14 +67,6 @@ def check(engine: str, option: str = PLAIN) -> None:
         raise UnknownOption(f"{engine} has no option {option!r}: choose from {', '.join(OPTIONS[engine])}")
 
 
-def binaries() -> str | None:
-    """The folder with llama.cpp's own programs: of its kernelspec, else of the environment; ``None`` without one."""
-    try:
-        return kernels.environment("llama-cpp").get(BINARIES) or os.environ.get(BINARIES)
-    except NoSuchKernel:
-        return os.environ.get(BINARIES)
-
-
 def arguments(engine: str, option: str, where: Where) -> dict:
     """The keyword arguments of ``engine``'s Python API, model left out; prefix cache off unless the option says so."""
     check(engine, option)
@@ -119,7 +107,7 @@ def server(engine: str, option: str, where: Where) -> Engine:
     """The entry of :mod:`helpers.engines` whose server is started with these arguments."""
     known = engines.get(engine)
     if engine == "llama-cpp":
-        folder = binaries()
+        folder = llama_server.binaries()
         return replace(known, command=lambda request: _llama_server(folder, request)) if folder else known
     if engine == "transformers":
         return known

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from helpers import client, engines, kernels, measure, memory, models, pools, processes, roofline, selftest, serving, workload
+from helpers import (
+    client,
+    engines,
+    llama_server,
+    measure,
+    memory,
+    models,
+    pools,
+    processes,
+    records,
+    roofline,
+    selftest,
+    serving,
+    workload,
+)
 from helpers.gpu import life as lives
 from helpers.gpu import offline, variants, weights
 from helpers.gpu.device import Nvml
@@ -61,34 +73,17 @@ def run_offline(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
 
 
 def versions(engine: str) -> dict:
-    """The versions of ``engine``'s packages, asked in its kernel's environment: they may lie in a folder of their own."""
-    if engine == "llama-cpp" and _is_binary(engine):
-        return {"llama.cpp": _binary_version()}
-    code = (
-        "import json,sys; from importlib import metadata as m\n"
-        "have = {d.name.lower(): d.version for d in reversed(list(m.distributions())) if d.name}\n"
-        "print(json.dumps({n: have[n] for n in sys.argv[1:] if n in have}))"
-    )
-    packages = engines.get(engine).packages if engine in engines.ENGINES else ("tensorrt_llm", "torch")
-    ran = subprocess.run(
-        [kernels.interpreter(engine), "-c", code, *packages],
-        capture_output=True, text=True, check=True, env={**os.environ, **kernels.environment(engine)},
-    )  # fmt: skip
-    return json.loads(ran.stdout)
-
-
-def _binary_version() -> str | None:
-    env = {**os.environ, **kernels.environment("llama-cpp")}
-    said = subprocess.run([f"{variants.binaries()}/llama-server", "--version"], capture_output=True, text=True, env=env)
-    found = re.search(r"version: (.+)", said.stderr + said.stdout)
-    return found and found.group(1).strip()
+    """The versions of ``engine``'s packages; TensorRT-LLM is no entry of :mod:`helpers.engines`."""
+    if engine in engines.ENGINES:
+        return records.versions(engines.get(engine))
+    return records.versions_in(engine, ("tensorrt_llm", "torch"))
 
 
 def _batched_bench(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """llama.cpp's own benchmark, one load of the model: a warm-up of each number of users, then the turns."""
-    folder = variants.binaries()
+    folder = llama_server.binaries()
     if not folder:
-        log.row("failed", reason=f"no llama-batched-bench: set {variants.BINARIES} to the folder with llama.cpp's binaries")
+        log.row("failed", reason=f"no llama-batched-bench: set {llama_server.BINARIES} to the folder with llama.cpp's binaries")
         return False
     file = weights.gguf_file(setting.shape, life.option)
     tokens_in, tokens_out = 128, 128
@@ -151,7 +146,7 @@ def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[s
 
 
 def _is_binary(engine: str) -> bool:
-    return engine == "llama-cpp" and bool(variants.binaries())
+    return engine == "llama-cpp" and bool(llama_server.binaries())
 
 
 def run_server(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
