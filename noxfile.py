@@ -16,6 +16,7 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 import nox
@@ -142,7 +143,7 @@ def peers(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
     """Measure the source document's tables on an NVIDIA GPU; `--from FOLDER`: with engines prepared there."""
-    asked = list(session.posargs) or ["all", "notebooks"]
+    asked = list(session.posargs)
     if not GPU:
         session.error("no NVIDIA GPU here (there is no nvidia-smi): run it on a machine with one")
     if "--from" in asked:
@@ -151,9 +152,9 @@ def gpu(session: nox.Session) -> None:
         asked = asked[:at] + asked[at + 2 :]
     else:
         _prepare(session, *FRAMEWORKS)
-    options = [word for word in asked if word.startswith("--")]
-    for name in (word for word in asked if not word.startswith("--")):
-        _lab(session, "-m", "helpers.gpu", name, *options)
+    names = list(takewhile(lambda word: not word.startswith("--"), asked))  # then options, with their values
+    for name in names or ["all", "notebooks"]:
+        _lab(session, "-m", "helpers.gpu", name, *asked[len(names) :])
 
 
 def _chosen(session: nox.Session) -> list[str]:

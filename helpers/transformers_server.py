@@ -9,6 +9,19 @@ from transformers.cli.transformers import main
 from transformers.generation.continuous_batching import cache, continuous_api
 
 
+def said(pool) -> str:
+    """What the log says of ``pool``, a paged cache: tokens, those that take what padding writes, bytes of all."""
+    if hasattr(pool, "cache_tensor"):
+        held = _bytes(pool.cache_tensor)
+        count, tokens = pool.num_sectors, pool.tokens_per_sector
+        spare = held // pool.bytes_per_sector - count
+    else:  # 5.17: two tensors for each layer
+        held = sum(map(_bytes, (*pool.key_cache, *pool.value_cache)))
+        count, tokens = pool.num_blocks, pool.block_size
+        spare = pool.cache_shape[0] // tokens - count
+    return f"KV cache: {count * tokens} tokens and {spare * tokens} spare ones in {held} bytes"
+
+
 def _bytes(tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
@@ -18,15 +31,7 @@ class SpokenCache(cache.PagedAttentionCache):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if hasattr(self, "cache_tensor"):
-            held = _bytes(self.cache_tensor)
-            count, tokens = self.num_sectors, self.tokens_per_sector
-            spare = held // self.bytes_per_sector - count  # sectors that take what padding writes
-        else:  # 5.17: two tensors for each layer
-            held = sum(map(_bytes, (*self.key_cache, *self.value_cache)))
-            count, tokens = self.num_blocks, self.block_size
-            spare = self.cache_shape[0] // tokens - count
-        print(f"KV cache: {count * tokens} tokens and {spare * tokens} spare ones in {held} bytes", flush=True)
+        print(said(self), flush=True)
 
     def search_prefix_match(self, *args, **kwargs) -> int:
         """The prompt's first tokens that are in the cache already; 0 while prefix sharing is off."""

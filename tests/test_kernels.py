@@ -42,6 +42,14 @@ def test_a_kernelspec_names_its_interpreter_and_is_quiet(repository):
     assert spec["display_name"] == "vLLM"
 
 
+def test_a_module_is_asked_with_the_kernels_own_variables(repository):
+    """What lies in a folder that only the kernelspec names is found."""
+    (repository / "asked.py").write_text("print('\"here\"')")
+    kernels.install("vllm", "vLLM", sys.executable, env={"PYTHONPATH": str(repository)})
+
+    assert kernels.ask("vllm", "asked") == "here"
+
+
 def test_a_kernel_that_is_not_installed(repository):
     """One line with the command that installs it."""
     with pytest.raises(MissingKernel, match=r"^the kernel 'sglang' is not installed: run `nox -s tour -- sglang`$"):

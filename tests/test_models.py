@@ -8,11 +8,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from helpers import files, kernels, models
+from helpers import convert, files, kernels, models
 from helpers.files import ModelError
 
 TENSORS = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -319,3 +320,11 @@ def test_reading_a_model_does_not_rename_what_is_made_from_it(tmp_path):
     os.utime(own, ns=(1, 2))
 
     assert before == read != models.made_path("safetensors", model)
+
+
+def test_a_folder_made_of_a_gguf_has_the_files_special_tokens():
+    """An older Transformers takes others from the same file; a token that the file does not name is left alone."""
+    mock_tokenizer = SimpleNamespace(eos_token="wrong", pad_token=None, sep_token="kept")
+    convert.set_special_tokens(mock_tokenizer, files.read_gguf(models.weights("gguf")).fields)
+
+    assert (mock_tokenizer.eos_token, mock_tokenizer.pad_token, mock_tokenizer.sep_token) == ("<|im_end|>", "<|im_end|>", "kept")

@@ -1,11 +1,12 @@
 """What each engine's server says of its KV pool and prefix cache: from its real words, and from a running server."""
 
+import subprocess
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
-from helpers import audit, client, engines, memory, models, pools, serving, workload
+from helpers import audit, client, engines, kernels, memory, models, pools, serving, workload
 from helpers.pools import Hits, Pool, Unreadable
 from helpers.timing import Sample
 
@@ -49,6 +50,22 @@ def test_sglang_without_a_gauge_of_its_bytes():
     assert pools.sglang_pool(page, gib) == (258, round(0.006 * 2**30), "/v1/loads, three decimals of a GiB", 1)
     with pytest.raises(Unreadable, match="^/v1/loads has the memory of 2 ranks where one is expected$"):
         pools.sglang_gib({"loads": 2 * SGLANG_LOADS["loads"]})
+
+
+def test_transformers_5_17_keeps_two_tensors_for_each_layer():
+    """Four blocks of 32 and two spare ones, said as the newer release says it; asked where Transformers is."""
+    code = """
+import torch
+from types import SimpleNamespace
+from helpers import transformers_server
+layer = torch.zeros(6 * 32, 3, 64, dtype=torch.bfloat16)
+layers = {"key_cache": 30 * [layer], "value_cache": 30 * [layer]}
+mock_cache = SimpleNamespace(**layers, num_blocks=4, block_size=32, cache_shape=layer.shape)
+print(transformers_server.said(mock_cache))
+"""
+    asked = subprocess.run([kernels.interpreter("transformers"), "-c", code], capture_output=True, text=True, check=True)
+
+    assert pools.transformers_pool(asked.stdout)[:2] == (128, 192 * KV)
 
 
 def test_vllm_without_the_newer_labels():

@@ -5,11 +5,12 @@ import json
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from helpers import engines, records
+from helpers import engines, kernels, records
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +196,14 @@ def test_versions_are_asked_of_the_engines_own_interpreter():
     """The lab has no torch; Transformers' environment has."""
 
     assert re.match(r"\d+\.\d+", records.versions(engines.get("transformers"))["torch"])
+
+
+def test_versions_are_found_where_the_kernels_variables_say(tmp_path, monkeypatch):
+    """A package in a folder of its own, as on a machine where all engines share an interpreter."""
+    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "none"))
+    (tmp_path / "site" / "brought-1.2.dist-info").mkdir(parents=True)
+    (tmp_path / "site" / "brought-1.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.2\n")
+    kernels.install("vllm", "vLLM", sys.executable, env={"PYTHONPATH": str(tmp_path / "site")})
+
+    assert records.versions_in("vllm", ("brought", "never-heard-of")) == {"brought": "1.2"}

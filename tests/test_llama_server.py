@@ -1,0 +1,71 @@
+"""llama.cpp's server: its own program where there is one, else the wheel's; what is asked of the program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from helpers import engines, kernels, llama_server, records
+
+REQUEST = engines.Request("python", "model.gguf", 8080, slots=4, context=512, name="m", kv_bytes_per_token=1)
+
+
+@pytest.fixture
+def mock_program(tmp_path, monkeypatch):
+    """A folder with a `llama-server` of this test, which says what the real one says of itself."""
+    program = tmp_path / "llama-server"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        "--version) echo 'version: 1234 (abc)' >&2;;\n"
+        "--help) echo '--spec-type none,draft-simple,ngram-simple   how to draft (default: none)';;\n"
+        "esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv(llama_server.BINARIES, str(tmp_path))
+    return tmp_path
+
+
+def _options(command: list[str]) -> dict[str, str]:
+    return dict(zip(command, command[1:]))
+
+
+def test_the_wheel_is_taken_where_there_is_no_program(monkeypatch):
+    """In llama-cpp's own interpreter, with the same slots, context and threads."""
+    monkeypatch.delenv(llama_server.BINARIES, raising=False)
+    command = llama_server.command(REQUEST, threads=3, gpu=False)
+
+    assert command[:3] == ["python", "-m", "helpers.xllamacpp_server"]
+    assert [_options(command)[name] for name in ("--slots", "--context", "--threads", "--gpu-layers")] == ["4", "512", "3", "0"]
+
+
+def test_the_program_is_told_the_same(mock_program):
+    """All slots' context in one number, on loopback, and so much log that the KV cache's size is in it."""
+    command = llama_server.command(REQUEST, threads=3, gpu=True)
+    options = _options(command)
+
+    assert command[0] == f"{mock_program}/llama-server" and options["--host"] == "127.0.0.1"
+    assert [options[name] for name in ("--parallel", "--ctx-size", "--threads", "--n-gpu-layers")] == ["4", "2048", "3", "999"]
+    assert options["--verbosity"] == llama_server.KV_CACHE_VERBOSITY
+
+
+def test_every_option_of_ours_has_the_programs_name():
+    """Drafts and the template for tools go to both."""
+    assert engines.get("llama-cpp").tool_flags[0] == "--chat-template-file"
+
+
+def test_the_program_is_asked_for_its_version_and_its_kinds_of_drafts(mock_program):
+    """A record names the program then, and no package."""
+    assert llama_server.version() == "1234 (abc)"
+    assert llama_server.draft_kinds() == ["draft-simple", "ngram-simple"]
+    assert records.versions(engines.get("llama-cpp")) == {"llama.cpp": "1234 (abc)"}
+
+
+def test_the_wheel_knows_its_kinds_of_drafts():
+    """Asked in llama-cpp's kernel, where it is installed."""
+    code = "import json; from helpers import llama_server; print(json.dumps(llama_server.draft_kinds()))"
+    asked = subprocess.run([kernels.interpreter("llama-cpp"), "-c", code], capture_output=True, text=True, check=True)
+
+    assert "ngram-simple" in json.loads(asked.stdout) and "none" not in json.loads(asked.stdout)
