@@ -148,9 +148,9 @@ def _make(name: str, source: Path, allow_requantize: bool) -> None:
     """Run this module where llama.cpp is: here, or in its kernel."""
     from helpers import kernels  # only here: kernels needs jupyter_client
 
-    python, env = sys.executable, dict(os.environ)
+    python, env = sys.executable, None
     if not find_spec("llama_cpp") or kernels.installed("llama-cpp"):  # the kernel says where its libraries are
-        python, env = kernels.interpreter("llama-cpp"), env | kernels.environment("llama-cpp")
+        python, env = kernels.interpreter("llama-cpp"), kernels.process_environment("llama-cpp")
     command = [python, "-m", "helpers.gguf_types", name, "--source", str(source)]
     ran = subprocess.run(command + ["--allow-requantize"] * allow_requantize, capture_output=True, text=True, env=env)
     if ran.returncode:

@@ -74,8 +74,7 @@ def ask(kernel: str, module: str, *arguments: str, given: str | None = None):
     It has ended when this returns. :class:`MissingKernel`, or :class:`AskError` if it fails.
     """
     command = [interpreter(kernel), "-m", module, *arguments]
-    env = {**os.environ, **environment(kernel)}  # its packages may be found by its variables
-    ran = subprocess.run(command, input=given, capture_output=True, text=True, env=env)
+    ran = subprocess.run(command, input=given, capture_output=True, text=True, env=process_environment(kernel))
     if ran.returncode:
         lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
         raise AskError(lines[-1])
@@ -85,6 +84,11 @@ def ask(kernel: str, module: str, *arguments: str, given: str | None = None):
 def environment(kernel: str) -> dict[str, str]:
     """The environment variables that ``kernel`` is started with."""
     return specs().get_kernel_spec(kernel).env
+
+
+def process_environment(kernel: str) -> dict[str, str]:
+    """What a process of ours in ``kernel``'s interpreter is started with: its packages may be found by its variables only."""
+    return {**os.environ, **environment(kernel)}
 
 
 def installed(kernel: str) -> bool:

@@ -34,16 +34,21 @@ def command(request: Request, threads: int, gpu: bool) -> list[str]:
     """What starts the server."""
     layers = "999" if gpu else "0"
     if folder := binaries():
-        return [
-            f"{folder}/llama-server", "--model", str(request.weights), "--alias", request.name,
-            "--host", "127.0.0.1", "--port", str(request.port), "--parallel", str(request.slots),
-            "--ctx-size", str(request.slots * request.context), "--threads", str(threads), "--n-gpu-layers", layers,
-            "--metrics", "--slots", "--verbosity", KV_CACHE_VERBOSITY,
-            "--cache-ram", "0",  # else it copies the KV cache of prompts that are done to the machine's memory
-        ]  # fmt: skip
+        more = ["--threads", str(threads), "--n-gpu-layers", layers, "--slots", "--verbosity", KV_CACHE_VERBOSITY]
+        return [*program(folder, request), *more]
     return [
         request.python, "-m", "helpers.xllamacpp_server", "--model", str(request.weights), "--port", str(request.port),
         "--slots", str(request.slots), "--context", str(request.context), "--threads", str(threads), "--gpu-layers", layers,
+    ]  # fmt: skip
+
+
+def program(folder: str, request: Request) -> list[str]:
+    """The program in ``folder`` and what it is told of ``request``, on loopback."""
+    return [
+        f"{folder}/llama-server", "--model", str(request.weights), "--alias", request.name,
+        "--host", "127.0.0.1", "--port", str(request.port), "--parallel", str(request.slots),
+        "--ctx-size", str(request.slots * request.context), "--metrics",
+        "--cache-ram", "0",  # else it copies the KV cache of prompts that are done to the machine's memory
     ]  # fmt: skip
 
 
@@ -67,6 +72,6 @@ def draft_kinds() -> list[str]:
 
 
 def _said(option: str) -> str:
-    env = {**os.environ, **kernels.environment("llama-cpp")}
-    ran = subprocess.run([f"{binaries()}/llama-server", option], capture_output=True, text=True, env=env)
+    command, env = [f"{binaries()}/llama-server", option], kernels.process_environment("llama-cpp")
+    ran = subprocess.run(command, capture_output=True, text=True, env=env)
     return ran.stderr + ran.stdout

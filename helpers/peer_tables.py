@@ -32,10 +32,8 @@ def rows(record: Mapping) -> list[tuple[int, str, dict[str, str]]]:
 
 def errors(record: Mapping, streams: int):
     """The rows of ``record`` for one number of ``streams``, as a :class:`pandas.DataFrame`."""
-    import pandas as pd
-
-    told = [{"": title, **cells} for of, title, cells in rows(record) if of == streams]
-    return pd.DataFrame(told, columns=["", *COLUMNS]).set_index("")
+    found = every(record)
+    return found[found["streams"] == streams].drop(columns="streams")
 
 
 def every(record: Mapping):

@@ -6,6 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from helpers import engines, timing
 
@@ -14,6 +15,7 @@ AXES = {
     "ttft_s": ("time to first token, s", 1.0),
     "tpot_s": ("time per output token, ms", 1000.0),
 }
+DPI = 110
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
 
@@ -186,6 +188,12 @@ def _name(axes, ends: Mapping[str, tuple[float, float]]) -> None:
         )  # fmt: skip
 
 
+def save(figure, path: Path) -> None:
+    """Write ``figure`` as a PNG to ``path``, without the name of what drew it."""
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
 def show(figure, alt: str) -> None:
     """Display ``figure`` here as a PNG whose alternative text is ``alt``."""
     from IPython.display import publish_display_data
@@ -193,5 +201,5 @@ def show(figure, alt: str) -> None:
     if len(alt) < 20:
         raise ValueError(f"alt text {alt!r} says too little: describe what the figure shows")
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110)
+    figure.savefig(png, format="png", dpi=DPI)
     publish_display_data({"image/png": png.getvalue(), "text/plain": alt}, {"image/png": {"alt": alt}})

@@ -109,15 +109,20 @@ def hits_between(before: Hits, after: Hits, samples: Iterable[timing.Sample] = (
 
 def metrics_page(server: serving.Server) -> str:
     """The text of ``/metrics``; :class:`Unreadable` if the server does not give it."""
-    url = server.base_url.removesuffix("/v1") + "/metrics"
+    return _asked(server, "/metrics").text
+
+
+def _asked(server: serving.Server, route: str, **params) -> httpx.Response:
+    """What ``server`` answers on ``route``; :class:`Unreadable` if it does not, or without success."""
+    url = server.base_url.removesuffix("/v1") + route
     try:
-        answer = httpx.get(url, timeout=TIMEOUT_S, trust_env=False, follow_redirects=True)
+        answer = httpx.get(url, params=params, timeout=TIMEOUT_S, trust_env=False, follow_redirects=True)
     except httpx.HTTPError as error:
         reason = "timed out" if isinstance(error, httpx.TimeoutException) else str(error) or type(error).__name__
-        raise Unreadable(f"/metrics did not answer ({reason}): ask inside server.awake()") from None
+        raise Unreadable(f"{route} did not answer ({reason}): ask inside server.awake()") from None
     if answer.status_code != 200:
-        raise Unreadable(f"/metrics answers HTTP {answer.status_code}: the server was started without it")
-    return answer.text
+        raise Unreadable(f"{route} answers HTTP {answer.status_code}: the server was started without it")
+    return answer
 
 
 def rows(page: str, name: str) -> list[tuple[dict[str, str], float]]:
@@ -158,9 +163,7 @@ def vllm_pool(page: str, log: str) -> tuple[int, int, str]:
 
 def _sglang_pool(server: serving.Server) -> tuple[int, int, str, int]:
     page = metrics_page(server)
-    if rows(page, SGLANG_GAUGE):
-        return sglang_pool(page)
-    return sglang_pool(page, sglang_gib(sglang_loads(server)))
+    return sglang_pool(page, None if rows(page, SGLANG_GAUGE) else sglang_gib(sglang_loads(server)))
 
 
 def sglang_pool(page: str, gib: float | None = None) -> tuple[int, int, str, int]:
@@ -168,18 +171,16 @@ def sglang_pool(page: str, gib: float | None = None) -> tuple[int, int, str, int
 
     SGLang's "GB" is 2**30 bytes (``mem_cache/memory_pool.py``); its buffers hold a page more than the pool.
     """
-    source = "/v1/loads, three decimals of a GiB" if gib else SGLANG_GAUGE
-    gib = gib or _only(page, SGLANG_GAUGE)[1]
+    source = "/v1/loads, three decimals of a GiB"
+    if not gib:  # none, or too small for three decimals
+        gib, source = _only(page, SGLANG_GAUGE)[1], SGLANG_GAUGE
     tokens, page_size = (int(_only(page, f"sglang:{name}")[1]) for name in ("max_total_num_tokens", "page_size"))
     return tokens, round(gib * 2**30), source, page_size
 
 
 def sglang_loads(server: serving.Server) -> dict:
     """What ``/v1/loads`` says of the memory: 0.5.15 has no gauge of the pool's bytes."""
-    answer = httpx.get(f"{server.base_url}/loads", params={"include": "memory"}, timeout=TIMEOUT_S, trust_env=False)
-    if answer.status_code != 200:
-        raise Unreadable(f"neither /metrics has {SGLANG_GAUGE}, nor /v1/loads answers: HTTP {answer.status_code}")
-    return answer.json()
+    return _asked(server, "/v1/loads", include="memory").json()
 
 
 def sglang_gib(loads: dict) -> float:

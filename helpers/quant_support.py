@@ -9,7 +9,6 @@ details that cannot be asked on this machine.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -108,8 +107,7 @@ def probe(framework: str) -> list[Cell]:
         python = kernels.interpreter(framework)
     except kernels.MissingKernel:
         return cited(framework, "not installed")
-    env = {**os.environ, **kernels.environment(framework)}
-    command = [python, "-m", "helpers.quant_probes", framework]
+    command, env = [python, "-m", "helpers.quant_probes", framework], kernels.process_environment(framework)
     try:
         ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -79,17 +79,16 @@ def draw_gpu() -> None:
     from helpers.gpu import replay
 
     found = replay.load("speed")
-    figure = plots.by_users(replay.levels(found), title=replay.recorded(found))
-    figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
+    plots.save(plots.by_users(replay.levels(found), title=replay.recorded(found)), PICTURE)
 
 
 def update(*names: str) -> None:
     """Write the tables ``names``, or all of them, into the README; with the table of the GPU record goes its picture."""
-    text = FILE.read_text()
-    for name in names or TABLES:
+    text, wanted = FILE.read_text(), names or tuple(TABLES)
+    for name in wanted:
         text = written(text, name)
     FILE.write_text(text)
-    if "gpu" in (names or TABLES):
+    if "gpu" in wanted:
         draw_gpu()
 
 

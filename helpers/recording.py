@@ -148,9 +148,7 @@ def _roof() -> roofline.Roof:
 
 def draw(found: dict) -> None:
     """Draw the README's picture from the record, and nothing else."""
-    figure = plots.by_users(found["engines"], title=records.describe(found))
-    FIGURE.parent.mkdir(exist_ok=True)
-    figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
+    plots.save(plots.by_users(found["engines"], title=records.describe(found)), FIGURE)
 
 
 def main() -> int:

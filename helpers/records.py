@@ -103,9 +103,8 @@ def environment(engine: engines.Engine) -> dict[str, float | int | None]:
 
 
 def _said(kernel: str, code: str, *arguments: str) -> str:
-    """What ``code`` prints in ``kernel``'s interpreter, with its variables: its packages may be found by them."""
-    command = [kernels.interpreter(kernel), "-c", code, *arguments]
-    env = {**os.environ, **kernels.environment(kernel)}
+    """What ``code`` prints in ``kernel``'s interpreter."""
+    command, env = [kernels.interpreter(kernel), "-c", code, *arguments], kernels.process_environment(kernel)
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
 

@@ -179,7 +179,7 @@ def check_port(port: int, engine: engines.Engine) -> int:
 
 
 def _environment(engine: engines.Engine, log: Path) -> dict[str, str]:
-    env = {**os.environ, **kernels.environment(engine.kernel), "PYTHONUNBUFFERED": "1"}
+    env = kernels.process_environment(engine.kernel) | {"PYTHONUNBUFFERED": "1"}
     if engine.store_variable:
         env[engine.store_variable] = guard.store(log).as_uri()
     env.pop("PYTEST_CURRENT_TEST", None)

@@ -80,7 +80,7 @@ class Log:
 
 def environment(kernel: str, log: Path) -> dict[str, str]:
     """What an engine's process is started with: its kernelspec's variables, and a file where its processes meet."""
-    env = {**os.environ, **kernels.environment(kernel), "PYTHONUNBUFFERED": "1"}
+    env = kernels.process_environment(kernel) | {"PYTHONUNBUFFERED": "1"}
     env["SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"] = guard.store(log).as_uri()
     here = str(kernels.REPOSITORY)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), here)))

@@ -35,13 +35,9 @@ def speed() -> list[Life]:
 def memory() -> list[Life]:
     """1,024 tokens in: the roof, llama.cpp's pool and prefix, where Transformers runs out of memory."""
     search = {
-        "input_tokens": 1024,
-        "output_tokens": 128,
-        "tasks": ["memory"],
-        "search_tokens": 4,
-        "most_users": 1024,
-        "each_probe": True,
-    }
+        "input_tokens": 1024, "output_tokens": 128, "tasks": ["memory"], "search_tokens": 4, "most_users": 1024,
+        "each_probe": True,  # what is recorded: a search that was recorded without its probes is made again
+    }  # fmt: skip
     pool = {"context": ROOM["context"], "tell_pool": True}
     return [
         Life("machine", "roof", PLAIN, 15),

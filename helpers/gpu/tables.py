@@ -51,7 +51,6 @@ def memory_use(*found: Mapping):
 
     ``found`` are the records to take it from; by default those of speed (the servers' pools) and of memory.
     """
-
     found = found or replay.both()
     told_by = (one for record in found for one in replay.lives(record, "pool", "memory", "server"))
     rows = {replay.label(one): _memory(one) for one in told_by if any(row["kind"] in ("pool", "peak") for row in one["rows"])}
@@ -126,14 +125,14 @@ def _cached(counts: Sequence[int | None]) -> str:
 def changed(found: Mapping | None = None, plain: Mapping | None = None):
     """Each option beside the engine as it comes (of the speed record): output tokens/s, how many times as fast, KV pool."""
     found, plain = found or replay.load("options"), plain or replay.load("speed")
-    usual = [one for one in replay.lives(plain, "offline") if one["option"] == PLAIN]
-    before = {one["engine"]: replay.rates(one) for one in usual}
-    options = list(replay.lives(found, "offline"))
-    beside = [one for one in usual if one["engine"] in {option["engine"] for option in options}]
+    usual = {one["engine"]: one for one in replay.lives(plain, "offline") if one["option"] == PLAIN}
     rows = {}
-    for one in sorted([*beside, *options], key=lambda one: list(engines.TITLES).index(one["engine"])):
-        name = replay.label(one) + (f", {PLAIN}" if one in beside else "")
-        rows[name] = _against(replay.rates(one), before.get(one["engine"], {})) | {"KV pool, tokens": _pool_tokens(one)}
+    for option in replay.lives(found, "offline"):
+        before = usual.get(option["engine"])
+        beside = {f"{replay.label(before)}, {PLAIN}": before} if before else {}
+        for name, one in (beside | {replay.label(option): option}).items():
+            times = _against(replay.rates(one), replay.rates(before) if before else {})
+            rows[name] = times | {"KV pool, tokens": _pool_tokens(one)}
     return _frame(rows, found)
 
 
@@ -195,7 +194,6 @@ def _framework(one: Mapping) -> str:
 
 def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
-
     from helpers import roofline
 
     speed, memory_record = speed or replay.load("speed"), memory_record or replay.load("memory")
@@ -203,13 +201,16 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     roof = roofline.Roof(**{key: value for key, value in row.items() if key != "kind"})
     sheet = shapes.of(speed["provenance"]["shape"])
     rows = {}
-    for one in (one for one in replay.lives(speed, "offline") if replay.rates(one)):
-        read = _read_bytes(one, sheet)
-        work = roofline.Work(read, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
-        rows[replay.label(one)] = {
-            users_told(users): roofline.share_text(roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192)))
-            for users, value in replay.rates(one).items()
-        }
+    for one in replay.lives(speed, "offline"):
+        if by_users := replay.rates(one):
+            read = _read_bytes(one, sheet)
+            work = roofline.Work(read, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
+            rows[replay.label(one)] = {
+                users_told(users): roofline.share_text(
+                    roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192))
+                )
+                for users, value in by_users.items()
+            }
     shown = _frame(rows, speed)
     shown.attrs["recorded"] += f"; roof {roof.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
     return shown

@@ -107,8 +107,10 @@ def server(engine: str, option: str, where: Where) -> Engine:
     """The entry of :mod:`helpers.engines` whose server is started with these arguments."""
     known = engines.get(engine)
     if engine == "llama-cpp":
-        folder = llama_server.binaries()
-        return replace(known, command=lambda request: _llama_server(folder, request)) if folder else known
+        if not (folder := llama_server.binaries()):
+            return known
+        on_gpu = ["--n-gpu-layers", "999", "--flash-attn", "on"]
+        return replace(known, command=lambda request: [*llama_server.program(folder, request), *on_gpu])
     if engine == "transformers":
         return known
     given = arguments(engine, option, where)
@@ -137,16 +139,6 @@ def flags(given: Mapping, negated: bool) -> list[str]:
         else:
             words += [f"--{option}", json.dumps(value) if isinstance(value, Mapping) else str(value)]
     return words
-
-
-def _llama_server(folder: str, request: Request) -> list[str]:
-    """llama.cpp's own binary. It says the size of its KV cache at verbosity 4 only."""
-    return [
-        f"{folder}/llama-server", "--model", str(request.weights), "--alias", request.name,
-        "--host", "127.0.0.1", "--port", str(request.port), "--parallel", str(request.slots),
-        "--ctx-size", str(request.slots * request.context), "--n-gpu-layers", "999", "--flash-attn", "on", "--metrics",
-        "--cache-ram", "0",  # else it copies the KV cache of prompts that are done to the machine's memory
-    ]  # fmt: skip
 
 
 def batched_bench(folder: str, weights, tokens_in: int, tokens_out: int, users: list[int], gpu: bool) -> list[str]:

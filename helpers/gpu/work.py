@@ -135,7 +135,7 @@ def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[s
     form = life.option if life.engine == "llama-cpp" else "safetensors"
     engine = variants.server(life.engine, life.option, told)
     level, nvml = Nvml().used_bytes(), Nvml()
-    extra = ("-lv", "4") if life.given.get("tell_pool") and _is_binary(life.engine) else ()
+    extra = ("-lv", llama_server.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
     with serving.serve(
         engine, weights.model(setting.shape, form), slots=max(setting.users), context=told.context, timeout_s=left_s, extra=extra
     ) as server:  # fmt: skip
