@@ -15,6 +15,8 @@ from helpers import constraints, kernels, llama_server, models
 from helpers.constraints import Constraints
 from helpers.models import Form
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs a process may use: what every engine goes by, and so do we
+
 
 class UnknownEngine(ValueError):
     """A name that is none of the frameworks'."""
@@ -26,10 +28,11 @@ def has_gpu() -> bool:
 
 
 def gpus(field: str) -> list[str]:
-    """``field`` of each NVIDIA GPU, as nvidia-smi says it, without a unit; none where there is no GPU."""
+    """``field`` of each NVIDIA GPU that :data:`VISIBLE` leaves, as nvidia-smi says it, without a unit; else none."""
     if not has_gpu():
         return []
-    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    only = [f"--id={os.environ[VISIBLE]}"] if os.environ.get(VISIBLE) else []
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", *only]
     return subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
 
 

@@ -32,7 +32,7 @@ class RecordError(RuntimeError):
 
 
 def machine() -> dict:
-    """This machine: processor, cores this process may use, memory, GPUs, system."""
+    """This machine: processor, cores and GPUs that this process may use, memory, system."""
     return {
         "cpu": _cpu(),
         "cores": engines.cores(),
@@ -43,6 +43,11 @@ def machine() -> dict:
         "system": platform.system(),
         "python": platform.python_version(),
     }
+
+
+def same_machine(one: dict, other: dict) -> bool:
+    """Whether two machines are alike in all that decides a figure on a GPU; the memory of some grows while they run."""
+    return all(one.get(key) == other.get(key) for key in ("cpu", "cores", "gpus", "gpu_driver", "system"))
 
 
 def machine_name(of: dict | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import memory
+from helpers import engines, memory
 from helpers.gpu import __main__ as command
 from helpers.gpu import device, weights
 
@@ -37,6 +37,25 @@ def test_a_gpu_is_read_with_its_memory_in_bytes(nvidia_smi):
     found = device.gpu()
     assert (found.name, found.capability, found.driver) == ("NVIDIA H100 80GB HBM3", 9.0, "580.159.04")
     assert (found.total_bytes, found.free_bytes) == (81559 * memory.MIB, 80995 * memory.MIB)
+
+
+def test_only_the_gpus_that_a_process_may_use_are_asked(tmp_path, monkeypatch):
+    """With ``CUDA_VISIBLE_DEVICES`` the first GPU is the first of those, for nvidia-smi and for NVML (mock), which counts all."""
+    script = tmp_path / "nvidia-smi"
+    script.write_text('#!/bin/sh\necho "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv(engines.VISIBLE, raising=False)
+    assert engines.gpus("name") == ["--query-gpu=name --format=csv,noheader,nounits"]
+    monkeypatch.setenv(engines.VISIBLE, "1,0")
+    assert engines.gpus("name") == ["--query-gpu=name --format=csv,noheader,nounits --id=1,0"]
+
+    class MockNvml:
+        nvmlDeviceGetHandleByIndex = staticmethod(lambda number: f"GPU number {number}")
+        nvmlDeviceGetHandleByUUID = staticmethod(lambda name: f"GPU named {name}")
+
+    found = [device._handle(MockNvml, first) for first in ("", "1", "GPU-7")]
+    assert found == ["GPU number 0", "GPU number 1", "GPU named GPU-7"]
 
 
 def test_a_machine_without_a_gpu_says_so(no_gpu):

@@ -212,3 +212,21 @@ def test_notebooks_without_a_gpu_are_not_run_at_all(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(notebooks.device.DeviceError, match="^no NVIDIA GPU here"):
         notebooks.run(60)
+
+
+def test_a_notebook_is_not_run_again_while_its_code_is_what_passed(monkeypatch):
+    """Another code, another machine or another version and it is run again; what did not pass always is."""
+    known = notebooks.notebooks.numbered("01")
+    machine = {"cpu": "a", "cores": 2, "gpus": ["b"], "gpu_driver": "1", "system": "Linux", "memory_gib": 3.0}
+    passed = {"result": "passed", "code_sha256": notebooks.digest(known)}
+    record = {"provenance": {"machine": machine, "versions": {}}, "notebooks": {known.stem: passed}}
+    monkeypatch.setattr(notebooks.records, "kept", lambda name: record)
+    monkeypatch.setattr(notebooks.records, "load", lambda name, machine: {**record, "notebooks": {}})
+    now = {"machine": machine | {"memory_gib": 4.0}, "versions": {}}
+    assert notebooks._passed(now) == {known.stem: passed}
+    assert notebooks._passed(now | {"machine": machine | {"cores": 4}}) == {}
+    assert notebooks._passed(now | {"versions": {"vllm": {"vllm": "2"}}}) == {}
+    passed["code_sha256"] = "another"
+    assert notebooks._passed(now) == {}
+    record["notebooks"][known.stem] = {"result": "failed", "code_sha256": notebooks.digest(known)}
+    assert notebooks._passed(now) == {}

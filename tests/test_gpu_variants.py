@@ -28,7 +28,8 @@ def test_an_option_changes_what_it_names_and_nothing_else(engine):
     plain = variants.arguments(engine, variants.PLAIN, GPU)
     for option, changed in variants.OPTIONS[engine].items():
         assert variants.arguments(engine, option, GPU) == plain | dict(changed)
-        assert option == variants.PLAIN or dict(changed).items() - plain.items() if engine == "sglang" else True
+        same = option in (variants.PLAIN, variants.SHORT)  # the second is given another context, and no other argument
+        assert same or dict(changed).items() - plain.items() if engine == "sglang" else True
 
 
 @pytest.mark.parametrize(("engine", "off"), [("vllm", "--no-enable-prefix-caching"), ("sglang", "--disable-radix-cache")])
@@ -54,13 +55,15 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     monkeypatch.setenv(llama_server.BINARIES, "/there")
     command = variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)
     assert command[0] == "/there/llama-server" and command[command.index("--ctx-size") + 1] == "28800"
+    on_gpu = variants.server("llama-cpp", "q4_0, sampled on the GPU", GPU).command(REQUEST)
+    assert on_gpu == [*command, "--backend-sampling"]
 
 
 @pytest.mark.parametrize(
     ("engine", "option", "line"),
     [
         ("vlm", "", "no engine is called 'vlm': choose from vllm, sglang, llama-cpp, transformers, tensorrt-llm"),
-        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache"),  # noqa: E501
+        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, short context"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_an_unknown_engine_or_option_names_those_there_are(engine, option, line):

@@ -6,6 +6,7 @@ device's own change since a baseline is what is given, and ``how`` says so.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterable
@@ -69,8 +70,13 @@ class Use:
     how: str
 
 
+def _handle(nvml, first: str):
+    """NVML counts all GPUs, whatever a process may use: the one that is ``first`` of those, by its number or its name."""
+    return nvml.nvmlDeviceGetHandleByUUID(first) if first.startswith("GPU-") else nvml.nvmlDeviceGetHandleByIndex(int(first or 0))
+
+
 class Nvml:
-    """The first GPU through NVML; ``None`` figures, with a reason, where it cannot be asked."""
+    """The first GPU that this process may use, through NVML; ``None`` figures, with a reason, where it cannot be asked."""
 
     def __init__(self):
         self.handle, self.reason = None, "no GPU"
@@ -80,7 +86,7 @@ class Nvml:
             import pynvml
 
             pynvml.nvmlInit()
-            self.nvml, self.handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+            self.nvml, self.handle = pynvml, _handle(pynvml, os.environ.get(engines.VISIBLE, "").split(",")[0].strip())
         except Exception as error:  # noqa: BLE001 - any failure of an optional reading is a reason, not an end
             self.reason = f"NVML cannot be asked: {error}"
 

@@ -6,6 +6,7 @@ being skipped (``conftest.py``): a run on a GPU that left out a GPU cell is no s
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -25,26 +26,54 @@ LEAST_S = 60
 
 
 def run(budget_s: float, out: Path | None = None) -> int:
-    """Run what is not recorded as passed yet; 0 if all passed, 1 if one did not, 75 if some are left for another run."""
+    """Run what is not recorded as passed yet; 0 if all passed, 1 if one did not, 75 if some are left for another run.
+
+    ``out`` gets a copy of the record after each notebook, and what pytest printed of those that did not pass.
+    """
     found_gpu = device.gpu()
     end = time.monotonic() + budget_s
-    kept = records.kept(NAME)
-    same = kept and kept["provenance"]["machine"] == records.machine() and kept["provenance"]["versions"] == _versions()
-    found = kept if same else {"provenance": records.provenance(versions=_versions(), gpu=found_gpu.name), "notebooks": {}}
+    found = {"provenance": records.provenance(versions=_versions(), gpu=found_gpu.name), "notebooks": {}}
+    found["notebooks"] = _passed(found["provenance"])
     for number in NUMBERS:
         path = notebooks.numbered(number)
-        if path is None or found["notebooks"].get(path.stem, {}).get("result") == "passed":
+        if path is None or path.stem in found["notebooks"]:
             continue
         left_s = end - time.monotonic()
         if left_s < LEAST_S:
             print(f"{path.stem}: left for the next run", flush=True)
             continue
-        found["notebooks"][path.stem] = one = check(path, left_s)
+        found["notebooks"][path.stem] = one = check(path, left_s, out)
         records.keep(NAME, found)
         if out:
             records.write_json(out / f"{NAME}.json", {"version": records.SCHEMA_VERSION, **found}, replace=True)
         print(f"{path.stem}: {one['result']}, {one['seconds']:.0f} s; {'; '.join(one['reasons'][:2])}", flush=True)
     return _end(found)
+
+
+def _passed(source: Mapping) -> dict:
+    """What the draft, else the newest record of this machine and these versions has as passed, if its code is still the same."""
+    for read in (records.kept, lambda name: records.load(name, records.machine_name())):
+        try:
+            known = read(NAME)
+        except records.RecordError:
+            continue
+        before = known["provenance"] if known else {}
+        if known and before["versions"] == source["versions"] and records.same_machine(before["machine"], source["machine"]):
+            return {stem: one for stem, one in known["notebooks"].items() if one["result"] == "passed" and _unchanged(stem, one)}
+    return {}
+
+
+def _unchanged(stem: str, one: Mapping) -> bool:
+    path = notebooks.numbered(stem[:2])
+    return path is not None and path.stem == stem and one["code_sha256"] == digest(path)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a notebook's code: text and outputs may change, what was run may not."""
+    import nbformat
+
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(cells).encode()).hexdigest()
 
 
 def _end(found: Mapping) -> int:
@@ -60,8 +89,8 @@ def _versions() -> dict:
     return {e.kernel: records.versions(e) for e in engines.ENGINES.values() if kernels.installed(e.kernel)}
 
 
-def check(path: Path, left_s: float) -> dict:
-    """One notebook: ``passed``, ``failed`` or ``cut off``, how many cells did what, and the reasons."""
+def check(path: Path, left_s: float, out: Path | None = None) -> dict:
+    """One notebook: ``passed``, ``failed`` or ``cut off``, how many cells did what, the reasons, and which code it was."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -74,9 +103,12 @@ def check(path: Path, left_s: float) -> dict:
             ran = subprocess.run(command, cwd=kernels.REPOSITORY, env=env, capture_output=True, text=True, timeout=left_s)
             cells = read(report.read_text()) if report.exists() else {"cells": 0, "reasons": [_last(ran.stdout + ran.stderr)]}
             result = "passed" if ran.returncode == 0 and cells["cells"] else "failed"
+            if out and result == "failed":
+                (out / f"{path.stem}.txt").write_text(ran.stdout + ran.stderr)
         except subprocess.TimeoutExpired:
             cells, result = {"cells": 0, "reasons": [f"not done within {left_s:.0f} s"]}, "cut off"
-    return {"result": result, "seconds": round(time.monotonic() - started, 1), **cells}
+    seconds = round(time.monotonic() - started, 1)
+    return {"result": result, "seconds": seconds, **cells, "code_sha256": digest(path)}
 
 
 def _last(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.gpu.life import Life
-from helpers.gpu.variants import PLAIN
+from helpers.gpu.variants import PLAIN, SHORT
 
 LONG = {"input_tokens": 1024, "output_tokens": 32}  # the common prefix: it is the prompts that matter
 ROOM = {"context": 1024 + 128 + 32, "prefix": LONG}
@@ -60,8 +60,13 @@ def options() -> list[Life]:
     several = {"tasks_per_user": 8}  # a single answer is over in some hundredths of a second
     real = [Life(engine, "real", "plain", 50, several) for engine in ("llama-cpp", "vllm", "sglang")]
     drafts = [Life(engine, "real", "n-gram drafts", 50, several) for engine in ("llama-cpp", "vllm")]
+    reasons = [
+        Life("vllm", "offline", SHORT, 80),  # the others' setting: beside it they differ in one thing
+        Life("llama-cpp", "server", "q4_0, sampled on the GPU", 60, {"users": [100]}),  # its bench does not sample at all
+        Life("sglang", "offline", SHORT, 100),
+    ]
     slow = [Life("transformers", "offline", "static cache, compiled", 120, {"users": [1, 100]})]
-    return [*changed[:4], *real, *drafts, *changed[4:], *slow]
+    return [*changed[:4], *real, *drafts, *reasons[:2], *changed[4:], *reasons[2:], *slow]
 
 
 RUNS = {"speed": speed, "memory": memory, "options": options}

@@ -47,7 +47,8 @@ def label(one: Mapping) -> str:
     """A life in words: "vLLM, server", "llama.cpp Q4_0, offline", "HF Transformers, one by one"."""
     title, option = engines.TITLES.get(one["engine"], one["engine"]), one["option"]
     if one["engine"] == "llama-cpp":
-        return f"{title} {option.upper()}, {one['work']}"
+        form, _, changed = option.partition(", ")
+        return ", ".join(filter(None, (f"{title} {form.upper()}", one["work"], changed)))
     if one["engine"] == "transformers":
         return f"{title}, {'static batch' if option == PLAIN else option}"
     usual = PLAIN if one["work"] == "offline" else "prefix cache"  # a server has its prefix cache on by default

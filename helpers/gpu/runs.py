@@ -19,7 +19,6 @@ from helpers.gpu.life import Life, Log
 from helpers.gpu.work import Setting
 from helpers.roofline import RooflineError
 
-MACHINE = ("cpu", "cores", "gpus", "gpu_driver", "system")
 MOST = 3  # times its least: an engine that hangs must not take the others' time
 RESERVE_S = 12  # to end an engine and write the record
 ONE_LINE = (  # what an engine or its server may raise; anything else is a row too, with its type
@@ -109,9 +108,9 @@ def _resume(run_name: str, setting: Setting) -> dict:
 
 
 def _alike(one: Mapping, other: Mapping) -> bool:
-    """Whether two records were made on the same machine (its memory may grow while it runs) and in the same setting."""
-    machines = [{key: source["machine"][key] for key in MACHINE} for source in (one, other)]
-    return machines[0] == machines[1] and all(one.get(key) == other[key] for key in ("shape", "device", "plan"))
+    """Whether two records were made on the same machine and in the same setting."""
+    alike = all(one.get(key) == other[key] for key in ("shape", "device", "plan"))
+    return alike and records.same_machine(one["machine"], other["machine"])
 
 
 def _plan(setting: Setting) -> dict:

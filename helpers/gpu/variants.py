@@ -14,6 +14,7 @@ from helpers import engines, llama_server
 from helpers.engines import Engine, Request
 
 PLAIN = "as it comes"
+SHORT = "short context"  # as it comes, with no more room than 128 tokens in and out take: what the other options are beside
 SLOTS = 128  # requests decoded together, at most: the engines' own default on such a GPU is higher, and starts slower
 MEMORY = 0.9  # of the GPU, vLLM; SGLang takes what it finds right
 
@@ -25,6 +26,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "no graphs, no compile": {"enforce_eager": True},
         "no compile": {"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}},
         "prefix cache": {"enable_prefix_caching": True},
+        SHORT: {},
     },
     "sglang": {
         PLAIN: {},
@@ -32,8 +34,9 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "fp8 weights and KV": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
         "no graphs": {"disable_decode_cuda_graph": True, "disable_prefill_cuda_graph": True},
         "prefix cache": {"disable_radix_cache": False},
+        SHORT: {},
     },
-    "llama-cpp": {"q4_0": {}, "f16": {}},
+    "llama-cpp": {"q4_0": {}, "f16": {}, "q4_0, sampled on the GPU": {"backend_sampling": True}},
     "transformers": {PLAIN: {}, "one by one": {}, "generate_batch": {}, "static cache, compiled": {}, "expandable segments": {}},
     "tensorrt-llm": {PLAIN: {}},
 }
@@ -110,7 +113,8 @@ def server(engine: str, option: str, where: Where) -> Engine:
         if not (folder := llama_server.binaries()):
             return known
         on_gpu = ["--n-gpu-layers", "999", "--flash-attn", "on"]
-        return replace(known, command=lambda request: [*llama_server.program(folder, request), *on_gpu])
+        more = [*on_gpu, *flags(OPTIONS[engine][option], negated=False)]
+        return replace(known, command=lambda request: [*llama_server.program(folder, request), *more])
     if engine == "transformers":
         return known
     given = arguments(engine, option, where)

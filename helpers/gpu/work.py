@@ -132,7 +132,7 @@ def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reas
 def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[serving.Server]:
     """The server of ``life``, with what it says of its memory."""
     told = where(life, setting)
-    form = life.option if life.engine == "llama-cpp" else "safetensors"
+    form = life.option.partition(",")[0] if life.engine == "llama-cpp" else "safetensors"
     engine = variants.server(life.engine, life.option, told)
     level, nvml = Nvml().used_bytes(), Nvml()
     extra = ("-lv", llama_server.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
@@ -155,7 +155,7 @@ def run_server(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     with started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(weights.model(setting.shape, "safetensors"))
         took_s = 0.0
-        for users in setting.users:
+        for users in life.given.get("users", setting.users):
             if time.monotonic() + 2 * took_s > end:
                 log.row("stopped", reason=f"{users} users were left out: {end - time.monotonic():.0f} s were left")
                 return False
