@@ -11,7 +11,7 @@ from statistics import median
 
 from helpers import engines, memory, records, shapes
 from helpers.gpu import replay
-from helpers.gpu.variants import PLAIN
+from helpers.gpu.variants import PLAIN, SHORT
 from helpers.guide import users_told
 from helpers.timing import figure, told
 
@@ -123,17 +123,27 @@ def _cached(counts: Sequence[int | None]) -> str:
 
 
 def changed(found: Mapping | None = None, plain: Mapping | None = None):
-    """Each option beside the engine as it comes (of the speed record): output tokens/s, how many times as fast, KV pool."""
+    """Each option beside the engine as it comes (of the speed record): output tokens/s, how many times as fast, KV pool.
+
+    Where the engine was also measured as it comes with the options' shorter context, that one is what stands beside.
+    """
     found, plain = found or replay.load("options"), plain or replay.load("speed")
-    usual = {one["engine"]: one for one in replay.lives(plain, "offline") if one["option"] == PLAIN}
+    usual = _usual(plain) | {one["engine"]: one for one in replay.lives(found, "offline") if one["option"] == SHORT}
     rows = {}
-    for option in replay.lives(found, "offline"):
-        before = usual.get(option["engine"])
-        beside = {f"{replay.label(before)}, {PLAIN}": before} if before else {}
-        for name, one in (beside | {replay.label(option): option}).items():
+    for option in replay.lives(found, "offline", "server"):
+        before = (_usual(plain, "server") if option["work"] == "server" else usual).get(option["engine"])
+        beside = {f"{replay.label(before)}, {PLAIN}".replace(f", {SHORT}", ""): before} if before else {}
+        named = {} if option["option"] == SHORT else {replay.label(option): option}
+        for name, one in (beside | named).items():
             times = _against(replay.rates(one), replay.rates(before) if before else {})
             rows[name] = times | {"KV pool, tokens": _pool_tokens(one)}
     return _frame(rows, found)
+
+
+def _usual(plain: Mapping, work: str = "offline") -> dict[str, Mapping]:
+    """Each engine as it comes, by its name."""
+    options = (PLAIN,) if work == "offline" else ("prefix cache", "q4_0")
+    return {one["engine"]: one for one in replay.lives(plain, work) if one["option"] in options}
 
 
 def _against(after: Mapping, before: Mapping) -> dict[str, str]:
