@@ -243,6 +243,7 @@ def environment(kernel: str, python: str) -> dict[str, str]:
     return {
         "vllm": {
             "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_HOST_IP": "127.0.0.1",  # where its processes meet; else it takes the address of a network card
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # on a GPU it would fork a kernel that has threads
             "TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_LOGS": "-all",  # notes about NUMA and Triton in every process
             "PYTHONWARNINGS": kernels.QUIET["PYTHONWARNINGS"] + ",ignore:`torch.distributed.reduce_op`",

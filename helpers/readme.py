@@ -36,6 +36,13 @@ def _gpu() -> str:
     return f"{found.attrs['recorded']}:\n\n{markdown(found)}"
 
 
+def _notebooks() -> str:
+    from helpers.gpu import tables
+
+    found = tables.notebooks()
+    return f"{found.attrs['recorded']}:\n\n{markdown(found)}"
+
+
 def _peers() -> str:
     from helpers import peer_tables, peers
 
@@ -50,7 +57,7 @@ def _conformance() -> str:
     return f"{records.describe(found)}:\n\n{markdown(conformance.table(found['cells']))}"
 
 
-TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "peers": _peers, "conformance": _conformance}
+TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "notebooks": _notebooks, "peers": _peers, "conformance": _conformance}
 
 
 def marks(name: str) -> tuple[str, str]:

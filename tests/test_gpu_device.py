@@ -113,6 +113,10 @@ def test_a_gpu_that_will_do_is_taken(nvidia_smi):
         (["speed", "--shape", "Lama"], "no shape is called 'Lama': choose one of tiny, "),
         (["speed", "--users", "0"], "--users 0 --repeats 3: give numbers of at least 1"),
         (["finish", "speed"], "there is no draft of 'speed' on this machine: run it first"),
+        (
+            ["notebooks", "--numbers", "01,06"],
+            "--numbers 06: choose from 01,02,03,04,05,07,08,09,10,11, those that run on a GPU too",
+        ),
         (["kernelspecs", "/nowhere"], "/nowhere holds no prepared environments: it has no lab/site; unpack them there first"),
     ],
 )

@@ -46,6 +46,8 @@ LIVES = {
         _life("machine", "roof", "as it comes", [{"kind": "roof", "device": "NVIDIA H100", "bandwidth_bytes_per_s": 3e12, "flops_per_s": 8e14, "bandwidth_kernels": {}, "flops_kernels": {}, "threads": None, "load_average": 0.1, "array_bytes": 1}]),  # noqa: E501
         _life("transformers", "memory", "as it comes", [
             {"kind": "peak", "users": 1, "peak_bytes": 14 * 2**30, "weights_bytes": 12 * 2**30},
+            {"kind": "probe", "users": 84, "fits": False, "peak_bytes": None, "reserved_bytes": 78 * 2**30, "reason": "CUDA out of memory. Of the allocated memory 48.13 GiB is allocated by PyTorch, and"},  # noqa: E501
+            {"kind": "probe", "users": 80, "fits": True, "peak_bytes": 50 * 2**30, "reserved_bytes": 75 * 2**30},
             {"kind": "most users", "fits": 80, "fails": 84},
         ], peak_device_bytes=70 * 2**30),
         _life("llama-cpp", "pool", "q4_0", [{"kind": "pool", "tokens": 2048, "bytes": 2**30, "bytes_per_token": 524288.0, "weights_gib": None}]),  # noqa: E501
@@ -195,7 +197,7 @@ def test_all_tables_as_text_name_what_failed():
 
 REPORT = """<testsuites><testsuite>
 <testcase name="a"/><testcase name="b"><skipped message="no NVIDIA GPU here"/></testcase>
-<testcase name="c"><failure message="Cell failed: was asked for with -m and cannot run"/></testcase>
+<testcase name="c"><failure message="#x1B[91mCell failed#x1B[0m: was asked for with -m and cannot run"/></testcase>
 </testsuite></testsuites>"""
 
 
@@ -212,6 +214,43 @@ def test_notebooks_without_a_gpu_are_not_run_at_all(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(notebooks.device.DeviceError, match="^no NVIDIA GPU here"):
         notebooks.run(60)
+
+
+def test_where_memory_ran_out_is_told_by_what_pytorch_held():
+    """By the number of users; of the batch that failed, what its message says."""
+    shown = tables.search()
+    assert shown.loc["HF Transformers, static batch, 80 users"].tolist() == ["yes", "50.0", "75.0"]
+    assert shown.loc["HF Transformers, static batch, 84 users"].tolist() == ["no", "48.1", "78.0"]
+    assert list(shown.index)[-1].endswith("84 users") and "transformers 1.0" in shown.attrs["recorded"]
+
+
+def test_options_stand_beside_the_engine_with_the_same_context(monkeypatch):
+    """And a server beside the server, by what was changed."""
+    lives = [
+        _life("vllm", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5])),
+        _life("vllm", "offline", "short context", _speed(1, [0.75, 0.75, 0.75])),
+        _life("llama-cpp", "server", "q4_0, sampled on the GPU", [_level(100, 900, 0.1)]),
+    ]
+    server = _life("llama-cpp", "server", "q4_0", [_level(1, 100, 0.1), _level(100, 1000, 0.1)])
+    plain = {**replay.load("speed"), "lives": {**replay.load("speed")["lives"], "server": server}}
+    shown = tables.changed({**replay.load("options"), "lives": dict(enumerate(lives))}, plain)
+    assert list(shown.index) == [
+        "vLLM, offline, as it comes", "vLLM, offline, fp8 weights",
+        "llama.cpp Q4_0, server, as it comes", "llama.cpp Q4_0, server, sampled on the GPU",
+    ]  # fmt: skip
+    assert shown.loc["vLLM, offline, fp8 weights", "x at 1"] == "1.50"
+    assert shown.loc["llama.cpp Q4_0, server, sampled on the GPU", "x at 100"] == "0.90"
+
+
+def test_the_notebooks_that_ran_there_are_a_table():
+    """Each with its result, its cells and its seconds, as recorded; the versions beside it."""
+    source = {"gpu": "GPU", "date": "2026-11-26T08:00", "versions": {"vllm": {"vllm": "2"}}}
+    cut = {"result": "cut off", "cells": 0, "seconds": 332.4}
+    shown = tables.notebooks(
+        {"provenance": source, "notebooks": {"01_a_b": {"result": "passed", "cells": 3, "seconds": 1.6}, "02_c": cut}}
+    )
+    assert shown.loc["01 a b"].tolist() == ["passed", 3, "2"] and shown.loc["02 c"].tolist() == ["cut off", "-", "332"]
+    assert shown.attrs["recorded"] == "run on GPU, 2026-11-26; vllm 2"
 
 
 def test_a_notebook_is_not_run_again_while_its_code_is_what_passed(monkeypatch):

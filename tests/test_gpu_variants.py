@@ -99,7 +99,8 @@ def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatc
     path = kernelspecs.environment("vllm", tmp_path)["PYTHONPATH"].split(":")
     assert path == [str(tmp_path / name) for name in ("vllm/site", "common/site", "lab/site", "repository")]
     assert "vllm" not in kernelspecs.environment("llama-cpp", tmp_path)["PYTHONPATH"]
-    assert kernelspecs.environment("llama-cpp", tmp_path)[llama_server.BINARIES] == str(tmp_path / "llama")
+    llama = kernelspecs.environment("llama-cpp", tmp_path)
+    assert llama[llama_server.BINARIES] == str(tmp_path / "llama") and llama["LD_PRELOAD"] == "libstdc++.so.6"
 
 
 def test_an_engines_process_finds_the_collection_and_meets_in_a_file(tmp_path):

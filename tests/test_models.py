@@ -328,3 +328,20 @@ def test_a_folder_made_of_a_gguf_has_the_files_special_tokens():
     convert.set_special_tokens(mock_tokenizer, files.read_gguf(models.weights("gguf")).fields)
 
     assert (mock_tokenizer.eos_token, mock_tokenizer.pad_token, mock_tokenizer.sep_token) == ("<|im_end|>", "<|im_end|>", "kept")
+
+
+def test_a_folder_made_of_a_gguf_decodes_bytes_alone():
+    """Another step in the decoder, and a library that makes masks takes the entries for text (vLLM, SGLang on a GPU)."""
+    code = """
+from tokenizers import Tokenizer, decoders
+from types import SimpleNamespace
+from helpers import convert, files, models
+made = Tokenizer.from_file(str(models.weights("safetensors") / "tokenizer.json"))
+print(made.decoder.__class__.__name__)
+made.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.ByteLevel()])
+convert.set_decoder(SimpleNamespace(backend_tokenizer=made), files.read_gguf(models.weights("gguf")).fields)
+print(made.decoder.__class__.__name__)
+"""
+    command = [kernels.interpreter("transformers"), "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, env=kernels.process_environment("transformers"))
+    assert ran.stdout.split() == ["ByteLevel", "ByteLevel"], ran.stderr

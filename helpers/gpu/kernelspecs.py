@@ -18,6 +18,10 @@ TITLES = {"lab": "Lab"} | {name: engines.TITLES[name] for name in ("transformers
 OWN_SITES = {"vllm": ("vllm", "common"), "sglang": ("sglang", "common"), "transformers": ("common",)}
 MUST_HAVE = {"vllm": "vllm/site/vllm", "sglang": "sglang/site/sglang", "llama-cpp": "llama/llama-server"}
 
+# Where llama.cpp's libraries carry C++'s standard library in themselves (-static-libstdc++), two of them meet in
+# a kernel, since ZeroMQ brings the system's: loading a model then crashes. Loaded first, all take the system's.
+STANDARD_LIBRARY = "libstdc++.so.6"
+
 
 class NothingPrepared(ValueError):
     """A folder without engines."""
@@ -45,6 +49,7 @@ def environment(kernel: str, folder: Path) -> dict[str, str]:
         binaries = folder / "llama"
         own |= {llama_server.BINARIES: str(binaries), "LLAMA_CPP_LIB_PATH": str(binaries)}
         own["LD_LIBRARY_PATH"] = os.pathsep.join([str(binaries), *_cuda_libraries()])
+        own["LD_PRELOAD"] = STANDARD_LIBRARY
     return {**own, "PYTHONPATH": path}
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as xml
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from helpers import engines, kernels, notebooks, records
@@ -23,18 +24,22 @@ NUMBERS = ("01", "02", "03", "04", "05", "07", "08", "09", "10", "11")
 NAME = "gpu-notebooks"
 ALL_AND_GPU = "gpu or not gpu"
 LEAST_S = 60
+COLOUR = re.compile(r"(?:\x1b|#x1B)\[[\d;]*m")  # the second is how JUnit's file writes the first
 
 
-def run(budget_s: float, out: Path | None = None) -> int:
+def run(budget_s: float, out: Path | None = None, numbers: Sequence[str] = NUMBERS) -> int:
     """Run what is not recorded as passed yet; 0 if all passed, 1 if one did not, 75 if some are left for another run.
 
+    ``numbers`` are those to run now (of :data:`NUMBERS`, else :class:`ValueError`); the record is whole when all are in it.
     ``out`` gets a copy of the record after each notebook, and what pytest printed of those that did not pass.
     """
+    if unknown := set(numbers) - set(NUMBERS):
+        raise ValueError(f"--numbers {','.join(sorted(unknown))}: choose from {','.join(NUMBERS)}, those that run on a GPU too")
     found_gpu = device.gpu()
     end = time.monotonic() + budget_s
     found = {"provenance": records.provenance(versions=_versions(), gpu=found_gpu.name), "notebooks": {}}
     found["notebooks"] = _passed(found["provenance"])
-    for number in NUMBERS:
+    for number in numbers:
         path = notebooks.numbered(number)
         if path is None or path.stem in found["notebooks"]:
             continue
@@ -115,11 +120,16 @@ def _last(text: str) -> str:
     return (text.strip().splitlines() or ["pytest said nothing"])[-1][:300]
 
 
+def plain(text: str) -> str:
+    """The beginning of ``text`` in one line, without a terminal's colours."""
+    return " ".join(COLOUR.sub("", text).split())[:300]
+
+
 def read(report: str) -> dict:
     """Counts and reasons of a JUnit report; a skipped cell's reason is told as a failed one's is."""
     cases = list(xml.fromstring(report).iter("testcase"))
     ended = {kind: [case.find(kind) for case in cases if case.find(kind) is not None] for kind in ("failure", "error", "skipped")}
-    reasons = [" ".join((one.get("message") or one.text or kind).split())[:300] for kind, many in ended.items() for one in many]
+    reasons = [plain(one.get("message") or one.text or kind) for kind, many in ended.items() for one in many]
     return {
         "cells": len(cases), "failed": len(ended["failure"]) + len(ended["error"]), "skipped": len(ended["skipped"]),
         "reasons": list(dict.fromkeys(reasons)),

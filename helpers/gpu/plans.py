@@ -58,7 +58,8 @@ def options() -> list[Life]:
     turns = [(engine, names[i]) for i in range(5) for engine, names in order.items() if i < len(names)]
     changed = [Life(engine, "offline", option, 80 if engine == "vllm" else 100) for engine, option in turns]
     several = {"tasks_per_user": 8}  # a single answer is over in some hundredths of a second
-    real = [Life(engine, "real", "plain", 50, several) for engine in ("llama-cpp", "vllm", "sglang")]
+    masks = several | {"decoder": "bytes"}  # those recorded without had masks for another vocabulary (helpers.convert)
+    real = [Life("llama-cpp", "real", "plain", 50, several), *(Life(e, "real", "plain", 50, masks) for e in ("vllm", "sglang"))]
     drafts = [Life(engine, "real", "n-gram drafts", 50, several) for engine in ("llama-cpp", "vllm")]
     reasons = [
         Life("vllm", "offline", SHORT, 80),  # the others' setting: beside it they differ in one thing

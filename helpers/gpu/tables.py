@@ -6,6 +6,7 @@ machines stand side by side.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -33,7 +34,8 @@ def _frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = 
     import pandas as pd
 
     shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    shown.attrs["recorded"] = replay.recorded(*found, works=works)
+    if found:
+        shown.attrs["recorded"] = replay.recorded(*found, works=works)
     return shown
 
 
@@ -73,6 +75,40 @@ def _memory(one: Mapping) -> dict[str, str]:
     return {name: value for name, value in said.items() if value} | {
         f"peak at {row['users']}, GiB": f"{row['peak_bytes'] / memory.GIB:.2f}" for row in peak
     }
+
+
+def search(found: Mapping | None = None):
+    """Where a static batch of Transformers runs out of memory: what PyTorch had allocated and reserved at each number of users.
+
+    Of a batch that failed, what was allocated when it did, as PyTorch's message says.
+    """
+    found = found or replay.load("memory")
+    rows = {}
+    for one in replay.lives(found, "memory"):
+        probes = {row["users"]: row for row in one["rows"] if row["kind"] == "probe"}
+        for users, row in sorted(probes.items()):
+            said = re.search(r"([\d.]+) GiB is allocated by PyTorch", row.get("reason", ""))
+            allocated = row["peak_bytes"] / memory.GIB if row["peak_bytes"] else said and float(said[1])
+            rows[f"{replay.label(one)}, {users_told(users)}"] = {
+                "fits": "yes" if row["fits"] else "no",
+                "allocated, GiB": f"{allocated:.1f}" if allocated else "-",
+                "reserved, GiB": f"{row['reserved_bytes'] / memory.GIB:.1f}",
+            }
+    return _frame(rows, found, works=("memory",))
+
+
+def notebooks(found: Mapping | None = None):
+    """Each notebook on that machine under nbval: passed or not, its cells, its seconds."""
+    found = found or replay.load("notebooks")
+    rows = {
+        stem.replace("_", " "): {"result": one["result"], "cells": one["cells"] or "-", "seconds": f"{one['seconds']:.0f}"}
+        for stem, one in sorted(found["notebooks"].items())
+    }
+    shown = _frame(rows)
+    source = found["provenance"]
+    versions = {f"{name} {version}" for engine in source["versions"].values() for name, version in engine.items()}
+    shown.attrs["recorded"] = f"run on {source['gpu']}, {source['date'][:10]}; {', '.join(sorted(versions))}"
+    return shown
 
 
 def prefix(*several: Mapping):
@@ -241,6 +277,9 @@ def text() -> str:
             sources = replay.both(machine) if run == "memory" else [found]
             parts += [f"## {run}: {replay.recorded(found)}", *(f"{make.__name__}\n{make(*sources).to_string()}" for make in made)]
             parts += replay.failures(found)
+    if replay.machines("notebooks"):
+        shown = notebooks()
+        parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
     if not parts:
         raise records.RecordError("no GPU record is here: make one with `nox -s gpu`")
     return "\n\n".join(parts)
