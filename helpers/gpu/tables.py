@@ -158,7 +158,7 @@ def _cached(counts: Sequence[int | None]) -> str:
     return f"{median(known):,.0f}" if known else "not told"
 
 
-def changed(found: Mapping | None = None, plain: Mapping | None = None):
+def changed(found: Mapping | None = None, plain: Mapping | None = None, works: Sequence[str] = ("offline",)):
     """Each option beside the engine as it comes (of the speed record): output tokens/s, how many times as fast, KV pool.
 
     Where the engine was also measured as it comes with the options' shorter context, that one is what stands beside.
@@ -166,7 +166,7 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None):
     found, plain = found or replay.load("options"), plain or replay.load("speed")
     usual = _usual(plain) | {one["engine"]: one for one in replay.lives(found, "offline") if one["option"] == SHORT}
     rows = {}
-    for option in replay.lives(found, "offline", "server"):
+    for option in replay.lives(found, *works):
         before = (_usual(plain, "server") if option["work"] == "server" else usual).get(option["engine"])
         beside = {f"{replay.label(before)}, {PLAIN}".replace(f", {SHORT}", ""): before} if before else {}
         named = {} if option["option"] == SHORT else {replay.label(option): option}
@@ -174,6 +174,11 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None):
             times = _against(replay.rates(one), replay.rates(before) if before else {})
             rows[name] = times | {"KV pool, tokens": _pool_tokens(one)}
     return _frame(rows, found)
+
+
+def every_change(found: Mapping | None = None):
+    """:func:`changed` of the engines' APIs and of their servers."""
+    return changed(found, works=("offline", "server"))
 
 
 def _usual(plain: Mapping, work: str = "offline") -> dict[str, Mapping]:
@@ -271,7 +276,8 @@ def _read_bytes(one: Mapping, sheet: shapes.Sheet) -> int:
 def text() -> str:
     """Every table that there are records for, as text."""
     parts = []
-    for run, made in (("speed", (throughput, ttft)), ("memory", (memory_use, prefix)), ("options", (changed, copying, answers))):
+    made_of = {"speed": (throughput, ttft), "memory": (memory_use, prefix), "options": (every_change, copying, answers)}
+    for run, made in made_of.items():
         for machine in replay.machines(run):
             found = replay.load(run, machine)
             sources = replay.both(machine) if run == "memory" else [found]
