@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 STOP_TIMEOUT_S = 12  # the guard takes 5 s to be gentle
-COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"(?:\x1b|#x1B)\[[0-9;?]*[A-Za-z]")  # the second is how JUnit's file writes the first
 
 
 def end(process: subprocess.Popen) -> None:

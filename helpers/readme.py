@@ -29,18 +29,21 @@ def _escaped(text: object) -> str:
     return str(text).replace("|", "\\|").replace("*", "\\*")
 
 
+def _recorded(frame) -> str:
+    """A table of a GPU record, below its line."""
+    return f"{frame.attrs['recorded']}:\n\n{markdown(frame)}"
+
+
 def _gpu() -> str:
     from helpers.gpu import tables
 
-    found = tables.throughput()
-    return f"{found.attrs['recorded']}:\n\n{markdown(found)}"
+    return _recorded(tables.throughput())
 
 
 def _notebooks() -> str:
     from helpers.gpu import tables
 
-    found = tables.notebooks()
-    return f"{found.attrs['recorded']}:\n\n{markdown(found)}"
+    return _recorded(tables.notebooks())
 
 
 def _peers() -> str:

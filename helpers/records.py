@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -166,14 +166,29 @@ def save(name: str, data: dict) -> Path:
     return path
 
 
-def keep(name: str, data: dict) -> None:
-    """Keep ``data`` of a measurement that is not finished, so that a later run can go on with it (:func:`kept`)."""
-    write_json(_draft(name), {"version": SCHEMA_VERSION, **data}, replace=True)
+def keep(name: str, data: dict, out: Path | None = None) -> None:
+    """Keep ``data`` of a measurement that is not finished, so that a later run can go on with it (:func:`kept`).
+
+    A folder ``out`` gets a copy.
+    """
+    for path in (_draft(name), *([out / f"{name}.json"] if out else [])):
+        write_json(path, {"version": SCHEMA_VERSION, **data}, replace=True)
 
 
 def kept(name: str) -> dict | None:
     """What :func:`keep` kept on this machine, or ``None``."""
     return _read(_draft(name)) if _draft(name).exists() else None
+
+
+def earlier(name: str) -> Iterator[dict]:
+    """What a run of ``name`` may go on with here: its draft, then the newest record; what cannot be read is left out."""
+    for read in (kept, lambda name: load(name, machine_name())):
+        try:
+            known = read(name)
+        except RecordError:
+            continue
+        if known:
+            yield known
 
 
 def _draft(name: str) -> Path:

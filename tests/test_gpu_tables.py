@@ -224,7 +224,7 @@ def test_where_memory_ran_out_is_told_by_what_pytorch_held():
     assert list(shown.index)[-1].endswith("84 users") and "transformers 1.0" in shown.attrs["recorded"]
 
 
-def test_options_stand_beside_the_engine_with_the_same_context(monkeypatch):
+def test_options_stand_beside_the_engine_with_the_same_context():
     """And a server beside the server, by what was changed."""
     lives = [
         _life("vllm", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5])),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from helpers import engines, records
-from helpers.gpu.variants import PLAIN
+from helpers.gpu.variants import PLAIN, SHORT
 from helpers.timing import figure
 
 
@@ -51,8 +51,8 @@ def label(one: Mapping) -> str:
         return ", ".join(filter(None, (f"{title} {form.upper()}", one["work"], changed)))
     if one["engine"] == "transformers":
         return f"{title}, {'static batch' if option == PLAIN else option}"
-    usual = PLAIN if one["work"] == "offline" else "prefix cache"  # a server has its prefix cache on by default
-    return f"{title}, {one['work']}" + ("" if option == usual else f", {option}")
+    usual = (PLAIN, SHORT) if one["work"] == "offline" else ("prefix cache",)  # a server has it on by default
+    return f"{title}, {one['work']}" + ("" if option in usual else f", {option}")
 
 
 def lives(found: Mapping, *works: str) -> Iterator[Mapping]:

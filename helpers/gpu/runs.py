@@ -96,12 +96,8 @@ def _resume(run_name: str, setting: Setting) -> dict:
     """The draft, else the newest record of this machine, if they were made in the same setting; else an empty one."""
     source = records.provenance(shape=setting.shape, device=setting.device, plan=_plan(setting))
     source["weights"] = f"random, shape of {setting.shape}"
-    for read in (records.kept, lambda name: records.load(name, records.machine_name())):
-        try:
-            known = read(name(run_name, setting.gpu))
-        except records.RecordError:
-            continue
-        if known and _alike(known["provenance"], source):
+    for known in records.earlier(name(run_name, setting.gpu)):
+        if _alike(known["provenance"], source):
             lives_known = {key: one for key, one in known["lives"].items() if _same_versions(one)}
             return {"provenance": source, "lives": lives_known}
     return {"provenance": source, "lives": {}}
@@ -144,9 +140,7 @@ class _Keeper:
 
     def keep(self, key: str, one: dict) -> None:
         self.found["lives"][key] = one
-        records.keep(self.name, self.found)
-        if self.out:
-            records.write_json(self.out / f"{self.name}.json", {"version": records.SCHEMA_VERSION, **self.found}, replace=True)
+        records.keep(self.name, self.found, self.out)
 
 
 def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:

@@ -164,15 +164,15 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None, works: S
     Where the engine was also measured as it comes with the options' shorter context, that one is what stands beside.
     """
     found, plain = found or replay.load("options"), plain or replay.load("speed")
-    usual = _usual(plain) | {one["engine"]: one for one in replay.lives(found, "offline") if one["option"] == SHORT}
+    usual = _usual(plain, "offline", PLAIN) | _usual(plain, "server", "prefix cache", "q4_0") | _usual(found, "offline", SHORT)
     rows = {}
-    for option in replay.lives(found, *works):
-        before = (_usual(plain, "server") if option["work"] == "server" else usual).get(option["engine"])
-        beside = {f"{replay.label(before)}, {PLAIN}".replace(f", {SHORT}", ""): before} if before else {}
-        named = {} if option["option"] == SHORT else {replay.label(option): option}
-        for name, one in (beside | named).items():
-            times = _against(replay.rates(one), replay.rates(before) if before else {})
-            rows[name] = times | {"KV pool, tokens": _pool_tokens(one)}
+    for one in replay.lives(found, *works):
+        before = usual.get((one["work"], one["engine"]))
+        rates = replay.rates(before) if before else {}
+        if before:
+            rows.setdefault(f"{replay.label(before)}, {PLAIN}", _beside(before, rates))
+        if one["option"] != SHORT:
+            rows[replay.label(one)] = _beside(one, rates)
     return _frame(rows, found)
 
 
@@ -181,10 +181,14 @@ def every_change(found: Mapping | None = None):
     return changed(found, works=("offline", "server"))
 
 
-def _usual(plain: Mapping, work: str = "offline") -> dict[str, Mapping]:
-    """Each engine as it comes, by its name."""
-    options = (PLAIN,) if work == "offline" else ("prefix cache", "q4_0")
-    return {one["engine"]: one for one in replay.lives(plain, work) if one["option"] in options}
+def _usual(found: Mapping, work: str, *options: str) -> dict[tuple[str, str], Mapping]:
+    """Each engine's life with one of ``options``, by its work and its name."""
+    return {(work, one["engine"]): one for one in replay.lives(found, work) if one["option"] in options}
+
+
+def _beside(one: Mapping, before: Mapping) -> dict[str, str]:
+    """A life's row: its rates, against those ``before``, and its pool."""
+    return _against(replay.rates(one), before) | {"KV pool, tokens": _pool_tokens(one)}
 
 
 def _against(after: Mapping, before: Mapping) -> dict[str, str]:
