@@ -21,6 +21,7 @@ from helpers import capacity, engines, guard, kernels, memory, models, processes
 from helpers.client import Endpoint
 
 HOST = "127.0.0.1"
+HIGHEST_PORT = 65535 - 10000  # SGLang 0.5.15 takes this server's port + 10,000 for gRPC
 START_TIMEOUT_S = 300
 
 
@@ -145,10 +146,12 @@ def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """A loopback port that nothing listens on now, not above :data:`HIGHEST_PORT`."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            if (port := probe.getsockname()[1]) <= HIGHEST_PORT:
+                return port
 
 
 def check_memory(request: engines.Request, engine: engines.Engine) -> None:

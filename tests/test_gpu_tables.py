@@ -222,6 +222,7 @@ def test_where_memory_ran_out_is_told_by_what_pytorch_held():
     assert shown.loc["HF Transformers, static batch, 80 users"].tolist() == ["yes", "50.0", "75.0"]
     assert shown.loc["HF Transformers, static batch, 84 users"].tolist() == ["no", "48.1", "78.0"]
     assert list(shown.index)[-1].endswith("84 users") and "transformers 1.0" in shown.attrs["recorded"]
+    assert tables.search(option="expandable segments").empty
 
 
 def test_options_stand_beside_the_engine_with_the_same_context():
@@ -230,14 +231,15 @@ def test_options_stand_beside_the_engine_with_the_same_context():
         _life("vllm", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5])),
         _life("vllm", "offline", "short context", _speed(1, [0.75, 0.75, 0.75])),
         _life("llama-cpp", "server", "q4_0, sampled on the GPU", [_level(100, 900, 0.1)]),
+        _life("transformers", "offline", "static cache, compiled", [{"kind": "holds", "weights_bytes": 1}, *_speed(1, [1])]),
     ]
     server = _life("llama-cpp", "server", "q4_0", [_level(1, 100, 0.1), _level(100, 1000, 0.1)])
     plain = {**replay.load("speed"), "lives": {**replay.load("speed")["lives"], "server": server}}
     options = {**replay.load("options"), "lives": dict(enumerate(lives))}
     shown = tables.changed(options, plain, works=("offline", "server"))
-    assert list(tables.changed(options, plain).index) == list(shown.index)[:2]
+    assert list(tables.changed(options, plain).index) == list(shown.index)[:3]
     assert list(shown.index) == [
-        "vLLM, offline, as it comes", "vLLM, offline, fp8 weights",
+        "HF Transformers, static cache, compiled", "vLLM, offline, as it comes", "vLLM, offline, fp8 weights",
         "llama.cpp Q4_0, server, as it comes", "llama.cpp Q4_0, server, sampled on the GPU",
     ]  # fmt: skip
     assert shown.loc["vLLM, offline, fp8 weights", "x at 1"] == "1.50"

@@ -102,6 +102,11 @@ def test_a_port_in_use_is_said_and_nothing_is_started():
         assert psutil.Process().children() == before
 
 
+def test_a_free_port_leaves_room_for_the_one_that_sglang_adds():
+    """Its gRPC port is this one + 10,000; in the system's range about every fifth is too high."""
+    assert all(1024 < serving.free_port() <= 65535 - 10000 for _ in range(100))
+
+
 @pytest.mark.parametrize("port", [-1, 70000])
 def test_a_number_that_is_no_port(port):
     """Before anything starts."""

@@ -10,11 +10,13 @@
     plans      which lives make which run
     runs       the runs: resumed, within a time budget, recorded
     options    speculative decoding and JSON schema, with a real model
+    streaming  what a server does beside decoding: streamed answers, answers in one piece
     kernelspecs  engines that lie in folders made elsewhere
     notebooks  the notebooks under nbval on the GPU, as a record
     tensorrt_llm  what others say of it, which is not measured here
     replay     what a record holds, read on any machine
     tables     the records as the source document's tables
+    across     one life on several machines
 
 Random weights, because speed and memory do not depend on the values; no text and no acceptance
 rate is ever taken from them.

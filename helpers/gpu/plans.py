@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helpers.gpu import streaming
 from helpers.gpu.life import Life
 from helpers.gpu.variants import PLAIN, SHORT
 
@@ -64,10 +65,11 @@ def options() -> list[Life]:
     reasons = [
         Life("vllm", "offline", SHORT, 80),  # the others' setting: beside it they differ in one thing
         Life("llama-cpp", "server", "q4_0, sampled on the GPU", 60, {"users": [100]}),  # its bench does not sample at all
+        Life("llama-cpp", "streaming", "q4_0", 40, {"ways": list(streaming.WAYS)}),  # nor does it hand a token to anybody
         Life("sglang", "offline", SHORT, 100),
     ]
     slow = [Life("transformers", "offline", "static cache, compiled", 120, {"users": [1, 100]})]
-    return [*changed[:4], *real, *drafts, *reasons[:2], *changed[4:], *reasons[2:], *slow]
+    return [*changed[:4], *real, *drafts, *reasons[:3], *changed[4:], *reasons[3:], *slow]
 
 
 RUNS = {"speed": speed, "memory": memory, "options": options}

@@ -19,11 +19,20 @@ def machines(run: str = "speed") -> list[str]:
 
 
 def load(run: str, machine: str | None = None) -> dict:
-    """The newest record of ``run``, of ``machine`` or of the machine that was measured last."""
-    names = [machine] if machine else machines(run)
-    if not names:
+    """The newest record of ``run``, of ``machine`` or of the one whose speed was measured last.
+
+    So what is shown of several runs is of one machine.
+    """
+    names = [machine] if machine else machines("speed") or machines(run)
+    if not names or names[0] not in machines(run):
         raise records.RecordError(f"no record of a GPU run {run!r} is here: make one with `nox -s gpu -- {run}`")
     return records.load(f"gpu-{run}", names[0])
+
+
+def beside(found: Mapping, run: str) -> Mapping:
+    """The newest record of ``run`` of the machine that ``found`` is of; one without lives if there is none."""
+    machine = records.machine_name(found["provenance"]["machine"])
+    return load(run, machine) if machine in machines(run) else {**found, "lives": {}}
 
 
 def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:
@@ -156,4 +165,5 @@ def prefix_gains(*found: Mapping) -> dict[str, float]:
 
 def both(machine: str | None = None) -> list[dict]:
     """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
-    return [load(run, machine) for run in ("speed", "memory") if (machine in machines(run) if machine else machines(run))]
+    names = [machine] if machine else [*machines("speed"), *machines("memory")][:1]
+    return [load(run, name) for name in names for run in ("speed", "memory") if name in machines(run)]

@@ -12,6 +12,7 @@ from statistics import median
 
 from helpers import engines, memory, records, shapes
 from helpers.gpu import replay
+from helpers.gpu.streaming import ways
 from helpers.gpu.variants import PLAIN, SHORT
 from helpers.guide import users_told
 from helpers.timing import figure, told
@@ -77,14 +78,14 @@ def _memory(one: Mapping) -> dict[str, str]:
     }
 
 
-def search(found: Mapping | None = None):
+def search(found: Mapping | None = None, option: str = PLAIN):
     """Where a static batch of Transformers runs out of memory: what PyTorch had allocated and reserved at each number of users.
 
     Of a batch that failed, what was allocated when it did, as PyTorch's message says.
     """
     found = found or replay.load("memory")
     rows = {}
-    for one in replay.lives(found, "memory"):
+    for one in (one for one in replay.lives(found, "memory") if one["option"] == option):
         probes = {row["users"]: row for row in one["rows"] if row["kind"] == "probe"}
         for users, row in sorted(probes.items()):
             said = re.search(r"([\d.]+) GiB is allocated by PyTorch", row.get("reason", ""))
@@ -163,7 +164,8 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None, works: S
 
     Where the engine was also measured as it comes with the options' shorter context, that one is what stands beside.
     """
-    found, plain = found or replay.load("options"), plain or replay.load("speed")
+    found = found or replay.load("options")
+    plain = plain or replay.beside(found, "speed")
     usual = _usual(plain, "offline", PLAIN) | _usual(plain, "server", "prefix cache", "q4_0") | _usual(found, "offline", SHORT)
     rows = {}
     for one in replay.lives(found, *works):
@@ -203,7 +205,7 @@ def _against(after: Mapping, before: Mapping) -> dict[str, str]:
 
 def _pool_tokens(one: Mapping) -> str:
     """The tokens that the engine's KV pool holds, as its API says."""
-    said = next((row["pool_tokens"] for row in one["rows"] if row["kind"] == "holds"), None)
+    said = next((row.get("pool_tokens") for row in one["rows"] if row["kind"] == "holds"), None)
     return f"{said:,}" if said else "-"
 
 
@@ -280,15 +282,16 @@ def _read_bytes(one: Mapping, sheet: shapes.Sheet) -> int:
 def text() -> str:
     """Every table that there are records for, as text."""
     parts = []
-    made_of = {"speed": (throughput, ttft), "memory": (memory_use, prefix), "options": (every_change, copying, answers)}
+    made_of = {"speed": (throughput, ttft), "memory": (memory_use, prefix), "options": (every_change, copying, answers, ways)}
     for run, made in made_of.items():
         for machine in replay.machines(run):
             found = replay.load(run, machine)
             sources = replay.both(machine) if run == "memory" else [found]
-            parts += [f"## {run}: {replay.recorded(found)}", *(f"{make.__name__}\n{make(*sources).to_string()}" for make in made)]
-            parts += replay.failures(found)
-    if replay.machines("notebooks"):
-        shown = notebooks()
+            shown = {make.__name__: make(*sources) for make in made}
+            parts.append(f"## {run}: {replay.recorded(found)}")
+            parts += [f"{name}\n{one.to_string()}" for name, one in shown.items() if len(one)] + replay.failures(found)
+    for machine in replay.machines("notebooks"):
+        shown = notebooks(replay.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
     if not parts:
         raise records.RecordError("no GPU record is here: make one with `nox -s gpu`")

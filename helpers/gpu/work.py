@@ -257,7 +257,15 @@ def run_real(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     return options.run(life, setting, log, left_s)
 
 
+def run_streaming(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """Answers streamed and in one piece: see :mod:`helpers.gpu.streaming`."""
+    from helpers.gpu import streaming
+
+    return streaming.run(life, setting, log, left_s)
+
+
 WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
     "roof": run_roof, "instrument": run_instrument, "real": run_real,
+    "streaming": run_streaming,
 }  # fmt: skip
