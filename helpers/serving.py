@@ -146,12 +146,13 @@ def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on now, not above :data:`HIGHEST_PORT`."""
-    while True:
+    """A loopback port that nothing listens on now, not above :data:`HIGHEST_PORT`; :class:`ServerError` if none is found."""
+    for _ in range(1000):
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             if (port := probe.getsockname()[1]) <= HIGHEST_PORT:
                 return port
+    raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
 
 
 def check_memory(request: engines.Request, engine: engines.Engine) -> None:

@@ -10,18 +10,18 @@ from helpers.gpu.life import Life, Log
 from helpers.wire import Answer
 
 
-def _rows(life: Life, users: int, left_s: float = 120) -> dict:
-    kept: dict = {}
-    assert work.WORKS["streaming"](life, work.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), left_s) is (left_s > 0)
-    return kept
+def _did(ways: list[str], users: int) -> tuple[bool, dict]:
+    """Whether the life was whole, and what it kept."""
+    life, kept = Life("llama-cpp", "streaming", "q4_0", 1, {"ways": ways}), {}
+    return work.WORKS["streaming"](life, work.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), 120), kept
 
 
 @pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
 def test_each_way_gets_every_token():
-    """llama.cpp's real server: streamed, in one piece, and with one sampler, by two users at once."""
-    life = Life("llama-cpp", "streaming", "q4_0", 1, {"ways": list(streaming.WAYS)})
-    rows = [row for row in _rows(life, 2)["rows"] if row["kind"] == "way"]
-    assert [row["way"] for row in rows] == list(streaming.WAYS)
+    """llama.cpp's real server, two users at once, in all of them."""
+    whole, kept = _did(list(streaming.WAYS), 2)
+    rows = [row for row in kept["rows"] if row["kind"] == "way"]
+    assert whole and [row["way"] for row in rows] == list(streaming.WAYS)
     assert {row["output_tokens"] for row in rows} == {2 * 128} and all(row["seconds"] > 0 for row in rows)
 
 
@@ -30,17 +30,44 @@ def test_what_the_server_refuses_is_one_line(monkeypatch):
     """Its own words, as an error that the run keeps as the life's reason."""
     monkeypatch.setitem(streaming.WAYS, "nonsense", {"stream": False, "max_tokens": "many"})
     with pytest.raises(client.EndpointError, match=r"^a request for 128 tokens: HTTP \d+: .*type") as caught:
-        _rows(Life("llama-cpp", "streaming", "q4_0", 1, {"ways": ["nonsense"]}), 1)
+        _did(["nonsense"], 1)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
+def test_when_the_time_is_over_the_life_is_stopped_and_not_failed(monkeypatch):
+    """So that the next run goes on with it."""
+
+    async def mock_over(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(streaming, "_at_once", mock_over)
+    whole, kept = _did(["streamed"], 1)
+    assert not whole and kept["failed"] == ["stopped: the time was over"]
+
+
+JSON = {"content-type": "application/json; charset=utf-8"}
+
+
 def test_an_answer_in_one_piece_says_its_tokens_itself():
-    """As JSON; what is neither JSON nor a stream is an error."""
-    head = {"content-type": "application/json; charset=utf-8"}
-    whole = Answer(0, 200, head, parts=[(0, b'{"usage": {"compl'), (1, b'etion_tokens": 7}}')], whole=True)
-    assert streaming._tokens(whole) == 7
-    with pytest.raises(client.EndpointError, match="not a stream"):
-        streaming._tokens(Answer(0, 200, {"content-type": "text/html"}, whole=True))
+    """As JSON, in as many parts as it came."""
+    parts = [(0, b'{"usage": {"compl'), (1, b'etion_tokens": 128}}')]
+    assert streaming._tokens(Answer(0, 200, JSON, parts=parts, whole=True)) == 128
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(0, 200, {"content-type": "text/html"}, whole=True), "not a stream"),
+        (Answer(0, 200, JSON, parts=[(0, b'{"usage"')]), "not a stream"),
+        (Answer(0, 200, JSON, parts=[(0, b"{}")], whole=True), "the answer counts None"),
+        (Answer(0, 200, JSON, parts=[(0, b'{"usage": {"completion_tokens": 7}}')], whole=True), "the answer counts 7"),
+    ],
+)
+def test_what_is_no_answer_of_all_tokens_is_an_error(answer, message):
+    """Neither JSON nor a stream, cut off, without a count, or too short."""
+    with pytest.raises(client.EndpointError, match=f"^a request for 128 tokens: .*{message}"):
+        streaming._tokens(answer)
 
 
 def _record(gpu: str, lives: list[dict]) -> dict:
@@ -60,7 +87,7 @@ def _speed(users: int, seconds: float) -> dict:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Two machines: the first has speed and options, the second, newer one options only."""
+    """Two machines: the first has every run, the second, newer one options only."""
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     ways = [
         {"kind": "way", "way": way, "users": 10, "repeat": 0, "seconds": 2.0 if way == "streamed" else 1.0, "output_tokens": 1000}
@@ -71,7 +98,13 @@ def folder(tmp_path, monkeypatch):
     copied = {"kind": "copying", "users": 16, "output_tokens_per_s": {"median": 7, "low": 6, "high": 8}}
     second = _record("Two", [_life(*short, [_speed(1, 0.5)]), _life("vllm", "real", "n-gram drafts", [copied])])
     speed = _record("One", [_life("llama-cpp", "offline", "q4_0", [_speed(10, 0.5)])])
-    for name, run, day, found in (("one", "options", 25, first), ("one", "speed", 25, speed), ("two", "options", 26, second)):
+    runs = (
+        ("one", "options", 25, first),
+        ("one", "speed", 25, speed),
+        ("one", "memory", 25, speed),
+        ("two", "options", 26, second),
+    )
+    for name, run, day, found in runs:
         records.write_json(tmp_path / f"{name}-16-cores" / f"gpu-{run}.2026-11-{day}.json", found)
     return tmp_path
 
@@ -84,8 +117,19 @@ def test_the_ways_stand_beside_the_engines_own_bench(folder):
     assert shown.loc["llama.cpp, its own bench"].tolist() == ["2000", "0.5", "4.00"]
 
 
-def test_all_tables_are_of_the_machine_whose_speed_was_measured_last(folder):
-    """A newer record of another machine does not get between them."""
+def test_a_life_that_did_not_get_far_is_shown_as_far_as_it_got(folder):
+    """Without a row no line, without the streamed answers no ratio."""
+    found = replay.load("options", "one-16-cores")
+    life = found["lives"]["llama-cpp, streaming, q4_0"]
+    loaded, one_way = ({**life, "rows": rows} for rows in ([{"kind": "loaded", "seconds": 1}], life["rows"][1:2]))
+    assert streaming.ways({**found, "lives": {"a": loaded}}).empty
+    shown = streaming.ways({**found, "lives": {"a": one_way}})
+    assert shown.loc["llama.cpp, streamed"].tolist() == ["-", "-", "-"]
+    assert shown.loc["llama.cpp, in one piece"].tolist() == ["1000 (1000 to 1000)", "1.0", "-"]
+
+
+def test_all_tables_are_of_one_machine(folder):
+    """A newer record of another machine, which lacks the other runs, does not get between them."""
     assert replay.machines("options") == ["two-16-cores", "one-16-cores"]
     assert replay.load("options")["provenance"]["machine"]["gpus"] == ["One"]
     assert replay.beside(replay.load("options", "two-16-cores"), "speed")["lives"] == {}
@@ -94,7 +138,15 @@ def test_all_tables_are_of_the_machine_whose_speed_was_measured_last(folder):
 def test_the_same_life_on_several_machines(folder):
     """The machine of the other tables first; what one has not measured is a dash."""
     shown = across.rates()
-    assert list(shown.columns) == ["One", "Two", "x"]
+    assert list(shown.columns) == ["One, 16 cores", "Two, 16 cores", "x"]
     assert shown.loc["vLLM, 1 user"].tolist() == ["100", "200", "2.00"]
     assert shown.loc["vLLM, 100 users"].tolist() == ["5000", "-", "-"]
     assert across.copying().loc["vLLM, 16 users, n-gram drafts"].tolist() == ["7 (6 to 8)"]
+
+
+def test_without_a_record_of_any_machine_the_next_step_is_said(folder):
+    """One line."""
+    for file in folder.glob("*/*.json"):
+        file.unlink()
+    with pytest.raises(records.RecordError, match="^no record of a GPU run 'options' is here: make one with"):
+        across.rates()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers import records
-from helpers.gpu import notebooks, replay, tables
+from helpers.gpu import notebooks, plans, replay, tables
 
 MACHINE = {"cpu": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"], "gpu_driver": "580.1"}
 
@@ -171,13 +171,17 @@ def test_shares_of_the_roof_use_the_measured_bandwidth():
     assert shown.attrs["recorded"].endswith("roof 3,000 GB/s")
 
 
-def test_the_newest_record_is_taken(folder):
-    """Of the machine that was measured last, its last record."""
+def test_the_newest_whole_record_is_taken(folder):
+    """Of the machines with every run the one that was measured last; one that is not done yet gets in nobody's way."""
     source = {"machine": MACHINE | {"gpus": ["NVIDIA H200"]}, "date": "2026-11-26", "weights": "w", "shape": "Llama-2-7B"}
     newer = {"version": records.SCHEMA_VERSION, "provenance": source, "lives": {}}
     records.write_json(folder / "nvidia-h200-16-cores" / "gpu-speed.2026-11-26.json", newer)
     assert replay.machines() == ["nvidia-h200-16-cores", "nvidia-h100-16-cores"]
+    assert replay.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H100"]
+    for run in ("memory", "options"):
+        records.write_json(folder / "nvidia-h200-16-cores" / f"gpu-{run}.2026-11-24.json", newer)
     assert replay.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
+    assert set(replay.RUNS) == set(plans.RUNS)
     assert replay.load("speed", "nvidia-h100-16-cores")["lives"]
 
 

@@ -11,19 +11,27 @@ from helpers import engines, records
 from helpers.gpu.variants import PLAIN, SHORT
 from helpers.timing import figure
 
+RUNS = ("speed", "memory", "options")
+
 
 def machines(run: str = "speed") -> list[str]:
     """The machines that have a record of ``run``, the newest record first."""
-    found = {path.parent.name: path for path in sorted(records.FOLDER.glob(f"*/gpu-{run}.*.json"), key=records.age)}
-    return sorted(found, key=lambda name: records.age(found[name]), reverse=True)
+    ages: dict[str, tuple] = {}
+    for path in records.FOLDER.glob(f"*/gpu-{run}.*.json"):
+        ages[path.parent.name] = max(records.age(path), ages.get(path.parent.name, ("", 0)))
+    return sorted(ages, key=lambda name: (ages[name], name), reverse=True)
+
+
+def order(run: str) -> list[str]:
+    """The machines with a record of ``run``: first those with all of :data:`RUNS`, whose speed was measured last."""
+    there = machines(run)
+    whole = [name for name in machines("speed") if name in there and all(name in machines(other) for other in RUNS)]
+    return list(dict.fromkeys([*whole, *there]))
 
 
 def load(run: str, machine: str | None = None) -> dict:
-    """The newest record of ``run``, of ``machine`` or of the one whose speed was measured last.
-
-    So what is shown of several runs is of one machine.
-    """
-    names = [machine] if machine else machines("speed") or machines(run)
+    """The newest record of ``run``, of ``machine`` or of the first in :func:`order`: so all tables are of one machine."""
+    names = [machine] if machine else order(run)
     if not names or names[0] not in machines(run):
         raise records.RecordError(f"no record of a GPU run {run!r} is here: make one with `nox -s gpu -- {run}`")
     return records.load(f"gpu-{run}", names[0])
@@ -165,5 +173,5 @@ def prefix_gains(*found: Mapping) -> dict[str, float]:
 
 def both(machine: str | None = None) -> list[dict]:
     """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
-    names = [machine] if machine else [*machines("speed"), *machines("memory")][:1]
+    names = [machine] if machine else [*order("speed"), *order("memory")][:1]
     return [load(run, name) for name in names for run in ("speed", "memory") if name in machines(run)]

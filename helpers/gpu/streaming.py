@@ -1,7 +1,6 @@
-"""What a server does beside decoding: the same requests streamed, in one piece, and with less to choose from.
+"""What a server does beside decoding: the same requests streamed, in one piece, and with other samplers.
 
-An engine's own benchmark chooses no token and hands none to anybody; its server chooses each from the whole
-vocabulary and hands it to a connection of its own. Where the two differ, this says how much is due to what.
+llama.cpp's own benchmark chooses no token and sends none; its server does both for every token of every user.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from helpers import client, engines, models, wire, workload
@@ -36,23 +35,28 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     with work.started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(weights.model(setting.shape, "safetensors"))
         for turn, way in [*((None, way) for way in ways), *offline.turns(ways, setting.repeats)]:  # first a warm-up of each
-            if (left := end - time.monotonic()) <= 0:
+            prompts = workload.prompts(users, TOKENS, seed=-1 if turn is None else turn, vocabulary=vocabulary)
+            endpoint = replace(server.endpoint, fields=lambda n, way=way: {**server.endpoint.fields(n), **WAYS[way]})
+            try:
+                seconds, tokens = client.run(_at_once(endpoint, prompts, max(end - time.monotonic(), 0)))
+            except TimeoutError:
                 log.row("stopped", reason="the time was over")
                 return False
-            prompts = workload.prompts(users, TOKENS, seed=turn or 0, vocabulary=vocabulary)
-            endpoint = replace(server.endpoint, fields=lambda n, way=way: {**server.endpoint.fields(n), **WAYS[way]})
-            seconds, tokens = client.run(_at_once(endpoint, prompts, left))
             if turn is not None:
                 log.row("way", way=way, users=users, repeat=turn, seconds=seconds, output_tokens=tokens)
     return True
 
 
 async def _at_once(endpoint: client.Endpoint, prompts: Sequence[workload.Prompt], timeout_s: float) -> tuple[float, int]:
-    """Seconds from the first request to the end of the last answer, and the output tokens of all."""
-    requests = [endpoint.request_bytes(prompt, TOKENS) for prompt in prompts]
-    connections = [await endpoint.connect(timeout_s) for _ in requests]
+    """Seconds from the first request to the end of the last answer, and the output tokens of all.
+
+    Raises TimeoutError, :class:`~helpers.client.EndpointError` for what is no answer of :data:`TOKENS` tokens.
+    """
+    requests, connections = [endpoint.request_bytes(prompt, TOKENS) for prompt in prompts], []
     try:
         async with asyncio.timeout(timeout_s):
+            for _ in requests:
+                connections.append(await endpoint.connect(timeout_s))
             started = time.perf_counter()
             found = await asyncio.gather(*(one.send(request) for one, request in zip(connections, requests)))
             seconds = time.perf_counter() - started
@@ -63,13 +67,18 @@ async def _at_once(endpoint: client.Endpoint, prompts: Sequence[workload.Prompt]
 
 
 def _tokens(answer: wire.Answer) -> int:
-    """The output tokens of an answer, streamed or in one piece; :class:`~helpers.client.EndpointError` if it is no answer."""
-    if answer.status == 200 and "json" in answer.headers.get("content-type", ""):
-        return json.loads(b"".join(part for _, part in answer.parts))["usage"]["completion_tokens"]
-    sample = read(answer)
-    if sample.error:
-        raise client.EndpointError(f"a request for {TOKENS} tokens: {sample.error}")
-    return sample.output_tokens
+    """The output tokens of an answer, streamed or in one piece; :class:`~helpers.client.EndpointError` if not :data:`TOKENS`."""
+    in_one_piece = "json" in answer.headers.get("content-type", "")
+    if answer.status == 200 and answer.whole and not answer.problem and in_one_piece:
+        count = json.loads(b"".join(part for _, part in answer.parts)).get("usage", {}).get("completion_tokens")
+    else:
+        sample = read(answer)
+        if sample.error:
+            raise client.EndpointError(f"a request for {TOKENS} tokens: {sample.error}")
+        count = sample.output_tokens
+    if count != TOKENS:
+        raise client.EndpointError(f"a request for {TOKENS} tokens: the answer counts {count}")
+    return count
 
 
 def ways(found: Mapping | None = None):
@@ -79,28 +88,34 @@ def ways(found: Mapping | None = None):
     """
     import pandas as pd
 
-    found = found or replay.load("options")
-    rows = {}
+    found, rows, used = found or replay.load("options"), {}, []
     for one in replay.lives(found, "streaming"):
-        made, title = [row for row in one["rows"] if row["kind"] == "way"], engines.TITLES[one["engine"]]
-        users, tokens = made[0]["users"], made[0]["output_tokens"]
-        rates = {way: figure(row["output_tokens"] / row["seconds"] for row in made if row["way"] == way) for way in WAYS}
-        known = {way: vars(rate) for way, rate in rates.items()} | {"its own bench": _bench(found, one, users)}
+        made = [row for row in one["rows"] if row["kind"] == "way"]
+        if not made:
+            continue
+        users, tokens, bench = made[0]["users"], made[0]["output_tokens"], _bench(found, one)
+        known = {way: _rate(row for row in made if row["way"] == way) for way in WAYS}
+        known["its own bench"] = replay.rates(bench).get(users) if bench else None
+        streamed = known["streamed"]
         for way, rate in known.items():
-            rows[f"{title}, {way}"] = {
+            rows[f"{engines.TITLES[one['engine']]}, {way}"] = {
                 users_told(users): told(rate, ".0f"),
                 f"{tokens:,} tokens, s": f"{tokens / rate['median']:.1f}" if rate else "-",
-                "x": f"{rate['median'] / known['streamed']['median']:.2f}" if rate else "-",
+                "x": f"{rate['median'] / streamed['median']:.2f}" if rate and streamed else "-",
             }
-    shown = pd.DataFrame.from_dict(rows, orient="index")
-    shown.attrs["recorded"] = replay.recorded(found, works=("streaming",))
+        used += [one, *([bench] if bench else [])]
+    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    shown.attrs["recorded"] = replay.recorded({**found, "lives": dict(enumerate(used))})
     return shown
 
 
-def _bench(found: Mapping, one: Mapping, users: int) -> Mapping | None:
-    """The rate of the same engine with the same weights through its own benchmark, on the same machine."""
-    alike = (
-        other for other in replay.lives(replay.beside(found, "speed"), "offline")
-        if (other["engine"], other["option"]) == (one["engine"], one["option"])
-    )  # fmt: skip
-    return next((replay.rates(other).get(users) for other in alike), None)
+def _rate(rows: Iterable[Mapping]) -> Mapping | None:
+    """Output tokens/s of ``rows``: median, lowest and highest; ``None`` without rows."""
+    rate = figure(row["output_tokens"] / row["seconds"] for row in rows)
+    return rate and vars(rate)
+
+
+def _bench(found: Mapping, one: Mapping) -> Mapping | None:
+    """The same engine with the same weights through its own benchmark, on the same machine."""
+    offline_ones = replay.lives(replay.beside(found, "speed"), "offline")
+    return next((other for other in offline_ones if (other["engine"], other["option"]) == (one["engine"], one["option"])), None)

@@ -1,7 +1,6 @@
 """The GPU records as tables like the source document's: replayed on any machine, nothing is measured.
 
-Every table has the machine and the date in ``attrs["recorded"]``, and says so in its last column where several
-machines stand side by side.
+Every table has the machine and the date in ``attrs["recorded"]``.
 """
 
 from __future__ import annotations
@@ -253,8 +252,11 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
     from helpers import roofline
 
-    speed, memory_record = speed or replay.load("speed"), memory_record or replay.load("memory")
-    row = next(row for one in replay.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof")
+    speed = speed or replay.load("speed")
+    memory_record = memory_record or replay.beside(speed, "memory")
+    row = next((row for one in replay.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof"), None)
+    if row is None:
+        raise records.RecordError("no roof of this machine is recorded: measure it with `nox -s gpu -- memory`")
     roof = roofline.Roof(**{key: value for key, value in row.items() if key != "kind"})
     sheet = shapes.of(speed["provenance"]["shape"])
     rows = {}
