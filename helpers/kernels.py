@@ -100,16 +100,17 @@ def installed(kernel: str) -> bool:
 
 
 def install(kernel: str, title: str, python: str, env: Mapping[str, str] | None = None) -> Path:
-    """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry off.
+    """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry and history off.
 
-    ipykernel stops capturing file descriptors where that variable stands, and an engine that
+    All kernels of a user share one history database; when one finds it locked by another, it says so in the
+    output of whichever cell runs. ipykernel stops capturing file descriptors where that variable stands, and an engine that
     redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
     """
     folder = REPOSITORY / ".jupyter" / "kernels" / kernel
     spec = {
         "argv": [
             shutil.which("env") or "/usr/bin/env", "-u", "PYTEST_CURRENT_TEST",
-            python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR",
+            python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR", "--HistoryManager.enabled=False",
         ],
         "display_name": title,
         "language": "python",

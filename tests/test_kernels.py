@@ -65,6 +65,12 @@ def test_a_kernel_whose_interpreter_has_gone(repository):
         kernels.interpreter("vllm")
 
 
+def test_kernels_share_no_history(shell, capsys):
+    """Two that write to one database can find it locked, and say so in a cell's output."""
+    shell.run_cell_magic("in", "lab", "print(get_ipython().history_manager.enabled)")
+    assert capsys.readouterr().out == "False\n"
+
+
 def test_a_cell_runs_in_the_other_kernel_and_its_output_appears_here(shell, capsys):
     """Another process; both streams arrive."""
     shell.run_cell_magic("in", "llama-cpp", "import os, sys\nprint('there', os.getpid())\nprint('trouble', file=sys.stderr)")
