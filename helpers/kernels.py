@@ -102,9 +102,10 @@ def installed(kernel: str) -> bool:
 def install(kernel: str, title: str, python: str, env: Mapping[str, str] | None = None) -> Path:
     """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry and history off.
 
-    All kernels of a user share one history database; when one finds it locked by another, it says so in the
-    output of whichever cell runs. ipykernel stops capturing file descriptors where that variable stands, and an engine that
+    ipykernel stops capturing file descriptors where that variable stands, and an engine that
     redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
+    All kernels of a user share one history database, and one that finds it locked by another says
+    so in the output of whichever cell runs.
     """
     folder = REPOSITORY / ".jupyter" / "kernels" / kernel
     spec = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from helpers import engines, records
+from helpers import engines
 from helpers.gpu import replay
 from helpers.gpu.variants import SHORT
 from helpers.guide import users_told
@@ -38,22 +38,17 @@ def copying():
 
     def figures(record: Mapping) -> Figures:
         for one in replay.lives(record, "real"):
-            how = "no drafts" if one["option"] == "plain" else one["option"]
             for row in (row for row in one["rows"] if row["kind"] == "copying"):
-                yield one, f"{users_told(row['users'])}, {how}", row["output_tokens_per_s"]
+                yield one, f"{users_told(row['users'])}, {replay.drafting(one)}", row["output_tokens_per_s"]
 
     return _table(figures)[0]
 
 
 def _table(figures: Callable[[Mapping], Figures]):
     """What ``figures`` yields of each machine's options, as a frame, and as figures by row and GPU."""
-    import pandas as pd
-
     found: dict[str, dict[str, Mapping]] = {}
-    lines, machines = [], replay.order("options")
-    if not machines:
-        raise records.RecordError("no record of a GPU run 'options' is here: make one with `nox -s gpu -- options`")
-    for machine in machines:
+    lines = []
+    for machine in replay.order("options") or [None]:  # without any, load says what to do
         record, used = replay.load("options", machine), []
         title = f"{record['provenance']['machine']['gpus'][0]}, {record['provenance']['machine']['cores']} cores"
         for one, name, figure in figures(record):
@@ -61,6 +56,6 @@ def _table(figures: Callable[[Mapping], Figures]):
             used.append(one)
         lines.append(replay.recorded({**record, "lives": dict(enumerate(used))}, works=tuple({one["work"] for one in used})))
     rows = {name: {title: told(figure) for title, figure in by.items()} for name, by in found.items()}
-    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    shown = replay.frame(rows)
     shown.attrs["recorded"] = "\n".join(lines)
     return shown, found

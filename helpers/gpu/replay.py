@@ -24,9 +24,9 @@ def machines(run: str = "speed") -> list[str]:
 
 def order(run: str) -> list[str]:
     """The machines with a record of ``run``: first those with all of :data:`RUNS`, whose speed was measured last."""
-    there = machines(run)
-    whole = [name for name in machines("speed") if name in there and all(name in machines(other) for other in RUNS)]
-    return list(dict.fromkeys([*whole, *there]))
+    there = {other: machines(other) for other in (*RUNS, run)}
+    whole = [name for name in there["speed"] if all(name in names for names in there.values())]
+    return list(dict.fromkeys([*whole, *there[run]]))
 
 
 def load(run: str, machine: str | None = None) -> dict:
@@ -60,6 +60,16 @@ def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:
     return f"recorded on {gpu}{driver}, {' and '.join(dates) or source['date'][:10]}; {made}"
 
 
+def frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = ()):
+    """A row for each entry, "-" where one has nothing to say; in ``attrs["recorded"]`` which records it comes from."""
+    import pandas as pd
+
+    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    if found:
+        shown.attrs["recorded"] = recorded(*found, works=works)
+    return shown
+
+
 def label(one: Mapping) -> str:
     """A life in words: "vLLM, server", "llama.cpp Q4_0, offline", "HF Transformers, one by one"."""
     title, option = engines.TITLES.get(one["engine"], one["engine"]), one["option"]
@@ -70,6 +80,11 @@ def label(one: Mapping) -> str:
         return f"{title}, {'static batch' if option == PLAIN else option}"
     usual = (PLAIN, SHORT) if one["work"] == "offline" else ("prefix cache",)  # a server has it on by default
     return f"{title}, {one['work']}" + ("" if option in usual else f", {option}")
+
+
+def drafting(one: Mapping) -> str:
+    """How a life of the small model drafts, in words."""
+    return "no drafts" if one["option"] == "plain" else one["option"]
 
 
 def lives(found: Mapping, *works: str) -> Iterator[Mapping]:

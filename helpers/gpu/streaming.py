@@ -86,8 +86,6 @@ def ways(found: Mapping | None = None):
 
     *x* is how many times the rate of the streamed answers.
     """
-    import pandas as pd
-
     found, rows, used = found or replay.load("options"), {}, []
     for one in replay.lives(found, "streaming"):
         made = [row for row in one["rows"] if row["kind"] == "way"]
@@ -104,9 +102,7 @@ def ways(found: Mapping | None = None):
                 "x": f"{rate['median'] / streamed['median']:.2f}" if rate and streamed else "-",
             }
         used += [one, *([bench] if bench else [])]
-    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    shown.attrs["recorded"] = replay.recorded({**found, "lives": dict(enumerate(used))})
-    return shown
+    return replay.frame(rows, {**found, "lives": dict(enumerate(used))})
 
 
 def _rate(rows: Iterable[Mapping]) -> Mapping | None:

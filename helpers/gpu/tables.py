@@ -29,22 +29,12 @@ def ttft(found: Mapping | None = None, works: Sequence[str] = ("server", "offlin
     return _table(found, works, replay.first_tokens, ".1f", 1000)
 
 
-def _frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = ()):
-    """A row for each entry, "-" where one has nothing to say; in ``attrs["recorded"]`` which records it comes from."""
-    import pandas as pd
-
-    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    if found:
-        shown.attrs["recorded"] = replay.recorded(*found, works=works)
-    return shown
-
-
 def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float):
     known = {replay.label(one): values(one) for one in replay.lives(found, *works)}
     rows = {
         name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
     }
-    shown = _frame(rows, found)
+    shown = replay.frame(rows, found)
     return shown[sorted(shown.columns, key=lambda name: int(name.split()[0]))]
 
 
@@ -56,7 +46,7 @@ def memory_use(*found: Mapping):
     found = found or replay.both()
     told_by = (one for record in found for one in replay.lives(record, "pool", "memory", "server"))
     rows = {replay.label(one): _memory(one) for one in told_by if any(row["kind"] in ("pool", "peak") for row in one["rows"])}
-    return _frame(rows, *found)
+    return replay.frame(rows, *found)
 
 
 def _memory(one: Mapping) -> dict[str, str]:
@@ -94,7 +84,7 @@ def search(found: Mapping | None = None, option: str = PLAIN):
                 "allocated, GiB": f"{allocated:.1f}" if allocated else "-",
                 "reserved, GiB": f"{row['reserved_bytes'] / memory.GIB:.1f}",
             }
-    return _frame(rows, found, works=("memory",))
+    return replay.frame(rows, found, works=("memory",))
 
 
 def notebooks(found: Mapping | None = None):
@@ -104,7 +94,7 @@ def notebooks(found: Mapping | None = None):
         stem.replace("_", " "): {"result": one["result"], "cells": one["cells"] or "-", "seconds": f"{one['seconds']:.0f}"}
         for stem, one in sorted(found["notebooks"].items())
     }
-    shown = _frame(rows)
+    shown = replay.frame(rows)
     source = found["provenance"]
     versions = {f"{name} {version}" for engine in source["versions"].values() for name, version in engine.items()}
     shown.attrs["recorded"] = f"run on {source['gpu']}, {source['date'][:10]}; {', '.join(sorted(versions))}"
@@ -174,7 +164,7 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None, works: S
             rows.setdefault(f"{replay.label(before)}, {PLAIN}", _beside(before, rates))
         if one["option"] != SHORT:
             rows[replay.label(one)] = _beside(one, rates)
-    return _frame(rows, found)
+    return replay.frame(rows, found)
 
 
 def every_change(found: Mapping | None = None):
@@ -212,12 +202,12 @@ def copying(found: Mapping | None = None):
     """The real small model at tasks whose answers stand in their prompts: output tokens/s plainly and with drafts."""
     found = found or replay.load("options")
     rows = {
-        f"{_framework(one)}, {'no drafts' if one['option'] == 'plain' else one['option']}": {
+        f"{_framework(one)}, {replay.drafting(one)}": {
             users_told(row["users"]): told(row["output_tokens_per_s"]) for row in one["rows"] if row["kind"] == "copying"
         }
         for one in replay.lives(found, "real")
     }
-    return _frame(rows, found, works=("real",))
+    return replay.frame(rows, found, works=("real",))
 
 
 def answers(found: Mapping | None = None):
@@ -236,7 +226,7 @@ def answers(found: Mapping | None = None):
         for row in one["rows"]
         if row["kind"] == "json"
     }
-    return _frame(rows, found, works=("real",))
+    return replay.frame(rows, found, works=("real",))
 
 
 def _ms(seconds: float | None) -> str:
@@ -270,7 +260,7 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
                 )
                 for users, value in by_users.items()
             }
-    shown = _frame(rows, speed)
+    shown = replay.frame(rows, speed)
     shown.attrs["recorded"] += f"; roof {roof.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
     return shown
 

@@ -266,6 +266,5 @@ def run_streaming(life: Life, setting: Setting, log: Log, left_s: float) -> bool
 
 WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
-    "roof": run_roof, "instrument": run_instrument, "real": run_real,
-    "streaming": run_streaming,
+    "roof": run_roof, "instrument": run_instrument, "real": run_real, "streaming": run_streaming,
 }  # fmt: skip
