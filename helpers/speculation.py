@@ -149,17 +149,17 @@ def from_llama_cpp(timings: Mapping) -> Counts:
     return Counts(timings["predicted_n"], timings.get("draft_n", 0), timings.get("draft_n_accepted", 0))
 
 
-def from_vllm(metrics: str | Iterable) -> Counts:
+def from_vllm(told: str | Iterable) -> Counts:
     """Counts since vLLM's start, from the text of ``/metrics`` or from ``LLM.get_metrics()``.
 
     ``accepted`` has up to one draft too many for each answer, cut off at its end (see :meth:`Counts.in_steps`).
     :class:`DraftError` for an engine that was started without drafts: it has no such counters.
     """
     wanted = ("generation_tokens", "spec_decode_num_draft_tokens", "spec_decode_num_accepted_tokens", "spec_decode_num_drafts")
-    if isinstance(metrics, str):
-        found = {one: [value for _, value in pools.rows(metrics, f"vllm:{one}_total")] for one in wanted}
+    if isinstance(told, str):
+        found = {one: [value for _, value in pools.rows(told, f"vllm:{one}_total")] for one in wanted}
     else:
-        named = [(metric.name.removesuffix("_total"), metric.value) for metric in metrics if hasattr(metric, "value")]
+        named = [(metric.name.removesuffix("_total"), metric.value) for metric in told if hasattr(metric, "value")]
         found = {one: [value for name, value in named if name == f"vllm:{one}"] for one in wanted}
     if not found["spec_decode_num_drafts"]:
         raise DraftError("vLLM counts no drafts: start it with a speculative_config, and with its statistics on")

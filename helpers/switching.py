@@ -129,6 +129,6 @@ def stop_string(old: Endpoint, new: Endpoint) -> Check:
     return Check("a stop string", *told, obeyed[0] == obeyed[1])
 
 
-def different(checks: Sequence[Check]) -> list[str]:
+def different(found: Sequence[Check]) -> list[str]:
     """The names of what a client would notice; empty: switch."""
-    return [check.name for check in checks if not check.same]
+    return [check.name for check in found if not check.same]

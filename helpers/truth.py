@@ -207,8 +207,8 @@ class TruthServer:
         """Close every connection and stop listening."""
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
-        for connection in list(self.connections):
-            connection.close("server ended")
+        for each in list(self.connections):
+            each.close("server ended")
 
     async def _work(self, ready: threading.Event) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()

@@ -252,8 +252,8 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     rows = {}
     for one in replay.lives(speed, "offline"):
         if by_users := replay.rates(one):
-            read = _read_bytes(one, sheet)
-            work = roofline.Work(read, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
+            weights_bytes = _read_bytes(one, sheet)
+            work = roofline.Work(weights_bytes, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
             rows[replay.label(one)] = {
                 users_told(users): roofline.share_text(
                     roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192))
