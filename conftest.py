@@ -7,7 +7,8 @@ import os
 import nbformat
 import pytest
 
-from helpers import kernels, notebooks
+from helpers import kernels
+from helpers.collection import notebooks
 
 os.environ.setdefault("JUPYTER_PATH", str(kernels.REPOSITORY / ".jupyter"))
 

@@ -71,9 +71,9 @@ FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
 TOOLS = {"deploy": Environment("Deployment", "deploy.txt", 1.2, 1)}  # kernels that hold no framework: LiteLLM and Ray
 ENVIRONMENTS |= TOOLS
 RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
-    "throughput": ("helpers.recording", 60),
-    "quantization": ("helpers.recording_quantization", 6),
-    "conformance": ("helpers.conformance", 10),
+    "throughput": ("helpers.studies.throughput", 60),
+    "quantization": ("helpers.studies.quantization", 6),
+    "conformance": ("helpers.studies.conformance", 10),
 }
 PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
     "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
@@ -89,9 +89,9 @@ def tour(session: nox.Session) -> None:
     light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
     if light and not all(_is_made(name) for name in frameworks if name not in light):
         _prepare(session, *light)
-        _lab(session, "-m", "helpers.notebooks", "comparison", *light)
+        _lab(session, "-m", "helpers.collection.notebooks", "comparison", *light)
     _prepare(session, *frameworks, *_tools(session))
-    _lab(session, "-m", "helpers.notebooks", "tour", *frameworks)
+    _lab(session, "-m", "helpers.collection.notebooks", "tour", *frameworks)
 
 
 @nox.session(venv_backend="none")
@@ -115,7 +115,7 @@ def test(session: nox.Session) -> None:
 def outputs(session: nox.Session) -> None:
     """Execute the notebooks again and rewrite their committed outputs (names select some)."""
     _prepare(session, *FRAMEWORKS, *TOOLS)
-    _lab(session, "-m", "helpers.notebooks", "outputs", *session.posargs)
+    _lab(session, "-m", "helpers.collection.notebooks", "outputs", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -137,7 +137,7 @@ def peers(session: nox.Session) -> None:
     for name in PEERS:
         _environment(session, name)
     session.log("five rounds of six clients at 1 and at 100 streams: about 25 minutes")
-    _lab(session, "-m", "helpers.peers", *session.posargs)
+    _lab(session, "-m", "helpers.studies.peers", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -202,12 +202,12 @@ def _prepare(session: nox.Session, *frameworks: str) -> None:
     for name in ("lab", *frameworks):
         _lab(session, "-m", "helpers.kernels", name, ENVIRONMENTS[name].title, str(_python(name)))
     _lab(session, "-m", "helpers.kernels", "tensorrt-llm", "TensorRT-LLM", str(_python("lab")))
-    _lab(session, "-m", "helpers.models")
+    _lab(session, "-m", "helpers.weights.models")
     converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
     if converter and not os.environ.get("MODEL"):
-        session.run(str(_python(converter)), "-m", "helpers.convert", "safetensors", external=True)
+        session.run(str(_python(converter)), "-m", "helpers.weights.convert", "safetensors", external=True)
     if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
-        session.run(str(_python("llama-cpp")), "-m", "helpers.convert", "gguf-bf16", external=True)
+        session.run(str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16", external=True)
 
 
 def _environment(session: nox.Session, name: str) -> None:

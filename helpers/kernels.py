@@ -255,7 +255,7 @@ if __name__ == "__main__":
     for name in ("kernel", "title", "python"):
         parser.add_argument(name)
     options = parser.parse_args()
-    from helpers import engines  # knows what each framework's kernel needs
+    from helpers.servers import engines  # knows what each framework's kernel needs
 
     if not edited(options.kernel):
         install(**vars(options), env=engines.environment(options.kernel, options.python))

@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from helpers import engines, timing
+from helpers.bench import timing
+from helpers.servers import engines
 
 AXES = {
     "output_tokens_per_s": ("output tokens/s, all users", 1.0),
@@ -128,7 +129,7 @@ def _span(group: Sequence[float], gap: float) -> tuple[float, float]:
 def roofline(found: Sequence, roof, title: str = ""):
     """Draw the roof and, under it, the decode speed of each engine at one number of users or several.
 
-    ``found`` and ``roof`` are those of ``helpers.roofline``. Both axes are logarithmic; beside each
+    ``found`` and ``roof`` are those of ``helpers.lessons.memory.roofline``. Both axes are logarithmic; beside each
     name stands its share of the roof at its last point, or that a point is above the roof. Returns
     a matplotlib figure.
     """

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from helpers import engines, kernels, llama_server
+from helpers import kernels
+from helpers.servers import engines, llama_cpp
 
 FOLDER = kernels.REPOSITORY / "measurements"
 SCHEMA_VERSION = 2
@@ -76,8 +77,8 @@ def _cpu_flags() -> list[str]:
 
 def versions(engine: engines.Engine) -> dict[str, str | None]:
     """The versions of those of ``engine``'s packages that are installed, asked of its own interpreter or program."""
-    if engine.kernel == "llama-cpp" and llama_server.binaries():
-        return {"llama.cpp": llama_server.version()}
+    if engine.kernel == "llama-cpp" and llama_cpp.binaries():
+        return {"llama.cpp": llama_cpp.version()}
     return versions_in(engine.kernel, engine.packages)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 
-from helpers import routing
+from helpers.lessons.deployment import routing
 
 asked = json.load(sys.stdin)
 try:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from helpers import allocation
-from helpers.allocation import Request, Step
+from helpers.lessons.memory import allocation
+from helpers.lessons.memory.allocation import Request, Step
 
 COMMON = tuple(range(100, 108))  # eight tokens that both requests of PAIR begin with
 PAIR = [Request((*COMMON, 1, 2), output_tokens=4), Request((*COMMON, 3), output_tokens=2, start=1)]

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import audit, engines, serving
-from helpers.client import EndpointError
-from helpers.timing import Sample
+from helpers.bench import checks
+from helpers.bench.client import EndpointError
+from helpers.bench.timing import Sample
+from helpers.servers import engines, serving
 
 GOOD = Sample(0, (1, 2), prompt_tokens=16, output_tokens=8, token_source="server_usage", cached_tokens=0)
 ASKED = {"input_tokens": 16, "output_tokens": 8}
@@ -34,14 +35,14 @@ class TestAgreement:
     def test_the_share_before_the_first_difference(self, reference, other, share):
         """Of the reference's tokens, or of characters if it is one text."""
 
-        assert audit.agreed_share(reference, other) == share
+        assert checks.agreed_share(reference, other) == share
 
     def test_of_several_engines(self):
         """Mean share and number of prompts that agree throughout, for all but the reference."""
         answers = {"transformers": [[" a", " b"], [" c", " d"]], "vllm": [" a b", " c x"], "sglang": [" a b", " c d"]}
-        found = audit.agreement(answers, "transformers")
+        found = checks.agreement(answers, "transformers")
 
-        assert found == {"vllm": audit.Agreement((1.0, 0.5)), "sglang": audit.Agreement((1.0, 1.0))}
+        assert found == {"vllm": checks.Agreement((1.0, 0.5)), "sglang": checks.Agreement((1.0, 1.0))}
         assert (found["vllm"].mean_share, found["vllm"].whole, found["sglang"].whole) == (0.75, 1, 2)
         assert str(found["vllm"]) == "75% of the first tokens agree, all of them for 1 of 2 prompts"
 
@@ -56,7 +57,7 @@ class TestAgreement:
     def test_answers_that_cannot_be_compared(self, answers, message):
         """No reference, other prompts, none."""
         with pytest.raises(ValueError) as caught:
-            audit.agreement(answers, "transformers")
+            checks.agreement(answers, "transformers")
         assert str(caught.value).startswith(message)
 
 
@@ -67,7 +68,7 @@ class TestProblems:
         """Exact lengths, nothing cached; a failed request is counted elsewhere."""
         failed = Sample(0, error="refused: nobody there")
 
-        assert audit.problems([GOOD, GOOD, failed], **ASKED, cache_hits=0) == []
+        assert checks.problems([GOOD, GOOD, failed], **ASKED, cache_hits=0) == []
 
     @pytest.mark.parametrize(
         ("change", "line"),
@@ -80,14 +81,14 @@ class TestProblems:
     def test_one_answer_of_two_is_enough(self, change, line):
         """And the line says what came and what was asked for."""
 
-        assert audit.problems([GOOD, replace(GOOD, **change)], **ASKED) == [line]
+        assert checks.problems([GOOD, replace(GOOD, **change)], **ASKED) == [line]
 
     def test_hits_that_only_the_engine_counted(self):
         """The answers say nothing of a cache."""
         silent = replace(GOOD, cached_tokens=None)
 
-        assert audit.problems([silent], **ASKED, cache_hits=0) == []
-        assert audit.problems([silent], **ASKED, cache_hits=32) == [
+        assert checks.problems([silent], **ASKED, cache_hits=0) == []
+        assert checks.problems([silent], **ASKED, cache_hits=32) == [
             "prefix cache: the engine counted 32 cached prompt tokens, 0 were asked for"
         ]
 
@@ -95,30 +96,30 @@ class TestProblems:
         """Two of many prompts begin with the same word: 1 of 1,600 prompt tokens is fine, 17 are not."""
         many = [GOOD] * 99
 
-        assert audit.problems([*many, replace(GOOD, cached_tokens=1)], **ASKED, cache_hits=16) == []
-        assert len(audit.problems([*many, replace(GOOD, cached_tokens=1)], **ASKED, cache_hits=17)) == 1
+        assert checks.problems([*many, replace(GOOD, cached_tokens=1)], **ASKED, cache_hits=16) == []
+        assert len(checks.problems([*many, replace(GOOD, cached_tokens=1)], **ASKED, cache_hits=17)) == 1
 
     def test_a_cache_that_was_asked_for_is_none(self):
         """A conversation wants its hits."""
 
-        assert audit.problems([replace(GOOD, cached_tokens=12)], **ASKED, cached=True, cache_hits=12) == []
+        assert checks.problems([replace(GOOD, cached_tokens=12)], **ASKED, cached=True, cache_hits=12) == []
 
     def test_no_answer_at_all_is_not_good(self):
         """Every request failed, or there was none."""
 
-        assert audit.problems([], **ASKED) == ["no request succeeded: nothing was measured"]
+        assert checks.problems([], **ASKED) == ["no request succeeded: nothing was measured"]
 
     def test_what_the_server_does_not_report_is_said(self):
         """No problem, and no proof either."""
         silent = Sample(0, (1, 2), output_tokens=8, token_source="events")
 
-        assert audit.problems([silent], **ASKED) == []
-        assert audit.unproven([silent]) == [
+        assert checks.problems([silent], **ASKED) == []
+        assert checks.unproven([silent]) == [
             "output length: not reported by the server, events were counted",
             "prompt length: not reported by the server",
             "prefix cache: neither the engine nor its answers report hits",
         ]
-        assert audit.unproven([GOOD]) == audit.unproven([replace(GOOD, cached_tokens=None)], cache_hits=0) == []
+        assert checks.unproven([GOOD]) == checks.unproven([replace(GOOD, cached_tokens=None)], cache_hits=0) == []
 
 
 def test_the_engines_answers_are_asked_for_and_compared():
@@ -130,13 +131,13 @@ def test_the_engines_answers_are_asked_for_and_compared():
         def awake(name: str):
             return servers[name].awake()
 
-        answers = audit.first_tokens(endpoints, awake=awake)
-        again = audit.first_tokens({"again": endpoints["transformers"]}, awake=lambda name: awake("transformers"))
+        answers = checks.first_tokens(endpoints, awake=awake)
+        again = checks.first_tokens({"again": endpoints["transformers"]}, awake=lambda name: awake("transformers"))
         with pytest.raises(EndpointError, match="^transformers gave no 64 tokens to compare: too long: "):
-            audit.first_tokens(endpoints, k=64, awake=awake)
+            checks.first_tokens(endpoints, k=64, awake=awake)
     others = answers["transformers"][1:] + answers["transformers"][:1]
-    found = audit.agreement({**answers, **again, "others": others}, "transformers")
+    found = checks.agreement({**answers, **again, "others": others}, "transformers")
 
-    assert found["again"].whole == len(audit.PROMPTS)
+    assert found["again"].whole == len(checks.PROMPTS)
     assert found["others"].mean_share < 0.25
     assert 0.5 < found["llama-cpp-bf16"].mean_share <= 1

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from leftovers import wait_until
 
+from helpers.bench.truth_script import Script
+from helpers.bench.truth_server import TruthServer
 from helpers.kernels import REPOSITORY
-from helpers.truth import TruthServer
-from helpers.truth_answers import Script
 
 FAST = ("--input-tokens", "8", "--output-tokens", "4", "--no-self-test")
 FIGURE = {"median", "low", "high", "interval"}

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import capacity, engines, memory, models, pools, serving, shapes
-from helpers.memory import GIB
+from helpers.servers import engines, metrics, serving
+from helpers.weights import capacity, models, shapes, sizes
+from helpers.weights.sizes import GIB
 
 H100 = {"bandwidth_bytes_per_s": 3.35e12, "flops_per_s": 989.4e12}
 
@@ -68,7 +69,7 @@ class TestFits:
         """The default model's Q4_1 file, its tensors counted."""
         answer = capacity.ask(models.resolve(), GIB)
 
-        assert (answer.dtype, answer.weights_bytes) == ("as stored", memory.weights_bytes("gguf"))
+        assert (answer.dtype, answer.weights_bytes) == ("as stored", sizes.weights_bytes("gguf"))
         assert answer.context == 8192
 
 
@@ -214,11 +215,11 @@ def test_questions_that_cannot_be_answered(asked, message):
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "helpers.capacity", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "helpers.weights.capacity", *arguments], capture_output=True, text=True)
 
 
 class TestCommand:
-    """``python -m helpers.capacity``."""
+    """``python -m helpers.weights.capacity``."""
 
     def test_it_fits(self):
         """Exit code 0 and the line."""
@@ -268,9 +269,9 @@ class TestFree:
         """What the system calls available."""
         monkeypatch.setattr(engines, "has_gpu", lambda: False)
 
-        assert capacity.free_bytes() > 64 * memory.MIB
+        assert capacity.free_bytes() > 64 * sizes.MIB
 
-    @pytest.mark.parametrize(("said", "free"), [("80000\n 1000\n", 80_000 * memory.MIB), ("[N/A]\n", None), ("", None)])
+    @pytest.mark.parametrize(("said", "free"), [("80000\n 1000\n", 80_000 * sizes.MIB), ("[N/A]\n", None), ("", None)])
     def test_of_several_gpus_it_is_the_emptiest(self, monkeypatch, said, free):
         """With a mock of nvidia-smi's answers; one that does not say is not full."""
         monkeypatch.setattr(engines, "has_gpu", lambda: True)
@@ -282,8 +283,8 @@ class TestFree:
 def test_a_running_engine_has_the_tokens_that_the_calculator_says():
     """llama.cpp's own pool, given to the calculator as memory beside the weights, within 2 %."""
     with serving.serve("llama-cpp", slots=4, context=256) as server:
-        found = pools.pool(server)
-    weights = memory.weights_bytes("gguf")
+        found = metrics.pool(server)
+    weights = sizes.weights_bytes("gguf")
     answer = capacity.ask(models.resolve(), weights + found.bytes, users=4, context=256, kv_dtype="float16", usable=1.0)
 
     assert answer.pool_tokens == pytest.approx(found.tokens, rel=0.02)

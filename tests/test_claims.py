@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from helpers import claims, notebooks
+from helpers.collection import claims, notebooks
 
 CLAIMS = claims.load()
 IN_NOTEBOOKS = [claim for claim in CLAIMS if claim.notebook]

@@ -9,10 +9,10 @@ import time
 import pytest
 from leftovers import wait_until
 
-from helpers import client, workload
-from helpers.client import Endpoint
-from helpers.truth import TruthServer
-from helpers.truth_answers import Script
+from helpers.bench import client, workload
+from helpers.bench.client import Endpoint
+from helpers.bench.truth_script import Script
+from helpers.bench.truth_server import TruthServer
 
 PROMPT = workload.prompts(1, 8, seed=0)[0]
 

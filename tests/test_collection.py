@@ -11,7 +11,9 @@ import nbformat
 import pytest
 import yaml
 
-from helpers import kernels, models, notebooks
+from helpers import kernels
+from helpers.collection import notebooks
+from helpers.weights import models
 
 ROOT = kernels.REPOSITORY
 NOTEBOOKS = notebooks.listed()

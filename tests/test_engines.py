@@ -9,8 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import client, engines, kernels, models, serving, workload
-from helpers.serving import ServerError
+from helpers import kernels
+from helpers.bench import client, workload
+from helpers.servers import engines, serving
+from helpers.servers.serving import ServerError
+from helpers.weights import models
 
 SMALL = {"slots": 2, "context": 128}
 

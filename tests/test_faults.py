@@ -6,8 +6,9 @@ import time
 import httpx
 import pytest
 
-from helpers import faults, serving
-from helpers.faults import Fault
+from helpers.lessons.deployment import faults
+from helpers.lessons.deployment.faults import Fault
+from helpers.servers import serving
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
-from helpers import audit, gguf_runs, gguf_types, kernels, models
-from helpers.files import ModelError
+from helpers import kernels
+from helpers.bench import checks
+from helpers.lessons.quantization import gguf_runs, gguf_types
+from helpers.weights import models
+from helpers.weights.files import ModelError
 
 FILES = {"Q4_1": models.weights("gguf")}
 
@@ -26,7 +29,7 @@ def test_as_many_repeats_and_tokens_as_asked():
 
     assert [len(each.tokens_per_s) for each in found.values()] == [2, 2]
     assert {len(answer) for each in found.values() for answer in each.answers} == {3}
-    assert len(found["Q4_1"].answers) == len(audit.PROMPTS)
+    assert len(found["Q4_1"].answers) == len(checks.PROMPTS)
     assert found["Q4_1"].answers == found["again"].answers
 
 
@@ -54,7 +57,7 @@ def test_without_llama_cpp_the_next_step_is_said(tmp_path, monkeypatch):
 
 def test_the_record_of_a_type_that_does_not_exist():
     """Exit code 1 and one line, before anything is measured."""
-    command = [sys.executable, "-m", "helpers.recording_quantization", "--types", "Q8_0,Q4_X"]
+    command = [sys.executable, "-m", "helpers.studies.quantization", "--types", "Q8_0,Q4_X"]
     ran = subprocess.run(command, capture_output=True, text=True)
 
     assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1)

@@ -10,13 +10,15 @@ import gguf
 import numpy as np
 import pytest
 
-from helpers import files, gguf_types, kernels, models
-from helpers.files import ModelError
-from helpers.gguf_types import UnknownType
+from helpers import kernels
+from helpers.lessons.quantization import gguf_types
+from helpers.lessons.quantization.gguf_types import UnknownType
+from helpers.weights import files, models
+from helpers.weights.files import ModelError
 
 SOURCE = gguf_types.unquantized()
 QUANTIZED = models.weights("gguf")
-COMMAND = [sys.executable, "-m", "helpers.gguf_types"]
+COMMAND = [sys.executable, "-m", "helpers.lessons.quantization.gguf_types"]
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_what_the_quantizer_refuses_is_said_in_one_line(cache):
 
 def test_a_quantizer_that_is_killed_leaves_no_half_file(cache):
     """Only its staging folder stays, and the next one sweeps it."""
-    command = [kernels.interpreter("llama-cpp"), "-m", "helpers.gguf_types", "Q2_K", "--source", str(SOURCE)]
+    command = [kernels.interpreter("llama-cpp"), "-m", "helpers.lessons.quantization.gguf_types", "Q2_K", "--source", str(SOURCE)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(cache.glob(".making-*/made.gguf")):
         time.sleep(0.01)

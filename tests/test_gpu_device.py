@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import engines, memory
-from helpers.gpu import __main__ as command
-from helpers.gpu import device, weights
+from helpers.gpu import __main__, device, random_model
+from helpers.servers import engines
+from helpers.weights import sizes
 
 H100 = ("NVIDIA H100 80GB HBM3", "9.0", "580.159.04", "81559", "80995")
 
@@ -36,7 +36,7 @@ def test_a_gpu_is_read_with_its_memory_in_bytes(nvidia_smi):
     nvidia_smi(*H100)
     found = device.gpu()
     assert (found.name, found.capability, found.driver) == ("NVIDIA H100 80GB HBM3", 9.0, "580.159.04")
-    assert (found.total_bytes, found.free_bytes) == (81559 * memory.MIB, 80995 * memory.MIB)
+    assert (found.total_bytes, found.free_bytes) == (81559 * sizes.MIB, 80995 * sizes.MIB)
 
 
 def test_only_the_gpus_that_a_process_may_use_are_asked(tmp_path, monkeypatch):
@@ -91,14 +91,14 @@ def test_a_gpu_that_will_not_do_is_refused_in_one_line(nvidia_smi, answers, line
     """An old GPU, an old driver, too little memory: before anything starts."""
     nvidia_smi(*answers)
     with pytest.raises(device.DeviceError) as refused:
-        device.check(device.gpu(), weights.weights_bytes("Llama-2-7B"))
+        device.check(device.gpu(), random_model.weights_bytes("Llama-2-7B"))
     assert str(refused.value) == line
 
 
 def test_a_gpu_that_will_do_is_taken(nvidia_smi):
     """An H100 holds the 7B shape."""
     nvidia_smi(*H100)
-    assert device.check(device.gpu(), weights.weights_bytes("Llama-2-7B")).capability == 9.0
+    assert device.check(device.gpu(), random_model.weights_bytes("Llama-2-7B")).capability == 9.0
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_gpu_that_will_do_is_taken(nvidia_smi):
 )
 def test_a_bad_command_is_one_line_and_starts_nothing(no_gpu, capsys, arguments, line):
     """The reason on standard error, exit code 1."""
-    assert command.main(arguments) == 1
+    assert __main__.main(arguments) == 1
     said = capsys.readouterr()
     assert said.err.startswith(line) and said.err.count("\n") == 1 and said.out == ""
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from helpers import records
-from helpers.gpu import life, plans, runs, tensorrt_llm, weights, work
-from helpers.gpu.life import Life
-from helpers.gpu.work import Setting
+from helpers.gpu import cases, random_model, runs, session, tasks, tensorrt_llm
+from helpers.gpu.session import Life
+from helpers.gpu.tasks import Setting
 
 TINY = Setting("tiny", "cpu", (1, 2), 3)
 LIVES = [Life("vllm", "offline", "as it comes", 1), Life("sglang", "offline", "as it comes", 1), Life("machine", "roof", "as it comes", 1)]  # noqa: E501  # fmt: skip
@@ -20,8 +20,8 @@ LIVES = [Life("vllm", "offline", "as it comes", 1), Life("sglang", "offline", "a
 def folder(tmp_path, monkeypatch):
     """Records of the test's own, and mock works that need no engine."""
     monkeypatch.setattr(records, "FOLDER", tmp_path)
-    monkeypatch.setitem(plans.RUNS, "speed", lambda: LIVES)
-    monkeypatch.setattr(work, "versions", lambda engine: {engine: "1.0"})
+    monkeypatch.setitem(cases.RUNS, "speed", lambda: LIVES)
+    monkeypatch.setattr(tasks, "versions", lambda engine: {engine: "1.0"})
     return tmp_path
 
 
@@ -35,13 +35,13 @@ def works(monkeypatch):
         ran.append(one.key)
         log.row("speed", users=1, repeat=0, seconds=1.0, output_tokens=128, ttft_s=None)
         if one.engine != "machine":
-            log.note(versions=work.versions(one.engine))
+            log.note(versions=tasks.versions(one.engine))
         if error := instead.get(one.engine):
             raise error
         return True
 
     for name in ("offline", "roof"):
-        monkeypatch.setitem(work.WORKS, name, mock)
+        monkeypatch.setitem(tasks.WORKS, name, mock)
     mock.ran, mock.instead = ran, instead
     return mock
 
@@ -69,7 +69,7 @@ def test_a_new_version_is_measured_again(works, monkeypatch):
     """Only the engines whose versions changed; the machine's own figures have none."""
     runs.run("speed", TINY)
     works.ran.clear()
-    monkeypatch.setattr(work, "versions", lambda engine: {engine: "2.0" if engine == "vllm" else "1.0"})
+    monkeypatch.setattr(tasks, "versions", lambda engine: {engine: "2.0" if engine == "vllm" else "1.0"})
     runs.run("speed", TINY)
     assert works.ran == ["vllm, offline, as it comes"]
 
@@ -86,7 +86,7 @@ def test_another_setting_starts_anew(works):
     ("error", "line"),
     [
         (RuntimeError("out of\n memory"), "failed: RuntimeError: out of memory"),
-        (work.serving.ServerError("vLLM's server ended before it answered: why"), "failed: vLLM's server ended before it answered: why"),  # noqa: E501
+        (tasks.serving.ServerError("vLLM's server ended before it answered: why"), "failed: vLLM's server ended before it answered: why"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_a_crash_of_one_engine_is_one_line_and_loses_nothing_of_the_others(works, error, line, capsys):
@@ -141,22 +141,22 @@ def test_a_copy_is_written_after_every_row(works, tmp_path):
 
 def test_a_worker_that_dies_is_one_line_with_its_last_word(tmp_path, monkeypatch):
     """The job's rows are kept; the reason is the last error it wrote. Nothing of it lives on."""
-    log = life.Log(LIVES[0], lambda found: None)
+    log = session.Log(LIVES[0], lambda found: None)
     write = "open(json.load(open(sys.argv[1]))['rows'],'a').write('{\"kind\": \"loaded\"}\\n')"
     code = f"import json,sys; {write}; sys.exit('error: no more')"
-    monkeypatch.setattr(life.kernels, "interpreter", lambda kernel: sys.executable)
-    monkeypatch.setattr(life, "guarded", _running(code, life.guarded))
-    assert life.run_job("lab", {}, log, 30) is False
+    monkeypatch.setattr(session.kernels, "interpreter", lambda kernel: sys.executable)
+    monkeypatch.setattr(session, "guarded", _running(code, session.guarded))
+    assert session.run_job("lab", {}, log, 30) is False
     assert log.found["rows"] == [{"kind": "loaded"}]
     assert log.found["failed"] == ["failed: it ended by itself: error: no more"]
 
 
 def test_a_worker_is_ended_when_the_time_is_over(monkeypatch):
     """The time limit in the middle: a line, and the process is gone."""
-    log = life.Log(LIVES[0], lambda found: None)
-    monkeypatch.setattr(life.kernels, "interpreter", lambda kernel: sys.executable)
-    monkeypatch.setattr(life, "guarded", _running("import time; time.sleep(60)", life.guarded))
-    assert life.run_job("lab", {}, log, 1) is False
+    log = session.Log(LIVES[0], lambda found: None)
+    monkeypatch.setattr(session.kernels, "interpreter", lambda kernel: sys.executable)
+    monkeypatch.setattr(session, "guarded", _running("import time; time.sleep(60)", session.guarded))
+    assert session.run_job("lab", {}, log, 1) is False
     assert log.found["failed"] == ["stopped: the time was over"]
 
 
@@ -176,8 +176,8 @@ done
 def test_llama_cpps_bench_gives_rows_like_the_other_engines(tmp_path, monkeypatch):
     """A mock llama-batched-bench: the first of each number of users is the warm-up, prompt and decoding are told apart."""
     _bench(tmp_path, monkeypatch, BENCH)
-    log = life.Log(Life("llama-cpp", "offline", "q4_0", 1), lambda found: None)
-    assert work.run_offline(Life("llama-cpp", "offline", "q4_0", 1), TINY, log, 30)
+    log = session.Log(Life("llama-cpp", "offline", "q4_0", 1), lambda found: None)
+    assert tasks.run_offline(Life("llama-cpp", "offline", "q4_0", 1), TINY, log, 30)
     rows = [row for row in log.found["rows"] if row["kind"] == "speed"]
     assert [(row["repeat"], row["users"]) for row in rows] == [(0, 1), (0, 2), (1, 2), (1, 1), (2, 1), (2, 2)]
     assert {(row["seconds"], row["prefill_s"], row["decode_s"]) for row in rows} == {(2.0, 0.5, 1.5)}
@@ -186,8 +186,8 @@ def test_llama_cpps_bench_gives_rows_like_the_other_engines(tmp_path, monkeypatc
 def test_a_bench_that_fails_is_one_line(tmp_path, monkeypatch):
     """The last error of its log is the reason."""
     _bench(tmp_path, monkeypatch, "#!/bin/sh\necho 'error: failed to load model' >&2; exit 1\n")
-    log = life.Log(Life("llama-cpp", "offline", "q4_0", 1), lambda found: None)
-    assert not work.run_offline(Life("llama-cpp", "offline", "q4_0", 1), TINY, log, 30)
+    log = session.Log(Life("llama-cpp", "offline", "q4_0", 1), lambda found: None)
+    assert not tasks.run_offline(Life("llama-cpp", "offline", "q4_0", 1), TINY, log, 30)
     assert log.found["failed"] == ["failed: llama-batched-bench ended with 1, 8 lines short: error: failed to load model"]
 
 
@@ -195,16 +195,16 @@ def _bench(tmp_path, monkeypatch, script: str) -> None:
     file = tmp_path / "llama-batched-bench"
     file.write_text(script)
     file.chmod(0o755)
-    monkeypatch.setattr(weights.files, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(work.llama_server, "binaries", lambda: str(tmp_path))
-    monkeypatch.setattr(life.kernels, "environment", lambda kernel: {})
+    monkeypatch.setattr(random_model.files, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(tasks.llama_server, "binaries", lambda: str(tmp_path))
+    monkeypatch.setattr(session.kernels, "environment", lambda kernel: {})
 
 
 def test_tensorrt_llm_that_is_not_there_is_a_line_in_the_record(tmp_path, monkeypatch):
     """Not measured here, and why; two published results that disagree stand beside it."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    log = life.Log(Life("tensorrt-llm", "offline", "as it comes", 1), lambda found: None)
-    assert not work.run_offline(Life("tensorrt-llm", "offline", "as it comes", 1), TINY, log, 30)
+    log = session.Log(Life("tensorrt-llm", "offline", "as it comes", 1), lambda found: None)
+    assert not tasks.run_offline(Life("tensorrt-llm", "offline", "as it comes", 1), TINY, log, 30)
     assert log.found["failed"] == ["failed: not measured here: no NVIDIA GPU here"]
     assert len(tensorrt_llm.table()) == 2 and "not measured here" in tensorrt_llm.table().attrs["recorded"]
 
@@ -212,4 +212,4 @@ def test_tensorrt_llm_that_is_not_there_is_a_line_in_the_record(tmp_path, monkey
 def test_a_reason_has_no_folders_of_this_machine():
     """A record does not say where things lie."""
     said = "/root/x/llama/llama-server: cannot open /usr/lib/libcublas.so.13"
-    assert life.without_folders(said) == "llama-server: cannot open libcublas.so.13"
+    assert session.without_folders(said) == "llama-server: cannot open libcublas.so.13"

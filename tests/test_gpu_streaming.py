@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import client, kernels, records
-from helpers.gpu import across, replay, streaming, work
-from helpers.gpu.life import Life, Log
-from helpers.wire import Answer
+from helpers import kernels, records
+from helpers.bench import client
+from helpers.bench.connection import Answer
+from helpers.gpu import across, read, streaming, tasks
+from helpers.gpu.session import Life, Log
 
 
 def _did(ways: list[str], users: int) -> tuple[bool, dict]:
     """Whether the life was whole, and what it kept."""
     life, kept = Life("llama-cpp", "streaming", "q4_0", 1, {"ways": ways}), {}
-    return work.WORKS["streaming"](life, work.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), 120), kept
+    return tasks.WORKS["streaming"](life, tasks.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), 120), kept
 
 
 @pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
@@ -119,7 +120,7 @@ def test_the_ways_stand_beside_the_engines_own_bench(folder):
 
 def test_a_life_that_did_not_get_far_is_shown_as_far_as_it_got(folder):
     """Without a row no line, without the streamed answers no ratio."""
-    found = replay.load("options", "one-16-cores")
+    found = read.load("options", "one-16-cores")
     life = found["lives"]["llama-cpp, streaming, q4_0"]
     loaded, one_way = ({**life, "rows": rows} for rows in ([{"kind": "loaded", "seconds": 1}], life["rows"][1:2]))
     assert streaming.ways({**found, "lives": {"a": loaded}}).empty
@@ -130,9 +131,9 @@ def test_a_life_that_did_not_get_far_is_shown_as_far_as_it_got(folder):
 
 def test_all_tables_are_of_one_machine(folder):
     """A newer record of another machine, which lacks the other runs, does not get between them."""
-    assert replay.machines("options") == ["two-16-cores", "one-16-cores"]
-    assert replay.load("options")["provenance"]["machine"]["gpus"] == ["One"]
-    assert replay.beside(replay.load("options", "two-16-cores"), "speed")["lives"] == {}
+    assert read.machines("options") == ["two-16-cores", "one-16-cores"]
+    assert read.load("options")["provenance"]["machine"]["gpus"] == ["One"]
+    assert read.beside(read.load("options", "two-16-cores"), "speed")["lives"] == {}
 
 
 def test_the_same_life_on_several_machines(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers import records
-from helpers.gpu import notebooks, plans, replay, tables
+from helpers.gpu import cases, notebooks, read, tables
 
 MACHINE = {"cpu": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"], "gpu_driver": "580.1"}
 
@@ -95,16 +95,16 @@ def test_ttft_is_the_servers_and_offline_that_of_one_token_alone():
 
 def test_llama_cpps_decoding_is_told_apart():
     """Tokens over the time without the prompt."""
-    assert replay.decode_rates(LIVES["speed"][2])[1]["median"] == 256
-    assert replay.decode_rates(LIVES["speed"][0]) == {}
+    assert read.decode_rates(LIVES["speed"][2])[1]["median"] == 256
+    assert read.decode_rates(LIVES["speed"][0]) == {}
 
 
 def test_the_servers_share_of_offline_and_the_spread_can_be_asked():
     """What the acceptance of the figures is decided by."""
-    found = replay.load("speed")
-    assert replay.spread(LIVES["speed"][0]) == pytest.approx(60 / 128)
-    assert replay.server_share(found, "vllm", 100) == pytest.approx(6000 / 6400)
-    assert replay.server_share(found, "sglang", 100) is None
+    found = read.load("speed")
+    assert read.spread(LIVES["speed"][0]) == pytest.approx(60 / 128)
+    assert read.server_share(found, "vllm", 100) == pytest.approx(6000 / 6400)
+    assert read.server_share(found, "sglang", 100) is None
 
 
 def test_memory_has_weights_pool_and_what_does_not_fit():
@@ -125,8 +125,8 @@ def test_the_gain_from_a_common_prefix_needs_both_sides():
     """A server that was asked with a common prefix only has none."""
     own = {"kind": "prefix", "prefix": "own", "level": _level(100, 300, 0.1), "cached_prompt_tokens": [0]}
     both = LIVES["speed"][1] | {"rows": [*LIVES["speed"][1]["rows"], own]}
-    assert replay.prefix_gains({"lives": {"1": both}}) == {"vLLM, server": pytest.approx(3)}
-    assert replay.prefix_gains({"lives": {"1": LIVES["speed"][1]}}) == {}
+    assert read.prefix_gains({"lives": {"1": both}}) == {"vLLM, server": pytest.approx(3)}
+    assert read.prefix_gains({"lives": {"1": LIVES["speed"][1]}}) == {}
 
 
 def test_an_option_is_held_against_the_engine_as_it_comes():
@@ -158,7 +158,7 @@ def test_answers_have_valid_ones_and_a_dash_where_no_time_is_known():
 
 def test_a_figure_has_each_frameworks_server_and_a_static_batch_of_what_was_not_served():
     """In the shape that the figures of the other records have; what has no first token has none."""
-    levels = replay.levels()
+    levels = read.levels()
     assert [level["users"] for level in levels["vllm"]] == [1, 100]
     assert levels["vllm"][1]["ttft_s"]["median"] == 0.3
     assert levels.keys() == {"vllm"}  # this record has no server of llama.cpp
@@ -176,13 +176,13 @@ def test_the_newest_whole_record_is_taken(folder):
     source = {"machine": MACHINE | {"gpus": ["NVIDIA H200"]}, "date": "2026-11-26", "weights": "w", "shape": "Llama-2-7B"}
     newer = {"version": records.SCHEMA_VERSION, "provenance": source, "lives": {}}
     records.write_json(folder / "nvidia-h200-16-cores" / "gpu-speed.2026-11-26.json", newer)
-    assert replay.machines() == ["nvidia-h200-16-cores", "nvidia-h100-16-cores"]
-    assert replay.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H100"]
+    assert read.machines() == ["nvidia-h200-16-cores", "nvidia-h100-16-cores"]
+    assert read.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H100"]
     for run in ("memory", "options"):
         records.write_json(folder / "nvidia-h200-16-cores" / f"gpu-{run}.2026-11-24.json", newer)
-    assert replay.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
-    assert set(replay.RUNS) == set(plans.RUNS)
-    assert replay.load("speed", "nvidia-h100-16-cores")["lives"]
+    assert read.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
+    assert set(read.RUNS) == set(cases.RUNS)
+    assert read.load("speed", "nvidia-h100-16-cores")["lives"]
 
 
 def test_without_a_record_the_next_step_is_said(folder):
@@ -190,7 +190,7 @@ def test_without_a_record_the_next_step_is_said(folder):
     for file in folder.glob("*/*.json"):
         file.unlink()
     with pytest.raises(records.RecordError, match="no record of a GPU run 'speed' is here: make one with `nox -s gpu -- speed`"):
-        replay.load("speed")
+        read.load("speed")
 
 
 def test_all_tables_as_text_name_what_failed():
@@ -238,8 +238,8 @@ def test_options_stand_beside_the_engine_with_the_same_context():
         _life("transformers", "offline", "static cache, compiled", [{"kind": "holds", "weights_bytes": 1}, *_speed(1, [1])]),
     ]
     server = _life("llama-cpp", "server", "q4_0", [_level(1, 100, 0.1), _level(100, 1000, 0.1)])
-    plain = {**replay.load("speed"), "lives": {**replay.load("speed")["lives"], "server": server}}
-    options = {**replay.load("options"), "lives": dict(enumerate(lives))}
+    plain = {**read.load("speed"), "lives": {**read.load("speed")["lives"], "server": server}}
+    options = {**read.load("options"), "lives": dict(enumerate(lives))}
     shown = tables.changed(options, plain, works=("offline", "server"))
     assert list(tables.changed(options, plain).index) == list(shown.index)[:3]
     assert list(shown.index) == [

@@ -6,36 +6,36 @@ from pathlib import Path
 
 import pytest
 
-from helpers import engines, llama_server
-from helpers.gpu import kernelspecs, life, plans, variants
+from helpers.gpu import cases, flags, kernelspecs, session
+from helpers.servers import engines, llama_cpp
 
-GPU = variants.Where(gpu=True, context=288)
+GPU = flags.Where(gpu=True, context=288)
 REQUEST = engines.Request("python", Path("folder"), 8000, 100, 288, "name", 0)
 
 
 def test_keyword_arguments_become_options():
     """True is a switch, false is left out or negated, a table is JSON."""
     given = {"enforce_eager": True, "enable_prefix_caching": False, "max_num_seqs": 128, "compilation_config": {"mode": 0}}
-    assert variants.flags(given, negated=True) == [
+    assert flags.flags(given, negated=True) == [
         "--enforce-eager", "--no-enable-prefix-caching", "--max-num-seqs", "128", "--compilation-config", '{"mode": 0}',
     ]  # fmt: skip
-    assert variants.flags({"disable_radix_cache": False}, negated=False) == []
+    assert flags.flags({"disable_radix_cache": False}, negated=False) == []
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_an_option_changes_what_it_names_and_nothing_else(engine):
     """Every other argument is that of the engine as it comes."""
-    plain = variants.arguments(engine, variants.PLAIN, GPU)
-    for option, changed in variants.OPTIONS[engine].items():
-        assert variants.arguments(engine, option, GPU) == plain | dict(changed)
-        same = option in (variants.PLAIN, variants.SHORT)  # the second is given another context, and no other argument
+    plain = flags.arguments(engine, flags.PLAIN, GPU)
+    for option, changed in flags.OPTIONS[engine].items():
+        assert flags.arguments(engine, option, GPU) == plain | dict(changed)
+        same = option in (flags.PLAIN, flags.SHORT)  # the second is given another context, and no other argument
         assert same or dict(changed).items() - plain.items() if engine == "sglang" else True
 
 
 @pytest.mark.parametrize(("engine", "off"), [("vllm", "--no-enable-prefix-caching"), ("sglang", "--disable-radix-cache")])
 def test_the_server_is_started_with_the_same_arguments(engine, off):
     """The prefix cache is off as it comes, and on where the option says so; random weights, loopback only."""
-    commands = [variants.server(engine, option, GPU).command(REQUEST) for option in (variants.PLAIN, "prefix cache")]
+    commands = [flags.server(engine, option, GPU).command(REQUEST) for option in (flags.PLAIN, "prefix cache")]
     assert [off in command for command in commands] == [True, False]
     assert all(command[command.index("--load-format") + 1] == "dummy" for command in commands)
     assert all(command[command.index("--host") + 1] == "127.0.0.1" for command in commands)
@@ -43,19 +43,19 @@ def test_the_server_is_started_with_the_same_arguments(engine, off):
 
 def test_a_real_model_is_loaded_and_not_made_up():
     """Without ``random`` no engine is told to invent its weights."""
-    real = variants.Where(gpu=True, context=2048, random=False)
-    assert not any("load_format" in variants.arguments(engine, variants.PLAIN, real) for engine in ("vllm", "sglang"))
+    real = flags.Where(gpu=True, context=2048, random=False)
+    assert not any("load_format" in flags.arguments(engine, flags.PLAIN, real) for engine in ("vllm", "sglang"))
 
 
 def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     """The folder in its kernelspec or the environment decides between the binary and the wheel's server."""
-    monkeypatch.setattr(llama_server.kernels, "environment", lambda kernel: {})
-    monkeypatch.delenv(llama_server.BINARIES, raising=False)
-    assert variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)[:3] == ["python", "-m", "helpers.xllamacpp_server"]
-    monkeypatch.setenv(llama_server.BINARIES, "/there")
-    command = variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)
+    monkeypatch.setattr(llama_cpp.kernels, "environment", lambda kernel: {})
+    monkeypatch.delenv(llama_cpp.BINARIES, raising=False)
+    assert flags.server("llama-cpp", "q4_0", GPU).command(REQUEST)[:3] == ["python", "-m", "helpers.servers.xllamacpp_server"]
+    monkeypatch.setenv(llama_cpp.BINARIES, "/there")
+    command = flags.server("llama-cpp", "q4_0", GPU).command(REQUEST)
     assert command[0] == "/there/llama-server" and command[command.index("--ctx-size") + 1] == "28800"
-    on_gpu = variants.server("llama-cpp", "q4_0, sampled on the GPU", GPU).command(REQUEST)
+    on_gpu = flags.server("llama-cpp", "q4_0, sampled on the GPU", GPU).command(REQUEST)
     assert on_gpu == [*command, "--backend-sampling"]
 
 
@@ -68,25 +68,25 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
 )  # fmt: skip
 def test_an_unknown_engine_or_option_names_those_there_are(engine, option, line):
     """One line, before anything starts."""
-    with pytest.raises(variants.UnknownOption) as refused:
-        variants.check(engine, option)
+    with pytest.raises(flags.UnknownOption) as refused:
+        flags.check(engine, option)
     assert str(refused.value) == line
 
 
 def test_every_life_of_every_run_can_be_started():
     """Its engine and option exist, its key is its own, and its need of time is told."""
-    for make in plans.RUNS.values():
+    for make in cases.RUNS.values():
         lives = make()
         assert len({one.key for one in lives}) == len(lives)
         for one in lives:
             if one.engine != "machine" and one.work != "real":
-                variants.check(one.engine, one.option)
+                flags.check(one.engine, one.option)
             assert one.least_s > 0
 
 
 def test_a_run_measures_what_matters_most_first():
     """Offline and server of both serving engines come before anything else."""
-    first = [(one.engine, one.work) for one in plans.speed()[:4]]
+    first = [(one.engine, one.work) for one in cases.speed()[:4]]
     assert first == [("vllm", "offline"), ("vllm", "server"), ("sglang", "offline"), ("sglang", "server")]
 
 
@@ -100,12 +100,12 @@ def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatc
     assert path == [str(tmp_path / name) for name in ("vllm/site", "common/site", "lab/site", "repository")]
     assert "vllm" not in kernelspecs.environment("llama-cpp", tmp_path)["PYTHONPATH"]
     llama = kernelspecs.environment("llama-cpp", tmp_path)
-    assert llama[llama_server.BINARIES] == str(tmp_path / "llama") and llama["LD_PRELOAD"] == "libstdc++.so.6"
+    assert llama[llama_cpp.BINARIES] == str(tmp_path / "llama") and llama["LD_PRELOAD"] == "libstdc++.so.6"
 
 
 def test_an_engines_process_finds_the_collection_and_meets_in_a_file(tmp_path):
     """Its environment is its kernelspec's; no port is opened for its processes to meet."""
-    env = life.environment("lab", tmp_path / "a.log")
-    assert env["PYTHONPATH"].split(":")[-1] == str(life.kernels.REPOSITORY)
+    env = session.environment("lab", tmp_path / "a.log")
+    assert env["PYTHONPATH"].split(":")[-1] == str(session.kernels.REPOSITORY)
     assert env["SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"] == (tmp_path / "a.store").as_uri()
     assert "PYTEST_CURRENT_TEST" not in env

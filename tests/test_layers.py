@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
-from helpers import layer_clients, layers, records, truth
-from helpers.layer_clients import LAYERS
-from helpers.peer_clients import Load
-from helpers.truth import TruthServer
-from helpers.truth_answers import Script, writes
+from helpers import records
+from helpers.bench import truth_server
+from helpers.bench.truth_script import Script, writes
+from helpers.bench.truth_server import TruthServer
+from helpers.studies import layer_clients, layers
+from helpers.studies.layer_clients import LAYERS
+from helpers.studies.peer_clients import Load
 
 LOAD = Load(streams=2, requests=4, tokens=5)
 FIRST_S, GAP_S = 0.02, 0.005
@@ -64,7 +66,7 @@ def test_connections_are_open_before_the_clock_starts(measured):
 def test_no_connection_is_opened_after_the_warm_up(monkeypatch):
     """Each layer that pools its connections sends six requests over two of them."""
     opened = []
-    monkeypatch.setattr(truth, "_Connection", lambda *args, make=truth._Connection: opened.append(1) or make(*args))
+    monkeypatch.setattr(truth_server, "_Connection", lambda *args, make=truth_server._Connection: opened.append(1) or make(*args))
     pooling = [layer for layer in HERE if not layer.name.startswith("ours")]  # ours opens two more for the measured block
     for layer in pooling:
         with TruthServer(Script(first_s=FIRST_S)) as server:

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from helpers import engines, kernels, llama_server, records
+from helpers import kernels, records
+from helpers.servers import engines, llama_cpp
 
 REQUEST = engines.Request("python", "model.gguf", 8080, slots=4, context=512, name="m", kv_bytes_per_token=1)
 
@@ -24,7 +25,7 @@ def mock_program(tmp_path, monkeypatch):
         "esac\n"
     )
     program.chmod(0o755)
-    monkeypatch.setenv(llama_server.BINARIES, str(tmp_path))
+    monkeypatch.setenv(llama_cpp.BINARIES, str(tmp_path))
     return tmp_path
 
 
@@ -34,21 +35,21 @@ def _options(command: list[str]) -> dict[str, str]:
 
 def test_the_wheel_is_taken_where_there_is_no_program(monkeypatch):
     """In llama-cpp's own interpreter, with the same slots, context and threads."""
-    monkeypatch.delenv(llama_server.BINARIES, raising=False)
-    command = llama_server.command(REQUEST, threads=3, gpu=False)
+    monkeypatch.delenv(llama_cpp.BINARIES, raising=False)
+    command = llama_cpp.command(REQUEST, threads=3, gpu=False)
 
-    assert command[:3] == ["python", "-m", "helpers.xllamacpp_server"]
+    assert command[:3] == ["python", "-m", "helpers.servers.xllamacpp_server"]
     assert [_options(command)[name] for name in ("--slots", "--context", "--threads", "--gpu-layers")] == ["4", "512", "3", "0"]
 
 
 def test_the_program_is_told_the_same(mock_program):
     """All slots' context in one number, on loopback, and so much log that the KV cache's size is in it."""
-    command = llama_server.command(REQUEST, threads=3, gpu=True)
+    command = llama_cpp.command(REQUEST, threads=3, gpu=True)
     options = _options(command)
 
     assert command[0] == f"{mock_program}/llama-server" and options["--host"] == "127.0.0.1"
     assert [options[name] for name in ("--parallel", "--ctx-size", "--threads", "--n-gpu-layers")] == ["4", "2048", "3", "999"]
-    assert options["--verbosity"] == llama_server.KV_CACHE_VERBOSITY
+    assert options["--verbosity"] == llama_cpp.KV_CACHE_VERBOSITY
 
 
 def test_every_option_of_ours_has_the_programs_name():
@@ -58,8 +59,8 @@ def test_every_option_of_ours_has_the_programs_name():
 
 def test_the_program_is_asked_for_its_version_and_its_kinds_of_drafts(mock_program):
     """A record names the program then, and no package."""
-    assert llama_server.version() == "1234 (abc)"
-    assert llama_server.draft_kinds() == ["draft-simple", "ngram-simple"]
+    assert llama_cpp.version() == "1234 (abc)"
+    assert llama_cpp.draft_kinds() == ["draft-simple", "ngram-simple"]
     assert records.versions(engines.get("llama-cpp")) == {"llama.cpp": "1234 (abc)"}
 
 

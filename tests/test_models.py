@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from helpers import convert, files, kernels, models
-from helpers.files import ModelError
+from helpers import kernels
+from helpers.weights import convert, files, models
+from helpers.weights.files import ModelError
 
 TENSORS = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
 
@@ -133,7 +134,9 @@ def test_a_file_that_is_no_gguf(tmp_path, content):
 def test_the_default_model_must_be_the_very_file(cache):
     """One changed byte is noticed before any engine loads it."""
     path = cache / Path(models.WHEEL_MEMBER).name
-    with pytest.raises(ModelError, match=r"^the default model is not here yet: run `python -m helpers.models` \(93 MB\)$"):
+    with pytest.raises(
+        ModelError, match=r"^the default model is not here yet: run `python -m helpers.weights.models` \(93 MB\)$"
+    ):
         models.weights("gguf")
     path.write_bytes(b"GGUF of somebody else")
 
@@ -257,11 +260,11 @@ def gguf_name(name: str) -> str:
 
 
 def conversion(cache: Path) -> subprocess.Popen:
-    """``helpers.convert gguf-bf16`` in llama.cpp's environment, with this cache."""
+    """``helpers.weights.convert gguf-bf16`` in llama.cpp's environment, with this cache."""
     shutil.copy(models_file, cache)
     python = kernels.interpreter("llama-cpp")
     return subprocess.Popen(
-        [python, "-m", "helpers.convert", "gguf-bf16"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [python, "-m", "helpers.weights.convert", "gguf-bf16"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -304,7 +307,7 @@ def test_a_staging_folder_of_a_living_process_is_left_alone(cache):
 def test_convert_says_what_it_cannot_make(folder):
     """One line, exit code 1."""
     env = {**os.environ, "MODEL": str(folder)}
-    run = subprocess.run([sys.executable, "-m", "helpers.convert", "gguf-bf16"], env=env, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", "helpers.weights.convert", "gguf-bf16"], env=env, capture_output=True, text=True)
 
     assert (run.returncode, run.stderr) == (1, "model as gguf-bf16 is left out: only made of the default model\n")
 

@@ -5,8 +5,10 @@ import subprocess
 
 import pytest
 
-from helpers import kernels, launch, parallelism, published, shapes
-from helpers.parallelism import Layout, LayoutError
+from helpers import kernels
+from helpers.lessons.scaling import launch, parallelism, published
+from helpers.lessons.scaling.parallelism import Layout, LayoutError
+from helpers.weights import shapes
 
 EVERY = [*shapes.known(), *parallelism.table()["models"]]
 
@@ -187,7 +189,7 @@ class TestCommands:
             pytest.skip(f"the kernel {engine!r} is not installed")
         wanted = launch.examples(engine)
 
-        took = kernels.ask(engine, "helpers.launch", engine, given=json.dumps(wanted))
+        took = kernels.ask(engine, "helpers.lessons.scaling.launch", engine, given=json.dumps(wanted))
 
         assert len(took) == len(wanted)
         assert (took[0][size], took[1]["nnodes"], took[2]["node_rank"]) == (8, 2, 1)
@@ -196,7 +198,7 @@ class TestCommands:
         """The parser refuses an option that does not exist: the check can fail."""
         if not kernels.installed("sglang"):
             pytest.skip("the kernel 'sglang' is not installed")
-        ask = [kernels.interpreter("sglang"), "-m", "helpers.launch", "sglang"]
+        ask = [kernels.interpreter("sglang"), "-m", "helpers.lessons.scaling.launch", "sglang"]
 
         ran = subprocess.run(
             ask, input='["python -m sglang.launch_server --model-path M --tpsize 8"]', text=True, capture_output=True

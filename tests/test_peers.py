@@ -16,10 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import peer_clients, peers, timing
+from helpers.bench import timing
 from helpers.kernels import REPOSITORY
-from helpers.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
-from helpers.peers import Run
+from helpers.studies import peer_clients, peers
+from helpers.studies.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
+from helpers.studies.peers import Run
 
 MS = 1_000_000
 REPORTS = Path(__file__).with_name("peers")
@@ -275,7 +276,8 @@ def test_bad_arguments_are_one_line(capsys, arguments, message):
 def test_stopped_in_the_middle_nothing_is_left(tmp_path):
     """The command with our client at 1 stream, ended while it runs: exit code 143, no folder, no process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.peers", "--clients", "ours", "--streams", "1", "--json", str(tmp_path / "r.json")],
+        [sys.executable, "-m", "helpers.studies.peers", "--clients", "ours", "--streams", "1",
+         "--json", str(tmp_path / "r.json")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert _soon(lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 3)  # server, guard, client

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from helpers import gguf_types, kernels, models, perplexity
-from helpers.files import ModelError
-from helpers.perplexity import PerplexityError
+from helpers import kernels
+from helpers.lessons.quantization import gguf_types, perplexity
+from helpers.lessons.quantization.perplexity import PerplexityError
+from helpers.weights import models
+from helpers.weights.files import ModelError
 
 FILES = {"bf16": gguf_types.unquantized(), "Q4_1": models.weights("gguf")}
 

@@ -10,8 +10,10 @@ import textwrap
 
 import pytest
 
-from helpers import faults, kernels, orders, serving
-from helpers.pipeline import Hopeless, Invalid, Pipeline, PipelineError, Stage
+from helpers import kernels
+from helpers.lessons.deployment import faults, order_pipeline
+from helpers.lessons.deployment.pipeline import Hopeless, Invalid, Pipeline, PipelineError, Stage
+from helpers.servers import serving
 
 ITEMS = {f"item-{n:02}": f"text {n}" for n in range(10)}
 
@@ -171,7 +173,7 @@ class TestKilled:
 
     PROGRAM = textwrap.dedent("""
         import sys, time
-        from helpers.pipeline import Pipeline, Stage
+        from helpers.lessons.deployment.pipeline import Pipeline, Stage
 
         def slow(item):
             time.sleep(0.02)
@@ -261,17 +263,26 @@ class TestOrders:
 
     def command(self, path, url: str) -> list[str]:
         where = [url, "SmolLM2-135M-Instruct"]
-        return [sys.executable, "-m", "helpers.orders", str(path), "--extract", *where, "--process", *where]
+        return [
+            sys.executable,
+            "-m",
+            "helpers.lessons.deployment.order_pipeline",
+            str(path),
+            "--extract",
+            *where,
+            "--process",
+            *where,
+        ]
 
     def add(self, path, items) -> None:
-        with Pipeline(path, orders.stages()) as made:
+        with Pipeline(path, order_pipeline.stages()) as made:
             made.add(items)
 
     def test_killed_in_the_middle_it_goes_on_where_it_was(self, tmp_path, server):
         """Eight orders come out once each; the bad ones stand aside, each with its reason."""
         path = tmp_path / "orders.db"
         bad = {"order-900": "", "order-901": "Please send some tea soon."}
-        self.add(path, orders.notes(8) | bad)
+        self.add(path, order_pipeline.notes(8) | bad)
         command = self.command(path, server.base_url)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=kernels.REPOSITORY)
         for line in process.stdout:
@@ -282,7 +293,7 @@ class TestOrders:
         assert process.wait() == -signal.SIGKILL
 
         done = subprocess.run(command, capture_output=True, text=True, cwd=kernels.REPOSITORY)
-        with Pipeline(path, orders.stages()) as made:
+        with Pipeline(path, order_pipeline.stages()) as made:
             results, aside = made.results(), made.aside()
 
         assert done.returncode == 0, done.stderr
@@ -290,17 +301,17 @@ class TestOrders:
         assert {one.key: one.stage for one in aside}.items() >= {"order-900": "check", "order-901": "extract"}.items()
         assert "does not stand in the note" in next(one.reason for one in aside if one.key == "order-901")
         for key, result in results.items():
-            note = orders.notes(8)[key]
+            note = order_pipeline.notes(8)[key]
             assert str(result["order"]["quantity"]) in note and result["order"]["item"] in note
 
     def test_a_server_that_is_overloaded_stops_it_in_one_line(self, tmp_path, server):
         """Exit code 1, no traceback, every order kept."""
         path = tmp_path / "orders.db"
-        self.add(path, orders.notes(3))
+        self.add(path, order_pipeline.notes(3))
         with faults.proxy(server.base_url) as remote:
             remote.set(faults.Fault("overloaded"))
             ran = subprocess.run(self.command(path, remote.base_url), capture_output=True, text=True, cwd=kernels.REPOSITORY)
-        with Pipeline(path, orders.stages()) as made:
+        with Pipeline(path, order_pipeline.stages()) as made:
             counts = made.counts()
 
         assert (ran.returncode, counts) == (1, {"check": 3})
@@ -310,8 +321,8 @@ class TestOrders:
     def test_without_a_server_it_says_which_one(self, tmp_path):
         """The stage and the option."""
         path = tmp_path / "orders.db"
-        self.add(path, orders.notes(1))
-        command = [sys.executable, "-m", "helpers.orders", str(path)]
+        self.add(path, order_pipeline.notes(1))
+        command = [sys.executable, "-m", "helpers.lessons.deployment.order_pipeline", str(path)]
         ran = subprocess.run(command, capture_output=True, text=True, cwd=kernels.REPOSITORY)
 
         assert ran.returncode == 1
@@ -319,8 +330,8 @@ class TestOrders:
 
     def test_the_notes_are_the_same_every_time(self):
         """Drawn with a seed, and each within what the input may be."""
-        drawn = orders.notes(20)
+        drawn = order_pipeline.notes(20)
 
-        assert drawn == orders.notes(20) != orders.notes(20, seed=1)
-        assert all(any(good in text for good in orders.GOODS) for text in drawn.values())
+        assert drawn == order_pipeline.notes(20) != order_pipeline.notes(20, seed=1)
+        assert all(any(good in text for good in order_pipeline.GOODS) for text in drawn.values())
         assert json.dumps(drawn)

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from helpers import audit, client, engines, kernels, memory, models, pools, serving, workload
-from helpers.pools import Hits, Pool, Unreadable
-from helpers.timing import Sample
+from helpers import kernels
+from helpers.bench import checks, client, workload
+from helpers.bench.timing import Sample
+from helpers.servers import engines, metrics, serving
+from helpers.servers.metrics import Hits, Pool, Unreadable
+from helpers.weights import models, sizes
 
 KV = 23_040  # SmolLM2-135M in bf16: 30 layers x 3 KV heads x 2 x 64 x 2 bytes
 
@@ -29,10 +32,10 @@ TRANSFORMERS = "KV cache: 320 tokens and 64 spare ones in 8847360 bytes\n"
 @pytest.mark.parametrize(
     ("said", "pool"),
     [
-        (lambda: pools.vllm_pool(VLLM, ""), (320, 7_372_800)),
-        (lambda: pools.sglang_pool(SGLANG), (258, 259 * KV)),
-        (lambda: pools.llama_cpp_pool(LLAMA_CPP), (512, 512 * KV)),
-        (lambda: pools.transformers_pool(TRANSFORMERS), (320, 384 * KV)),
+        (lambda: metrics.vllm_pool(VLLM, ""), (320, 7_372_800)),
+        (lambda: metrics.sglang_pool(SGLANG), (258, 259 * KV)),
+        (lambda: metrics.llama_cpp_pool(LLAMA_CPP), (512, 512 * KV)),
+        (lambda: metrics.transformers_pool(TRANSFORMERS), (320, 384 * KV)),
     ],
     ids=["vllm", "sglang", "llama-cpp", "transformers"],
 )
@@ -44,12 +47,12 @@ def test_what_each_engine_says(said, pool):
 
 def test_sglang_without_a_gauge_of_its_bytes():
     """What /v1/loads says of the one rank, and where it comes from; several ranks are not put together."""
-    gib = pools.sglang_gib(SGLANG_LOADS)
-    page = "\n".join(line for line in SGLANG.splitlines() if pools.SGLANG_GAUGE not in line)
+    gib = metrics.sglang_gib(SGLANG_LOADS)
+    page = "\n".join(line for line in SGLANG.splitlines() if metrics.SGLANG_GAUGE not in line)
 
-    assert pools.sglang_pool(page, gib) == (258, round(0.006 * 2**30), "/v1/loads, three decimals of a GiB", 1)
+    assert metrics.sglang_pool(page, gib) == (258, round(0.006 * 2**30), "/v1/loads, three decimals of a GiB", 1)
     with pytest.raises(Unreadable, match="^/v1/loads has the memory of 2 ranks where one is expected$"):
-        pools.sglang_gib({"loads": 2 * SGLANG_LOADS["loads"]})
+        metrics.sglang_gib({"loads": 2 * SGLANG_LOADS["loads"]})
 
 
 def test_transformers_5_17_keeps_two_tensors_for_each_layer():
@@ -65,24 +68,24 @@ print(transformers_server.said(mock_cache))
 """
     asked = subprocess.run([kernels.interpreter("transformers"), "-c", code], capture_output=True, text=True, check=True)
 
-    assert pools.transformers_pool(asked.stdout)[:2] == (128, 192 * KV)
+    assert metrics.transformers_pool(asked.stdout)[:2] == (128, 192 * KV)
 
 
 def test_vllm_without_the_newer_labels():
     """Blocks times their size, and the log's GiB."""
     page = VLLM.replace('"7372800"', '"None"').replace('"320"', '"None"')
 
-    assert pools.vllm_pool(page, "INFO Available KV cache memory: 1.50 GiB")[:2] == (320, 1.5 * 2**30)
+    assert metrics.vllm_pool(page, "INFO Available KV cache memory: 1.50 GiB")[:2] == (320, 1.5 * 2**30)
 
 
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (lambda: pools.vllm_pool("", ""), "/metrics has 0 values of vllm:cache_config_info where one is expected"),
-        (lambda: pools.vllm_pool(VLLM.replace('"7372800"', '"None"'), ""), "neither vllm:cache_config_info nor the log"),
-        (lambda: pools.sglang_pool(SGLANG * 2), "/metrics has 2 values of sglang:kv_cache_memory_usage_gb where one is"),
-        (lambda: pools.llama_cpp_pool("listening"), "the log has no line 'llama_kv_cache: size = ...': start the server with"),
-        (lambda: pools.transformers_pool(""), "the log has no line 'KV cache: ...' yet: it is made for the first request"),
+        (lambda: metrics.vllm_pool("", ""), "/metrics has 0 values of vllm:cache_config_info where one is expected"),
+        (lambda: metrics.vllm_pool(VLLM.replace('"7372800"', '"None"'), ""), "neither vllm:cache_config_info nor the log"),
+        (lambda: metrics.sglang_pool(SGLANG * 2), "/metrics has 2 values of sglang:kv_cache_memory_usage_gb where one is"),
+        (lambda: metrics.llama_cpp_pool("listening"), "the log has no line 'llama_kv_cache: size = ...': start the server with"),
+        (lambda: metrics.transformers_pool(""), "the log has no line 'KV cache: ...' yet: it is made for the first request"),
     ],
     ids=["vllm", "vllm without bytes", "sglang, two ranks", "llama-cpp", "transformers"],
 )
@@ -98,7 +101,7 @@ class TestVerdict:
 
     def test_within_two_percent(self):
         """Spare tokens take memory too."""
-        verdict = pools.check_pool(Pool("vLLM", 320, 384 * KV, "its page", spare_tokens=64), KV)
+        verdict = metrics.check_pool(Pool("vLLM", 320, 384 * KV, "its page", spare_tokens=64), KV)
 
         assert verdict.good is True
         assert verdict.line == (
@@ -109,11 +112,11 @@ class TestVerdict:
     def test_a_wrong_figure_is_found(self, factor, good):
         """A cache in float32 or fp8, a formula without GQA, a page too much."""
 
-        assert pools.check_pool(Pool("vLLM", 1000, round(1000 * KV * factor), ""), KV).good is good
+        assert metrics.check_pool(Pool("vLLM", 1000, round(1000 * KV * factor), ""), KV).good is good
 
     def test_not_measurable_is_neither_good_nor_bad(self):
         """And the reason is in the line."""
-        verdict = pools.check_pool(Pool("vLLM", None, None, "/metrics answers HTTP 404"), KV)
+        verdict = metrics.check_pool(Pool("vLLM", None, None, "/metrics answers HTTP 404"), KV)
 
         assert (verdict.good, verdict.line) == (None, "vLLM: KV pool not measurable: /metrics answers HTTP 404")
 
@@ -133,14 +136,14 @@ def test_hits_of_a_block(before, after, reported, hits):
     """The counter's difference or the answers' own figures; ``None`` if neither is known."""
     samples = [Sample(0, cached_tokens=tokens) for tokens in reported]
 
-    assert pools.hits_between(before, after, samples) == hits
+    assert metrics.hits_between(before, after, samples) == hits
 
 
 def test_a_metrics_page_is_read_by_name_and_label():
     """Names that begin alike are others; a name without labels is one too."""
     page = 'a_total{x="1",y="b, \\"c\\""} 2.0\na_total_created{x="1"} 9e9\na_total 3\n# HELP a_total of all\n'
 
-    assert pools.rows(page, "a_total") == [({"x": "1", "y": 'b, \\"c\\"'}, 2.0), ({}, 3.0)]
+    assert metrics.rows(page, "a_total") == [({"x": "1", "y": 'b, \\"c\\"'}, 2.0), ({}, 3.0)]
 
 
 @dataclass(frozen=True)
@@ -160,23 +163,23 @@ def seen(request) -> Seen:
     with serving.serve(request.param, slots=2, context=256) as server:
         endpoint = server.endpoint.cached()
         client.run(client.request(endpoint, other, 8))
-        samples, hits = [], [pools.cache_hits(server)]
+        samples, hits = [], [metrics.cache_hits(server)]
         for _ in range(2):
             samples.append(client.run(client.request(endpoint, prompt, 8)))
-            hits.append(pools.cache_hits(server))
-        gib = pools.sglang_gib(pools.sglang_loads(server)) if request.param == "sglang" else None
-        return Seen(pools.pool(server), samples, hits, gib)
+            hits.append(metrics.cache_hits(server))
+        gib = metrics.sglang_gib(metrics.sglang_loads(server)) if request.param == "sglang" else None
+        return Seen(metrics.pool(server), samples, hits, gib)
 
 
 def test_the_pool_of_a_running_server_is_what_the_formula_says(seen):
     """Within 2 %, it holds what was asked for; a formula that is 5 % off, or without GQA, is found."""
-    formula = memory.kv_bytes_per_token(models.shape())
-    verdict = pools.check_pool(seen.pool, formula)
+    formula = sizes.kv_bytes_per_token(models.shape())
+    verdict = metrics.check_pool(seen.pool, formula)
 
     assert verdict.good is True, verdict.line
     assert seen.pool.tokens >= 2 * 256
     assert seen.gib is None or seen.gib * 2**30 == pytest.approx(seen.pool.bytes, abs=0.0006 * 2**30)
-    assert [pools.check_pool(seen.pool, round(formula * wrong)).good for wrong in (0.95, 1.05, 3)] == [False] * 3
+    assert [metrics.check_pool(seen.pool, round(formula * wrong)).good for wrong in (0.95, 1.05, 3)] == [False] * 3
 
 
 def test_a_warm_prefix_is_counted_and_a_cold_one_is_not(seen):
@@ -186,18 +189,18 @@ def test_a_warm_prefix_is_counted_and_a_cold_one_is_not(seen):
     assert [sample.error for sample in seen.samples] == [None, None]
     assert (start, cold) == (0, 0), seen.hits
     assert 32 <= warm <= 64, seen.hits
-    assert audit.problems(seen.samples[:1], input_tokens=65, output_tokens=8, cache_hits=cold) == []
-    assert len(audit.problems(seen.samples[1:], input_tokens=65, output_tokens=8, cache_hits=warm)) == 1
+    assert checks.problems(seen.samples[:1], input_tokens=65, output_tokens=8, cache_hits=cold) == []
+    assert len(checks.problems(seen.samples[1:], input_tokens=65, output_tokens=8, cache_hits=warm)) == 1
 
 
 def test_a_suspended_server_is_not_read_as_empty(monkeypatch):
     """Its page does not come in time: no figure, and what to do."""
-    monkeypatch.setattr(pools, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(metrics, "TIMEOUT_S", 0.5)
     with serving.serve("llama-cpp", slots=2, context=64) as server:
         server.suspend()
-        asleep = pools.cache_hits(server)
+        asleep = metrics.cache_hits(server)
         with server.awake():
-            awake = pools.cache_hits(server)
+            awake = metrics.cache_hits(server)
 
     assert asleep == Hits(None, "/metrics did not answer (timed out): ask inside server.awake()")
     assert awake.tokens == 0
@@ -207,6 +210,6 @@ def test_a_server_without_metrics_is_said(monkeypatch):
     """A mock of a server's answer: not found is no count of nothing."""
     with serving.serve("llama-cpp", slots=2, context=64) as server:
         monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(404))
-        found = pools.cache_hits(server)
+        found = metrics.cache_hits(server)
 
     assert found == Hits(None, "/metrics answers HTTP 404: the server was started without it")

@@ -10,8 +10,8 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import quants
 
-from helpers import files, models, proof
-from helpers.files import ModelError
+from helpers.weights import files, models, same_values
+from helpers.weights.files import ModelError
 
 HASHES = {"source_sha256": "0", "made_sha256": "0"}
 SHAPES = {"token_embd.weight": (10, 64), "blk.0.attn_q.weight": (64, 64), "blk.0.attn_k.weight": (32, 64)}
@@ -83,22 +83,22 @@ def write(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
     return folder
 
 
-def compare(model: models.Model, folder: Path) -> proof.WeightsProof:
-    return proof.compare(model.path, folder, "safetensors", HASHES)
+def compare(model: models.Model, folder: Path) -> same_values.WeightsProof:
+    return same_values.compare(model.path, folder, "safetensors", HASHES)
 
 
 @pytest.mark.parametrize(("value", "bits"), [(1.0, 0x3F80), (-2.5, 0xC020), (1 + 2**-8, 0x3F80), (1 + 3 * 2**-8, 0x3F82), (0, 0)])
 def test_rounding_to_bf16(value, bits):
     """To the nearest; two ties go to the even one."""
 
-    assert proof.round_to_bf16(np.float32([value])).tolist() == [bits]
+    assert same_values.round_to_bf16(np.float32([value])).tolist() == [bits]
 
 
 def test_rounding_is_that_of_the_gguf_library():
     """On a million numbers of all sizes."""
     numbers = np.random.default_rng(1).normal(size=1_000_000).astype(np.float32) * np.float32(1e-3)
 
-    assert np.array_equal(proof.round_to_bf16(numbers), quants.quantize(numbers, Type.BF16).view(np.uint16))
+    assert np.array_equal(same_values.round_to_bf16(numbers), quants.quantize(numbers, Type.BF16).view(np.uint16))
 
 
 def test_equal_values_are_proven(tiny, tmp_path):
@@ -149,7 +149,7 @@ def test_an_empty_folder_proves_nothing(tiny, tmp_path):
 @pytest.mark.parametrize(("bits", "held"), [(0x3F800000, [0x3F80]), (0x3F800001, None)])
 def test_float32_is_taken_only_where_it_holds_bf16_values(bits, held):
     """As llama.cpp's norms do; a float32 that bf16 cannot hold is another value."""
-    found = proof.plain_bits(np.array([bits], np.uint32).view(np.uint8), "F32")
+    found = same_values.plain_bits(np.array([bits], np.uint32).view(np.uint8), "F32")
 
     assert (found if found is None else found.tolist()) == held
 
@@ -157,25 +157,25 @@ def test_float32_is_taken_only_where_it_holds_bf16_values(bits, held):
 def test_a_good_verdict_is_kept_until_the_content_changes(tiny, tmp_path, cache):
     """Found again by its hashes; after a change compared again, and bad; a bad one is not kept."""
     made = write(models.made_path("safetensors", tiny), values(tiny))
-    first = proof.weights_proof("safetensors", tiny)
+    first = same_values.weights_proof("safetensors", tiny)
     kept = made.with_name(made.name + ".proof.json")
     kept.write_text(kept.read_text().replace('"all tensors"', '"read from the file"'))
-    second = proof.weights_proof("safetensors", tiny)
+    second = same_values.weights_proof("safetensors", tiny)
     tensors = values(tiny)
     tensors["model.norm.weight"][0] ^= 1
     write(made, tensors)
-    third = proof.weights_proof("safetensors", tiny)
+    third = same_values.weights_proof("safetensors", tiny)
     kept.write_text("not JSON")
 
     assert (first.same, first.checked, second.checked) == (True, "all tensors", "read from the file")
     assert third.differing == ("output_norm.weight",)
-    assert proof.weights_proof("safetensors", tiny).differing == ("output_norm.weight",)
+    assert same_values.weights_proof("safetensors", tiny).differing == ("output_norm.weight",)
 
 
 def test_weights_that_were_not_made_have_nothing_to_compare(tiny):
     """They are loaded as they are."""
     with pytest.raises(ModelError, match="^tiny as gguf is loaded as it is: nothing was made of it"):
-        proof.weights_proof("gguf", tiny)
+        same_values.weights_proof("gguf", tiny)
 
 
 def test_an_architecture_with_an_unknown_order_of_rows_is_refused(tiny, tmp_path):
@@ -193,9 +193,9 @@ def test_an_architecture_with_an_unknown_order_of_rows_is_refused(tiny, tmp_path
 def test_which_tensors_are_compared(most, chosen):
     """All if they fit, else every small one and as many large ones as fit, at least one; the same every time."""
     sizes = {"a": 3_000_000, "b": 3_000_000, "c": 3_000_000, "s": 900_000, "d": 2_000_000}
-    found = proof.choose(sizes, most)
+    found = same_values.choose(sizes, most)
 
-    assert found == proof.choose(sizes, most)
+    assert found == same_values.choose(sizes, most)
     if isinstance(chosen[1], str):
         assert found == chosen
     else:
@@ -205,7 +205,7 @@ def test_which_tensors_are_compared(most, chosen):
 @pytest.mark.parametrize("form", ["gguf-bf16", "safetensors"])
 def test_the_default_models_made_weights_are_the_sources_values(form):
     """All 134,515,008, of 272 tensors, 211 of them quantized in the source."""
-    found = proof.weights_proof(form)
+    found = same_values.weights_proof(form)
 
     assert found.same, str(found)
     assert (found.source_sha256, found.tensors_checked, found.values_checked) == (models.GGUF_SHA256, 272, 134_515_008)
@@ -223,7 +223,7 @@ def test_one_changed_value_of_the_default_model_is_found(tmp_path):
         low = file.read(1)[0]
         file.seek(at)
         file.write(bytes([low ^ 1]))
-    found = proof.compare(models.weights("gguf"), copy, "gguf-bf16", HASHES)
+    found = same_values.compare(models.weights("gguf"), copy, "gguf-bf16", HASHES)
     copy.unlink()
 
     assert found.differing == (name,)

@@ -4,10 +4,11 @@ import sys
 
 import pytest
 
-from helpers import kernels, quant_support
-from helpers.quant_support import FRAMEWORKS, METHODS, Cell
+from helpers import kernels
+from helpers.lessons.quantization import support
+from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Cell
 
-EVERY_CITED = [cell for name in FRAMEWORKS for cell in quant_support.cited(name)]
+EVERY_CITED = [cell for name in FRAMEWORKS for cell in support.cited(name)]
 
 
 def test_every_cell_has_a_citation_for_machines_that_cannot_ask():
@@ -20,21 +21,21 @@ def test_every_cell_has_a_citation_for_machines_that_cannot_ask():
 def test_the_document_has_five_columns_and_no_gguf():
     """Its answers are kept as they are, the star too."""
 
-    assert list(quant_support.document().columns) == ["INT8", "INT4", "FP8", "GPTQ", "AWQ"]
-    assert quant_support.said("vllm", "FP8") == "Yes*"
-    assert quant_support.said("vllm", "GGUF") is None
+    assert list(support.document().columns) == ["INT8", "INT4", "FP8", "GPTQ", "AWQ"]
+    assert support.said("vllm", "FP8") == "Yes*"
+    assert support.said("vllm", "GGUF") is None
 
 
 def test_what_changed_since_the_document():
     """By citation alone: Transformers has FP8 now, TensorRT-LLM's PyTorch backend no GPTQ."""
-    changed = [(cell.framework, cell.method) for cell in quant_support.changed(EVERY_CITED)]
+    changed = [(cell.framework, cell.method) for cell in support.changed(EVERY_CITED)]
 
     assert changed == [("transformers", "FP8"), ("tensorrt-llm", "GPTQ")]
 
 
 def test_a_changed_answer_is_marked_in_the_table():
     """The document's answer, an arrow, the new one; others stand alone."""
-    shown = quant_support.today(EVERY_CITED)
+    shown = support.today(EVERY_CITED)
 
     assert shown.loc["HF Transformers", "FP8"] == "No → yes (by citation)"
     assert shown.loc["vLLM", "AWQ"] == "yes (by citation)"
@@ -49,24 +50,24 @@ def test_supported_and_not_here_is_said():
 
 def test_what_ran_elsewhere_goes_into_the_table():
     """And a run for a cell that does not exist is refused."""
-    (cell,) = [c for c in quant_support.with_runs(EVERY_CITED, {("vllm", "INT8"): "W8A8"}) if c.detail == "W8A8"]
+    (cell,) = [c for c in support.with_runs(EVERY_CITED, {("vllm", "INT8"): "W8A8"}) if c.detail == "W8A8"]
 
     assert (cell.method, cell.here, cell.known) == ("INT8", True, "ran here")
     with pytest.raises(ValueError, match="no such cell"):
-        quant_support.with_runs(EVERY_CITED, {("vllm", "INT2"): "x"})
+        support.with_runs(EVERY_CITED, {("vllm", "INT2"): "x"})
 
 
 def test_a_framework_that_does_not_exist():
     """Those there are."""
     with pytest.raises(ValueError, match="^no framework is called 'ollama': choose one of transformers, vllm, "):
-        quant_support.probe("ollama")
+        support.probe("ollama")
 
 
 def test_a_framework_that_is_not_installed_is_cited(tmp_path, monkeypatch):
     """The row says why it was not asked."""
     monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    row = quant_support.probe("sglang")
+    row = support.probe("sglang")
 
     assert {cell.known for cell in row} == {"by citation"}
     assert row[0].detail.startswith("not installed; ")
@@ -75,7 +76,7 @@ def test_a_framework_that_is_not_installed_is_cited(tmp_path, monkeypatch):
 def test_a_probe_that_fails_is_cited_with_its_last_line(monkeypatch):
     """The lab has no vLLM: its import error is in every cell."""
     monkeypatch.setattr(kernels, "interpreter", lambda kernel: sys.executable)
-    row = quant_support.probe("vllm")
+    row = support.probe("vllm")
 
     assert {cell.known for cell in row} == {"by citation"}
     assert "its probe failed (ModuleNotFoundError: No module named 'vllm'); " in row[0].detail
@@ -86,7 +87,7 @@ def test_an_installed_framework_is_asked(framework):
     """Six cells from its own interpreter, none by citation, each with what it rests on."""
     if not kernels.installed(framework):
         pytest.skip(f"the kernel {framework!r} is not installed")
-    row = quant_support.probe(framework)
+    row = support.probe(framework)
 
     assert [cell.method for cell in row] == list(METHODS)
     assert {cell.known for cell in row} <= {"ran here", "in the package"}, row
@@ -95,7 +96,7 @@ def test_an_installed_framework_is_asked(framework):
 
 def test_llama_cpp_computes_its_types_and_has_none_for_the_others():
     """Q8_0 and the 4-bit types are quantized and unpacked again; FP8, GPTQ, AWQ are not among its types."""
-    row = {cell.method: cell for cell in quant_support.probe("llama-cpp")}
+    row = {cell.method: cell for cell in support.probe("llama-cpp")}
 
     assert [method for method, cell in row.items() if cell.supported] == ["INT8", "INT4", "GGUF"]
     assert row["INT4"].detail == "Q4_0, Q4_1, Q4_K"
@@ -103,7 +104,7 @@ def test_llama_cpp_computes_its_types_and_has_none_for_the_others():
 
 def test_transformers_quantizes_and_computes():
     """INT8 and INT4 ran on a tiny model; GPTQ and AWQ are in its mapping and need another package."""
-    row = {cell.method: cell for cell in quant_support.probe("transformers")}
+    row = {cell.method: cell for cell in support.probe("transformers")}
 
     assert (row["INT8"].known, row["INT4"].known) == ("ran here", "ran here")
     assert row["GPTQ"].supported and "gptqmodel" in row["GPTQ"].detail

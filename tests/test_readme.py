@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from helpers import readme
+from helpers.collection import readme
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def one_table(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", readme.TABLES)
 def test_the_readme_shows_the_newest_record(name):
-    """What stands there is what the record says; `python -m helpers.readme` writes it."""
+    """What stands there is what the record says; `python -m helpers.collection.readme` writes it."""
     text = readme.FILE.read_text()
 
     assert readme.written(text, name) == text

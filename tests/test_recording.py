@@ -2,7 +2,8 @@
 
 import pytest
 
-from helpers import recording, records
+from helpers import records
+from helpers.studies import throughput
 
 
 @pytest.fixture
@@ -20,9 +21,9 @@ def provenance(users: int, **other) -> dict:
 
 def test_a_resumed_record_keeps_what_belongs_to_its_earlier_levels(folder):
     """The instrument's error and the workload's hash of each number of users, whichever run measured it."""
-    records.keep(recording.NAME, {"provenance": provenance(1), "engines": {"vllm": [{"users": 1}]}})
+    records.keep(throughput.NAME, {"provenance": provenance(1), "engines": {"vllm": [{"users": 1}]}})
     source = provenance(10)
-    found = recording._draft(source)
+    found = throughput._draft(source)
 
     assert found["engines"] == {"vllm": [{"users": 1}]}
     assert found["provenance"] is source
@@ -31,9 +32,9 @@ def test_a_resumed_record_keeps_what_belongs_to_its_earlier_levels(folder):
 
 def test_a_draft_of_another_model_is_not_used(folder, capsys):
     """It is said why, and the record begins anew."""
-    records.keep(recording.NAME, {"provenance": provenance(1, model="other"), "engines": {"vllm": [{"users": 1}]}})
+    records.keep(throughput.NAME, {"provenance": provenance(1, model="other"), "engines": {"vllm": [{"users": 1}]}})
     source = provenance(10)
-    found = recording._draft(source)
+    found = throughput._draft(source)
 
     assert found["engines"] == {} and set(source["instrument"]) == {"10"}
     assert capsys.readouterr().out.startswith("the draft of an earlier run is not used: records of different model")

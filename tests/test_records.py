@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import engines, kernels, records
+from helpers import kernels, records
+from helpers.servers import engines
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from helpers import notebooks, references
+from helpers.collection import notebooks, references
 
 TERMS = references.terms()
 MEASURED = [term for term in TERMS if term.notebook]

@@ -7,9 +7,12 @@ import threading
 
 import pytest
 
-from helpers import bandwidth, engines, memory, models, plots, roofline
-from helpers.models import ModelError
-from helpers.roofline import Bound, Roof, RooflineError, Work
+from helpers import plots
+from helpers.lessons.memory import bandwidth, roofline
+from helpers.lessons.memory.roofline import Bound, Roof, RooflineError, Work
+from helpers.servers import engines
+from helpers.weights import models, sizes
+from helpers.weights.models import ModelError
 
 MIB = 2**20
 
@@ -152,7 +155,7 @@ class TestWork:
     def test_the_default_model(self, form):
         """134,515,008 values in every form, the tied embedding (49,152 x 576) among them; all bytes are read."""
 
-        assert roofline.work(form) == Work(memory.weights_bytes(form), 23_040, 134_515_008, 49_152 * 576)
+        assert roofline.work(form) == Work(sizes.weights_bytes(form), 23_040, 134_515_008, 49_152 * 576)
 
     def test_an_input_embedding_of_its_own_is_not_read(self, model):
         """10 x 4 values are looked up; the head's 10 x 4 and the layer's 4 x 4 are read, two bytes each."""
@@ -232,7 +235,7 @@ class TestTable:
     def test_weights_come_from_the_engines_form(self):
         """The default model: Q4_1 is read in fewer bytes than bf16, so its bound is higher."""
         found = roofline.reached({"llama-cpp": [level(1, 10)], "llama-cpp-bf16": [level(1, 10)]}, TWO_CORES)
-        by_hand = [40e9 / (memory.weights_bytes(form) + 200 * 23_040) for form in ("gguf", "gguf-bf16")]
+        by_hand = [40e9 / (sizes.weights_bytes(form) + 200 * 23_040) for form in ("gguf", "gguf-bf16")]
 
         assert found[0].bound == Bound(pytest.approx(95e9 / (2 * 134_515_008)), "compute")
         assert by_hand[0] > found[0].bound.tokens_per_s
@@ -285,8 +288,8 @@ class TestFigure:
 
 @pytest.fixture(scope="module")
 def printed() -> dict:
-    """What ``python -m helpers.roofline --json`` prints here, on the CPU."""
-    command = [sys.executable, "-m", "helpers.roofline", "--device", "cpu", "--json"]
+    """What ``python -m helpers.lessons.memory.roofline --json`` prints here, on the CPU."""
+    command = [sys.executable, "-m", "helpers.lessons.memory.roofline", "--device", "cpu", "--json"]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

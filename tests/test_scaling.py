@@ -12,7 +12,8 @@ import psutil
 import pytest
 from leftovers import wait_until
 
-from helpers import kernels, replicas, scaling
+from helpers import kernels
+from helpers.lessons.scaling import ray_cluster, replicas
 
 pytestmark = pytest.mark.skipif(
     not (kernels.installed("deploy") and kernels.installed("llama-cpp")), reason="the kernels deploy and llama-cpp are needed"
@@ -196,7 +197,7 @@ class TestService:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    return scaling.Cluster("", mark).processes()
+    return ray_cluster.Cluster("", mark).processes()
 
 
 def test_a_killed_owner_leaves_no_process():
@@ -221,7 +222,7 @@ def test_a_killed_owner_leaves_no_process():
 )
 def test_an_address_without_a_cluster_is_refused(address, said):
     """In one line, before Ray is even imported."""
-    with pytest.raises(scaling.ScalingError) as refused, scaling.cluster(address):
+    with pytest.raises(ray_cluster.ScalingError) as refused, ray_cluster.cluster(address):
         pass
 
     assert str(refused.value).startswith(said)
@@ -236,7 +237,7 @@ def test_what_is_no_cluster_is_refused():
         said, error = start(f"scaling.cluster({address!r}).__enter__()").communicate(timeout=60)
 
     assert f"what listens at {address} does not answer as a Ray cluster" in error
-    assert time.monotonic() - started < 2 * scaling.ANSWER_TIMEOUT_S + 10
+    assert time.monotonic() - started < 2 * ray_cluster.ANSWER_TIMEOUT_S + 10
 
 
 def test_the_reason_of_a_traceback_is_its_last_error():
@@ -253,6 +254,6 @@ def test_files_of_a_killed_owner_are_swept(tmp_path):
     for owner in (ended.pid, os.getpid()):
         (tmp_path / f"ray-{owner}-x").mkdir()
 
-    scaling.sweep(tmp_path)
+    ray_cluster.sweep(tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == [f"ray-{os.getpid()}-x"]

@@ -15,8 +15,11 @@ import psutil
 import pytest
 from leftovers import wait_until
 
-from helpers import client, engines, kernels, models, processes, serving, workload
-from helpers.serving import ServerError
+from helpers import kernels
+from helpers.bench import client, workload
+from helpers.servers import engines, processes, serving
+from helpers.servers.serving import ServerError
+from helpers.weights import models
 
 SMALL = {"slots": 2, "context": 128}
 PARENT = """

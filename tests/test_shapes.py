@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from helpers import memory, models, shapes
-from helpers.files import ModelError
+from helpers.weights import models, shapes, sizes
+from helpers.weights.files import ModelError
 
 LLAMA = {
     "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 8,
@@ -47,7 +47,7 @@ def test_kv_cache_of_the_known_models(name, attention, kib):
     """At 16 bit; of MLA one latent of 512 + 64 values per layer."""
     sheet = shapes.of(name)
 
-    assert (sheet.attention, memory.kv_bytes_per_token(sheet.shape) / 1024) == (attention, kib)
+    assert (sheet.attention, sizes.kv_bytes_per_token(sheet.shape) / 1024) == (attention, kib)
 
 
 @pytest.mark.parametrize("name", ["Llama-2-7B", "llama-2-7b", "meta-llama/Llama-2-7b-hf"])
@@ -64,7 +64,7 @@ def test_the_row_of_the_default_model_is_what_its_files_say():
     assert row.shape == gguf.shape == folder.shape
     assert {sheet.attention for sheet in (row, gguf, folder)} == {"GQA"}
     assert row.parameters == gguf.parameters == folder.parameters == 134_515_008
-    assert (gguf.stored_bytes, folder.stored_bytes) == (memory.weights_bytes("gguf"), memory.weights_bytes("safetensors"))
+    assert (gguf.stored_bytes, folder.stored_bytes) == (sizes.weights_bytes("gguf"), sizes.weights_bytes("safetensors"))
     assert row.stored_bytes is None
 
 

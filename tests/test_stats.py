@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from helpers import stats
-from helpers.timing import Level, Sample
+from helpers.bench import stats
+from helpers.bench.timing import Level, Sample
 
 MS = 1_000_000
 

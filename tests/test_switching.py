@@ -6,8 +6,9 @@ import httpx
 import psutil
 import pytest
 
-from helpers import operating, pools, serving, switching
-from helpers.switching import Check, Reply
+from helpers.lessons.deployment import operating, switching
+from helpers.lessons.deployment.switching import Check, Reply
+from helpers.servers import metrics, serving
 
 SIZE = {"slots": 2, "context": 512, "extra": ("--threads", "1")}
 
@@ -109,7 +110,7 @@ class TestMetrics:
 
     def test_an_engine_without_names_is_said(self):
         """With those that have some."""
-        with pytest.raises(pools.Unreadable, match="no names are known for the metrics of 'transformers'"):
+        with pytest.raises(metrics.Unreadable, match="no names are known for the metrics of 'transformers'"):
             operating.read(PAGE, "transformers")
 
     def test_a_real_server_is_watched_at_work(self, new):

@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers import engines, notebooks
+from helpers.collection import notebooks
+from helpers.servers import engines
 
 API = json.loads(Path(__file__).with_name("tensorrt_llm_api.json").read_text())
 (NOTEBOOK,) = (path for path in notebooks.listed() if path.name.startswith("06"))

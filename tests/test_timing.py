@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers.timing import Level, Sample, figure, percentile, told
+from helpers.bench.timing import Level, Sample, figure, percentile, told
 
 MS = 1_000_000  # ns
 

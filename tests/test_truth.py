@@ -7,11 +7,11 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers import client, selftest, truth, workload
-from helpers.client import Endpoint
-from helpers.timing import Level, Sample
-from helpers.truth import TruthServer
-from helpers.truth_answers import Script
+from helpers.bench import client, selftest, truth_server, workload
+from helpers.bench.client import Endpoint
+from helpers.bench.timing import Level, Sample
+from helpers.bench.truth_script import Script
+from helpers.bench.truth_server import TruthServer
 
 BODY = {"model": "m", "prompt": "a b c", "max_tokens": 5}
 
@@ -34,11 +34,11 @@ def test_it_writes_when_it_should():
 
 def test_jitter_is_seeded_and_within_its_limit():
     """Each pause is longer by 0 to 10 ms; the same request number, the same pauses."""
-    from helpers import truth_answers
+    from helpers.bench import truth_script
 
     script = Script(first_s=0.05, gap_s=0.02, jitter_s=0.01)
     pauses = [
-        [pause for pause, _, events, *_ in truth_answers.writes(script, "/v1/completions", {**BODY, "stream": True}, 3) if events]
+        [pause for pause, _, events, *_ in truth_script.writes(script, "/v1/completions", {**BODY, "stream": True}, 3) if events]
         for _ in range(2)
     ]
 
@@ -69,7 +69,7 @@ def test_other_requests_are_answered_and_not_kept():
 
 def test_in_a_process_of_its_own_it_tells_and_forgets():
     """`GET /truth` has a request's stamps; after a reset it has none; the process ends with the block."""
-    with truth.process(first_s=0.01, gap_s=0.001) as server:
+    with truth_server.process(first_s=0.01, gap_s=0.001) as server:
         child = psutil.Process().children()[-1]
         sample = client.run(client.request(Endpoint(server.base_url, "m"), workload.prompts(1, 8, seed=0)[0], 6))
         (did,) = server.seen()

@@ -5,7 +5,9 @@ import subprocess
 
 import pytest
 
-from helpers import kernels, models, workload
+from helpers import kernels
+from helpers.bench import workload
+from helpers.weights import models
 
 SMALL = ["<s>", "a", "Ġtime", "ĠTime", "Ġgreat", "Ġ1", "▁day", "Ġ", "Ġno-", "Ġna\u00efve"]
 

@@ -7,18 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import guard, kernels, records
-from helpers.files import ModelError
-from helpers.gpu import device, plans, runs
-from helpers.gpu.work import Setting
+from helpers import kernels, records
+from helpers.gpu import cases, device, runs
+from helpers.gpu.tasks import Setting
+from helpers.servers import guard
+from helpers.weights.files import ModelError
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m helpers.gpu", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("what", nargs="+", help=f"{', '.join(plans.RUNS)}; all; notebooks; finish NAME; kernelspecs FOLDER; tables")
+    add("what", nargs="+", help=f"{', '.join(cases.RUNS)}; all; notebooks; finish NAME; kernelspecs FOLDER; tables")
     add("--engines", default="", help="only these, with commas (machine: the roof and the client itself)")
-    add("--shape", default="Llama-2-7B", help="tiny, or a Llama of helpers/shapes.toml (default Llama-2-7B)")
+    add("--shape", default="Llama-2-7B", help="tiny, or a Llama of helpers/weights/shapes.toml (default Llama-2-7B)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="cpu only rehearses")
     add("--numbers", default="", help="of the notebooks: only these, with commas")
     add("--users", default="1,10,100")
@@ -41,7 +42,7 @@ def _setting(options: argparse.Namespace) -> Setting:
 def _measure(options: argparse.Namespace) -> int:
     setting = _setting(options)
     only = [engine for engine in options.engines.split(",") if engine]
-    wanted = list(plans.RUNS) if options.what == ["all"] else options.what
+    wanted = list(cases.RUNS) if options.what == ["all"] else options.what
     for name in wanted:
         runs.chosen(name, only)  # names are checked before anything starts
     runs.check(setting)

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from helpers import engines, memory
+from helpers.servers import engines
+from helpers.weights import sizes
 
 LEAST_CAPABILITY = 8.0  # Ampere: bf16
 LEAST_DRIVER = 525  # CUDA 12; torch's CUDA 13 builds need 580
@@ -43,7 +44,7 @@ def gpu() -> Gpu:
     said = [engines.gpus(name) for name in ("name", "compute_cap", "driver_version", "memory.total", "memory.free")]
     try:
         name, capability, driver, total, free = (values[0].strip() for values in said)
-        return Gpu(name, float(capability), driver, int(total) * memory.MIB, int(free) * memory.MIB)
+        return Gpu(name, float(capability), driver, int(total) * sizes.MIB, int(free) * sizes.MIB)
     except (IndexError, ValueError):
         answer = " / ".join(" ".join(values) for values in said)[:120]
         raise DeviceError(f"nvidia-smi names no GPU ({answer or 'it says nothing'}): is the driver loaded?") from None
@@ -56,8 +57,8 @@ def check(found: Gpu, weights_bytes: int) -> Gpu:
     if (major := re.match(r"\d+", found.driver)) and int(major.group()) < LEAST_DRIVER:
         raise DeviceError(f"{found.name} has driver {found.driver}: {LEAST_DRIVER} or newer is needed for CUDA 12; update it")
     if weights_bytes > FOR_ENGINE * found.free_bytes:
-        gib = f"{weights_bytes / memory.GIB:.1f} GiB of weights"
-        there = f"{found.free_bytes / memory.GIB:.1f} of its {found.total_bytes / memory.GIB:.1f} GiB are free"
+        gib = f"{weights_bytes / sizes.GIB:.1f} GiB of weights"
+        there = f"{found.free_bytes / sizes.GIB:.1f} of its {found.total_bytes / sizes.GIB:.1f} GiB are free"
         raise DeviceError(f"{gib} and a KV cache do not fit {found.name}: {there}; end other programs or take a smaller --shape")
     return found
 

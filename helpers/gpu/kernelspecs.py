@@ -12,7 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from helpers import engines, kernels, llama_server
+from helpers import kernels
+from helpers.servers import engines, llama_cpp
 
 TITLES = {"lab": "Lab"} | {name: engines.TITLES[name] for name in ("transformers", "vllm", "sglang", "llama-cpp", "tensorrt-llm")}
 OWN_SITES = {"vllm": ("vllm", "common"), "sglang": ("sglang", "common"), "transformers": ("common",)}
@@ -47,7 +48,7 @@ def environment(kernel: str, folder: Path) -> dict[str, str]:
         own["VLLM_USE_FLASHINFER_SAMPLER"] = "0"  # it is not built there
     if kernel == "llama-cpp":
         binaries = folder / "llama"
-        own |= {llama_server.BINARIES: str(binaries), "LLAMA_CPP_LIB_PATH": str(binaries)}
+        own |= {llama_cpp.BINARIES: str(binaries), "LLAMA_CPP_LIB_PATH": str(binaries)}
         own["LD_LIBRARY_PATH"] = os.pathsep.join([str(binaries), *_cuda_libraries()])
         own["LD_PRELOAD"] = STANDARD_LIBRARY
     return {**own, "PYTHONPATH": path}

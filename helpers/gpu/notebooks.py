@@ -18,8 +18,10 @@ from pathlib import Path
 
 import nbformat
 
-from helpers import engines, kernels, notebooks, processes, records
+from helpers import kernels, records
+from helpers.collection import notebooks
 from helpers.gpu import device
+from helpers.servers import engines, processes
 
 NUMBERS = ("01", "02", "03", "04", "05", "07", "08", "09", "10", "11")
 NAME = "gpu-notebooks"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-FIRST_WORD = 259  # below are special tokens and bytes (helpers.gpu.weights)
+FIRST_WORD = 259  # below are special tokens and bytes (helpers.gpu.random_model)
 SUFFIX_TOKENS = 24  # behind a common prefix, each user's own
 RESERVE = 1.3  # times what the last turn took must be left for another one
 

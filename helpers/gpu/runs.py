@@ -11,13 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from helpers import engines, kernels, records, serving
-from helpers.client import EndpointError
-from helpers.files import ModelError
-from helpers.gpu import device, life, plans, variants, weights, work
-from helpers.gpu.life import Life, Log
-from helpers.gpu.work import Setting
-from helpers.roofline import RooflineError
+from helpers import kernels, records
+from helpers.bench.client import EndpointError
+from helpers.gpu import cases, device, flags, random_model, session, tasks
+from helpers.gpu.session import Life, Log
+from helpers.gpu.tasks import Setting
+from helpers.lessons.memory.roofline import RooflineError
+from helpers.servers import engines, serving
+from helpers.weights.files import ModelError
 
 MOST = 3  # times its least: an engine that hangs must not take the others' time
 RESERVE_S = 12  # to end an engine and write the record
@@ -37,12 +38,12 @@ def name(run: str, gpu: bool = True) -> str:
 
 def chosen(run: str, only: Sequence[str] = ()) -> list[Life]:
     """The lives of ``run``, of the engines in ``only`` if any are named."""
-    if run not in plans.RUNS:
-        raise RunError(f"no run is called {run!r}: choose from {', '.join(plans.RUNS)}")
-    unknown = [engine for engine in only if engine not in (*variants.OPTIONS, "machine")]
+    if run not in cases.RUNS:
+        raise RunError(f"no run is called {run!r}: choose from {', '.join(cases.RUNS)}")
+    unknown = [engine for engine in only if engine not in (*flags.OPTIONS, "machine")]
     if unknown:
-        raise RunError(f"no engine is called {', '.join(unknown)}: choose from {', '.join(variants.OPTIONS)}, machine")
-    return [one for one in plans.RUNS[run]() if not only or one.engine in only]
+        raise RunError(f"no engine is called {', '.join(unknown)}: choose from {', '.join(flags.OPTIONS)}, machine")
+    return [one for one in cases.RUNS[run]() if not only or one.engine in only]
 
 
 def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: float = 1e9, out: Path | None = None) -> dict:
@@ -52,7 +53,7 @@ def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: 
     found = _resume(run_name, setting)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        life.logs = out / "logs.txt"
+        session.logs = out / "logs.txt"
     keeper = _Keeper(name(run_name, setting.gpu), found, out)
     measured = 0
     for one in todo:
@@ -118,7 +119,7 @@ def _same_versions(known: Mapping) -> bool:
     if "versions" not in known:
         return True
     try:
-        return known["versions"] == work.versions(known["engine"])
+        return known["versions"] == tasks.versions(known["engine"])
     except (*ONE_LINE, OSError, engines.UnknownEngine):
         return False
 
@@ -149,7 +150,7 @@ def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
     log = Log(one, lambda kept: keeper.keep(one.key, kept))
     with device.Watch() as watch:
         try:
-            whole = work.WORKS[one.work](one, setting, log, left_s)
+            whole = tasks.WORKS[one.work](one, setting, log, left_s)
         except KeyboardInterrupt:
             log.row("stopped", reason="interrupted")
             raise
@@ -157,7 +158,7 @@ def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
             whole = False
             log.row("failed", reason=str(error))
             if said := re.search(r"log: (/\S+)$", str(error)):
-                life.collect(one.key, Path(said.group(1)))
+                session.collect(one.key, Path(said.group(1)))
         except Exception as error:  # noqa: BLE001 - one engine's crash must not cost the others' figures
             whole = False
             log.row("failed", reason=f"{type(error).__name__}: {error}")
@@ -165,13 +166,13 @@ def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
         complete=bool(whole), peak_device_bytes=watch.peak_bytes, seconds=round(time.monotonic() - started, 1),
         date=records.provenance()["date"],
     )  # fmt: skip
-    life.settle(watch.nvml, watch.start)
+    session.settle(watch.nvml, watch.start)
     said = "done" if whole else "; ".join(log.found["failed"]) or "not whole"
     print(f"{one.key}: {said}, {len(log.found['rows'])} rows in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def check(setting: Setting) -> None:
     """Before anything starts: the shape is known, and on a GPU the GPU will do."""
-    needed = weights.weights_bytes(setting.shape)
+    needed = random_model.weights_bytes(setting.shape)
     if setting.gpu:
         device.check(device.gpu(), needed)

@@ -11,17 +11,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from helpers import client, engines, models, wire, workload
-from helpers.answers import read
-from helpers.gpu import offline, replay, weights, work
-from helpers.gpu.life import Life, Log
-from helpers.gpu.work import Setting
-from helpers.guide import users_told
-from helpers.timing import figure, told
+from helpers.bench import client, connection, stream, workload
+from helpers.bench.timing import figure, told
+from helpers.collection.document_figures import users_told
+from helpers.gpu import offline, random_model, read, tasks
+from helpers.gpu.session import Life, Log
+from helpers.gpu.tasks import Setting
+from helpers.servers import engines
+from helpers.weights import models
 
 TOKENS = 128  # in, and out
 WHOLE = {"stream": False, "stream_options": None}
-WAYS = {  # a way's request fields, beside those of :class:`helpers.client.Endpoint`
+WAYS = {  # a way's request fields, beside those of :class:`helpers.bench.client.Endpoint`
     "streamed": {},
     "in one piece": WHOLE,
     "in one piece, one sampler": {**WHOLE, "samplers": ["top_k"], "top_k": 1},  # instead of llama.cpp's whole chain
@@ -32,8 +33,8 @@ WAYS = {  # a way's request fields, beside those of :class:`helpers.client.Endpo
 def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """One server; the most users of ``setting`` ask at once, in each of the life's ways (of :data:`WAYS`), in turns."""
     users, end, ways = max(setting.users), time.monotonic() + left_s, life.given["ways"]
-    with work.started(life, setting, log, left_s) as server:
-        vocabulary = models.vocabulary(weights.model(setting.shape, "safetensors"))
+    with tasks.started(life, setting, log, left_s) as server:
+        vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
         for turn, way in [*((None, way) for way in ways), *offline.turns(ways, setting.repeats)]:  # first a warm-up of each
             prompts = workload.prompts(users, TOKENS, seed=-1 if turn is None else turn, vocabulary=vocabulary)
             endpoint = replace(server.endpoint, fields=lambda n, way=way: {**server.endpoint.fields(n), **WAYS[way]})
@@ -50,7 +51,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
 async def _at_once(endpoint: client.Endpoint, prompts: Sequence[workload.Prompt], timeout_s: float) -> tuple[float, int]:
     """Seconds from the first request to the end of the last answer, and the output tokens of all.
 
-    Raises TimeoutError, :class:`~helpers.client.EndpointError` for what is no answer of :data:`TOKENS` tokens.
+    Raises TimeoutError, :class:`~helpers.bench.client.EndpointError` for what is no answer of :data:`TOKENS` tokens.
     """
     requests, connections = [endpoint.request_bytes(prompt, TOKENS) for prompt in prompts], []
     try:
@@ -66,13 +67,13 @@ async def _at_once(endpoint: client.Endpoint, prompts: Sequence[workload.Prompt]
     return seconds, sum(_tokens(answer) for answer in found)
 
 
-def _tokens(answer: wire.Answer) -> int:
-    """The output tokens of an answer, streamed or in one piece; :class:`~helpers.client.EndpointError` if not :data:`TOKENS`."""
+def _tokens(answer: connection.Answer) -> int:
+    """The output tokens of an answer, streamed or in one piece; :class:`~client.EndpointError` if not :data:`TOKENS`."""
     in_one_piece = "json" in answer.headers.get("content-type", "")
     if answer.status == 200 and answer.whole and not answer.problem and in_one_piece:
         count = json.loads(b"".join(part for _, part in answer.parts)).get("usage", {}).get("completion_tokens")
     else:
-        sample = read(answer)
+        sample = stream.read(answer)
         if sample.error:
             raise client.EndpointError(f"a request for {TOKENS} tokens: {sample.error}")
         count = sample.output_tokens
@@ -86,14 +87,14 @@ def ways(found: Mapping | None = None):
 
     *x* is how many times the rate of the streamed answers.
     """
-    found, rows, used = found or replay.load("options"), {}, []
-    for one in replay.lives(found, "streaming"):
+    found, rows, used = found or read.load("options"), {}, []
+    for one in read.lives(found, "streaming"):
         made = [row for row in one["rows"] if row["kind"] == "way"]
         if not made:
             continue
         users, tokens, bench = made[0]["users"], made[0]["output_tokens"], _bench(found, one)
         known = {way: _rate(row for row in made if row["way"] == way) for way in WAYS}
-        known["its own bench"] = replay.rates(bench).get(users) if bench else None
+        known["its own bench"] = read.rates(bench).get(users) if bench else None
         streamed = known["streamed"]
         for way, rate in known.items():
             rows[f"{engines.TITLES[one['engine']]}, {way}"] = {
@@ -102,7 +103,7 @@ def ways(found: Mapping | None = None):
                 "x": f"{rate['median'] / streamed['median']:.2f}" if rate and streamed else "-",
             }
         used += [one, *([bench] if bench else [])]
-    return replay.frame(rows, {**found, "lives": dict(enumerate(used))})
+    return read.frame(rows, {**found, "lives": dict(enumerate(used))})
 
 
 def _rate(rows: Iterable[Mapping]) -> Mapping | None:
@@ -113,5 +114,5 @@ def _rate(rows: Iterable[Mapping]) -> Mapping | None:
 
 def _bench(found: Mapping, one: Mapping) -> Mapping | None:
     """The same engine with the same weights through its own benchmark, on the same machine."""
-    offline_ones = replay.lives(replay.beside(found, "speed"), "offline")
+    offline_ones = read.lives(read.beside(found, "speed"), "offline")
     return next((other for other in offline_ones if (other["engine"], other["option"]) == (one["engine"], one["option"])), None)

@@ -9,32 +9,34 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from helpers import engines, memory, records, shapes
-from helpers.gpu import replay
+from helpers import records
+from helpers.bench.timing import figure, told
+from helpers.collection.document_figures import users_told
+from helpers.gpu import read
+from helpers.gpu.flags import PLAIN, SHORT
 from helpers.gpu.streaming import ways
-from helpers.gpu.variants import PLAIN, SHORT
-from helpers.guide import users_told
-from helpers.timing import figure, told
+from helpers.servers import engines
+from helpers.weights import shapes, sizes
 
 
 def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")):
     """Output tokens/s at each number of users, one row for each way of asking; the source document's first table."""
-    found = found or replay.load("speed")
-    return _table(found, works, replay.rates, ".0f", 1)
+    found = found or read.load("speed")
+    return _table(found, works, read.rates, ".0f", 1)
 
 
 def ttft(found: Mapping | None = None, works: Sequence[str] = ("server", "offline")):
     """Milliseconds to the first token at each number of users; the source document's second table, single and high load."""
-    found = found or replay.load("speed")
-    return _table(found, works, replay.first_tokens, ".1f", 1000)
+    found = found or read.load("speed")
+    return _table(found, works, read.first_tokens, ".1f", 1000)
 
 
 def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float):
-    known = {replay.label(one): values(one) for one in replay.lives(found, *works)}
+    known = {read.label(one): values(one) for one in read.lives(found, *works)}
     rows = {
         name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
     }
-    shown = replay.frame(rows, found)
+    shown = read.frame(rows, found)
     return shown[sorted(shown.columns, key=lambda name: int(name.split()[0]))]
 
 
@@ -43,27 +45,27 @@ def memory_use(*found: Mapping):
 
     ``found`` are the records to take it from; by default those of speed (the servers' pools) and of memory.
     """
-    found = found or replay.both()
-    told_by = (one for record in found for one in replay.lives(record, "pool", "memory", "server"))
-    rows = {replay.label(one): _memory(one) for one in told_by if any(row["kind"] in ("pool", "peak") for row in one["rows"])}
-    return replay.frame(rows, *found)
+    found = found or read.both()
+    told_by = (one for record in found for one in read.lives(record, "pool", "memory", "server"))
+    rows = {read.label(one): _memory(one) for one in told_by if any(row["kind"] in ("pool", "peak") for row in one["rows"])}
+    return read.frame(rows, *found)
 
 
 def _memory(one: Mapping) -> dict[str, str]:
     pool = next((row for row in one["rows"] if row["kind"] == "pool"), {})
     peak = [row for row in one["rows"] if row["kind"] == "peak" and row["peak_bytes"]]
     most = next((row for row in one["rows"] if row["kind"] == "most users"), None)
-    weights = pool.get("weights_gib") or (peak and peak[0]["weights_bytes"] / memory.GIB) or None
+    weights = pool.get("weights_gib") or (peak and peak[0]["weights_bytes"] / sizes.GIB) or None
     said = {
         "weights, GiB": weights and f"{weights:.2f}",
-        "KV pool, GiB": pool.get("bytes") and f"{pool['bytes'] / memory.GIB:.2f}",
+        "KV pool, GiB": pool.get("bytes") and f"{pool['bytes'] / sizes.GIB:.2f}",
         "KV pool, tokens": pool.get("tokens") and f"{pool['tokens']:,}",
         "KiB a token": pool.get("bytes_per_token") and f"{pool['bytes_per_token'] / 1024:.1f}",
-        "device peak, GiB": one.get("peak_device_bytes") and f"{one['peak_device_bytes'] / memory.GIB:.2f}",
+        "device peak, GiB": one.get("peak_device_bytes") and f"{one['peak_device_bytes'] / sizes.GIB:.2f}",
         "most users": most and f"{most['fits']} fit, {most['fails'] or 'more not asked'} do not",
     }
     return {name: value for name, value in said.items() if value} | {
-        f"peak at {row['users']}, GiB": f"{row['peak_bytes'] / memory.GIB:.2f}" for row in peak
+        f"peak at {row['users']}, GiB": f"{row['peak_bytes'] / sizes.GIB:.2f}" for row in peak
     }
 
 
@@ -72,29 +74,29 @@ def search(found: Mapping | None = None, option: str = PLAIN):
 
     Of a batch that failed, what was allocated when it did, as PyTorch's message says.
     """
-    found = found or replay.load("memory")
+    found = found or read.load("memory")
     rows = {}
-    for one in (one for one in replay.lives(found, "memory") if one["option"] == option):
+    for one in (one for one in read.lives(found, "memory") if one["option"] == option):
         probes = {row["users"]: row for row in one["rows"] if row["kind"] == "probe"}
         for users, row in sorted(probes.items()):
             said = re.search(r"([\d.]+) GiB is allocated by PyTorch", row.get("reason", ""))
-            allocated = row["peak_bytes"] / memory.GIB if row["peak_bytes"] else said and float(said[1])
-            rows[f"{replay.label(one)}, {users_told(users)}"] = {
+            allocated = row["peak_bytes"] / sizes.GIB if row["peak_bytes"] else said and float(said[1])
+            rows[f"{read.label(one)}, {users_told(users)}"] = {
                 "fits": "yes" if row["fits"] else "no",
                 "allocated, GiB": f"{allocated:.1f}" if allocated else "-",
-                "reserved, GiB": f"{row['reserved_bytes'] / memory.GIB:.1f}",
+                "reserved, GiB": f"{row['reserved_bytes'] / sizes.GIB:.1f}",
             }
-    return replay.frame(rows, found, works=("memory",))
+    return read.frame(rows, found, works=("memory",))
 
 
 def notebooks(found: Mapping | None = None):
     """Each notebook on that machine under nbval: passed or not, its cells, its seconds."""
-    found = found or replay.load("notebooks")
+    found = found or read.load("notebooks")
     rows = {
         stem.replace("_", " "): {"result": one["result"], "cells": one["cells"] or "-", "seconds": f"{one['seconds']:.0f}"}
         for stem, one in sorted(found["notebooks"].items())
     }
-    shown = replay.frame(rows)
+    shown = read.frame(rows)
     source = found["provenance"]
     versions = {f"{name} {version}" for engine in source["versions"].values() for name, version in engine.items()}
     shown.attrs["recorded"] = f"run on {source['gpu']}, {source['date'][:10]}; {', '.join(sorted(versions))}"
@@ -108,11 +110,11 @@ def prefix(*several: Mapping):
     """
     import pandas as pd
 
-    several = several or replay.both()
-    found = [one for record in several for one in replay.lives(record, "server", "prefix", "offline")]
+    several = several or read.both()
+    found = [one for record in several for one in read.lives(record, "server", "prefix", "offline")]
     rows = [
         {
-            "framework": replay.label(one),
+            "framework": read.label(one),
             "prefix cache": "on",  # every server has its own on by default
             "prefix": row["prefix"],
             "output tokens/s": told(row["level"]["output_tokens_per_s"], ".0f"),
@@ -125,7 +127,7 @@ def prefix(*several: Mapping):
     ] + [_prefix_offline(one) for one in found if any(row["kind"] == "prefix offline" for row in one["rows"])]
     index = ["framework", "prefix cache", "prefix"]
     shown = pd.DataFrame(rows, columns=[*index, "output tokens/s", "TTFT, ms", "cached prompt tokens"]).set_index(index)
-    shown.attrs["recorded"] = replay.recorded(*several)
+    shown.attrs["recorded"] = read.recorded(*several)
     return shown
 
 
@@ -134,7 +136,7 @@ def _prefix_offline(one: Mapping) -> dict[str, str]:
     rows = [row for row in one["rows"] if row["kind"] == "prefix offline"]
     firsts = figure(row["ttft_s"] for row in rows)
     return {
-        "framework": replay.label(one),
+        "framework": read.label(one),
         "prefix cache": "on" if one["option"] == "prefix cache" else "off",
         "prefix": "common",
         "output tokens/s": told(vars(figure(row["output_tokens"] / row["seconds"] for row in rows)), ".0f"),
@@ -153,18 +155,18 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None, works: S
 
     Where the engine was also measured as it comes with the options' shorter context, that one is what stands beside.
     """
-    found = found or replay.load("options")
-    plain = plain or replay.beside(found, "speed")
+    found = found or read.load("options")
+    plain = plain or read.beside(found, "speed")
     usual = _usual(plain, "offline", PLAIN) | _usual(plain, "server", "prefix cache", "q4_0") | _usual(found, "offline", SHORT)
     rows = {}
-    for one in replay.lives(found, *works):
+    for one in read.lives(found, *works):
         before = usual.get((one["work"], one["engine"]))
-        rates = replay.rates(before) if before else {}
+        rates = read.rates(before) if before else {}
         if before:
-            rows.setdefault(f"{replay.label(before)}, {PLAIN}", _beside(before, rates))
+            rows.setdefault(f"{read.label(before)}, {PLAIN}", _beside(before, rates))
         if one["option"] != SHORT:
-            rows[replay.label(one)] = _beside(one, rates)
-    return replay.frame(rows, found)
+            rows[read.label(one)] = _beside(one, rates)
+    return read.frame(rows, found)
 
 
 def every_change(found: Mapping | None = None):
@@ -174,12 +176,12 @@ def every_change(found: Mapping | None = None):
 
 def _usual(found: Mapping, work: str, *options: str) -> dict[tuple[str, str], Mapping]:
     """Each engine's life with one of ``options``, by its work and its name."""
-    return {(work, one["engine"]): one for one in replay.lives(found, work) if one["option"] in options}
+    return {(work, one["engine"]): one for one in read.lives(found, work) if one["option"] in options}
 
 
 def _beside(one: Mapping, before: Mapping) -> dict[str, str]:
     """A life's row: its rates, against those ``before``, and its pool."""
-    return _against(replay.rates(one), before) | {"KV pool, tokens": _pool_tokens(one)}
+    return _against(read.rates(one), before) | {"KV pool, tokens": _pool_tokens(one)}
 
 
 def _against(after: Mapping, before: Mapping) -> dict[str, str]:
@@ -200,19 +202,19 @@ def _pool_tokens(one: Mapping) -> str:
 
 def copying(found: Mapping | None = None):
     """The real small model at tasks whose answers stand in their prompts: output tokens/s plainly and with drafts."""
-    found = found or replay.load("options")
+    found = found or read.load("options")
     rows = {
-        f"{_framework(one)}, {replay.drafting(one)}": {
+        f"{_framework(one)}, {read.drafting(one)}": {
             users_told(row["users"]): told(row["output_tokens_per_s"]) for row in one["rows"] if row["kind"] == "copying"
         }
-        for one in replay.lives(found, "real")
+        for one in read.lives(found, "real")
     }
-    return replay.frame(rows, found, works=("real",))
+    return read.frame(rows, found, works=("real",))
 
 
 def answers(found: Mapping | None = None):
     """The real small model with and without a JSON schema: valid answers of each, and the time per token as a ratio."""
-    found = found or replay.load("options")
+    found = found or read.load("options")
     rows = {
         _framework(one): {
             "asked": row["asked"],
@@ -222,11 +224,11 @@ def answers(found: Mapping | None = None):
             "TPOT constrained, ms": _ms(row["tpot_s"]["constrained"]),
             "constrained / free": f"{row['time_per_token_ratio']:.2f}" if row["time_per_token_ratio"] else "-",
         }
-        for one in replay.lives(found, "real")
+        for one in read.lives(found, "real")
         for row in one["rows"]
         if row["kind"] == "json"
     }
-    return replay.frame(rows, found, works=("real",))
+    return read.frame(rows, found, works=("real",))
 
 
 def _ms(seconds: float | None) -> str:
@@ -240,27 +242,27 @@ def _framework(one: Mapping) -> str:
 
 def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
-    from helpers import roofline
+    from helpers.lessons.memory import roofline
 
-    speed = speed or replay.load("speed")
-    memory_record = memory_record or replay.beside(speed, "memory")
-    row = next((row for one in replay.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof"), None)
+    speed = speed or read.load("speed")
+    memory_record = memory_record or read.beside(speed, "memory")
+    row = next((row for one in read.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof"), None)
     if row is None:
         raise records.RecordError("no roof of this machine is recorded: measure it with `nox -s gpu -- memory`")
     roof = roofline.Roof(**{key: value for key, value in row.items() if key != "kind"})
     sheet = shapes.of(speed["provenance"]["shape"])
     rows = {}
-    for one in replay.lives(speed, "offline"):
-        if by_users := replay.rates(one):
+    for one in read.lives(speed, "offline"):
+        if by_users := read.rates(one):
             weights_bytes = _read_bytes(one, sheet)
-            work = roofline.Work(weights_bytes, memory.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
-            rows[replay.label(one)] = {
+            work = roofline.Work(weights_bytes, sizes.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
+            rows[read.label(one)] = {
                 users_told(users): roofline.share_text(
                     roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192))
                 )
                 for users, value in by_users.items()
             }
-    shown = replay.frame(rows, speed)
+    shown = read.frame(rows, speed)
     shown.attrs["recorded"] += f"; roof {roof.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
     return shown
 
@@ -268,7 +270,7 @@ def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
 def _read_bytes(one: Mapping, sheet: shapes.Sheet) -> int:
     """The bytes of weights that a step reads: all but the input embedding."""
     dtype = {"q4_0": "q4_0", "f16": "float16"}.get(one["option"], "bfloat16")
-    return memory.bytes_of(sheet.parameters - sheet.looked_up, "fp8" if one["option"].startswith("fp8") else dtype)
+    return sizes.bytes_of(sheet.parameters - sheet.looked_up, "fp8" if one["option"].startswith("fp8") else dtype)
 
 
 def text() -> str:
@@ -276,14 +278,14 @@ def text() -> str:
     parts = []
     made_of = {"speed": (throughput, ttft), "memory": (memory_use, prefix), "options": (every_change, copying, answers, ways)}
     for run, made in made_of.items():
-        for machine in replay.machines(run):
-            found = replay.load(run, machine)
-            sources = replay.both(machine) if run == "memory" else [found]
+        for machine in read.machines(run):
+            found = read.load(run, machine)
+            sources = read.both(machine) if run == "memory" else [found]
             shown = {make.__name__: make(*sources) for make in made}
-            parts.append(f"## {run}: {replay.recorded(found)}")
-            parts += [f"{name}\n{one.to_string()}" for name, one in shown.items() if len(one)] + replay.failures(found)
-    for machine in replay.machines("notebooks"):
-        shown = notebooks(replay.load("notebooks", machine))
+            parts.append(f"## {run}: {read.recorded(found)}")
+            parts += [f"{name}\n{one.to_string()}" for name, one in shown.items() if len(one)] + read.failures(found)
+    for machine in read.machines("notebooks"):
+        shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
     if not parts:
         raise records.RecordError("no GPU record is here: make one with `nox -s gpu`")

@@ -1,0 +1,209 @@
+"""Measure any OpenAI-compatible endpoint from the command line.
+
+    python -m helpers.bench --base-url http://127.0.0.1:8000/v1 --model NAME --users 1,10,100
+
+A closed loop of that many users, or with ``--rate`` an open loop, greedy, of fixed output length
+where the server allows it; the JSON says what came back. Before it measures, the client measures
+itself on this machine (``--self-test`` does only that) and prints its own error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from helpers import records
+from helpers.bench import selftest, timing
+from helpers.bench.client import Endpoint, EndpointError
+from helpers.bench.measure import Plan, levels, workload_sha256
+from helpers.bench.probe import Target, probe
+from helpers.bench.timing import Level
+from helpers.servers import guard
+from helpers.weights import models
+
+SLO_NAMES = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+OPEN_LOOP_STREAMS = 100  # what the self-test of an open loop runs at
+
+
+def report(found: Sequence[Level], provenance: Mapping, slo: Mapping[str, float] | None = None) -> dict:
+    """The JSON of a run: ``levels``, ``token_source``, ``provenance``."""
+    sources = {sample.token_source for level in found for sample in level.samples}
+    return {
+        "levels": [level.to_dict(slo) for level in found],
+        "token_source": sources.pop() if len(sources) == 1 else sorted(filter(None, sources)) or None,
+        "provenance": provenance,
+    }
+
+
+def table(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> str:
+    """The levels as lines of text: median and spread over repeats."""
+    first = "users" if all(level.users for level in found) else "rate/s"
+    goodput = f" {'goodput, requests/s':>24}" if slo else ""
+    lines = [f"{first:>6} {'requests':>9} {'errors':>7} {'output tokens/s':>24} {'TTFT, s':>24} {'TPOT, s':>26}{goodput}"]
+    for level in found:
+        rate, ttft, tpot = level.output_tokens_per_s, level.latency("ttft_s"), level.latency("tpot_s")
+        good = level.goodput_requests_per_s(slo) if slo else None
+        note = level.refused or level.label
+        lines.append(
+            f"{level.users or level.rate_per_s:>6g} {sum(map(len, level.blocks)):>9} {level.error_kinds.total():>7}"
+            f" {timing.told(rate and vars(rate), '.1f'):>24} {timing.told(ttft, '.3f'):>24} {timing.told(tpot, '.4f'):>26}"
+            + (f" {timing.told(good and vars(good), '.2f'):>24}" if slo else "")
+            + (f"  {note}" if note else "")
+        )
+    sources = sorted({sample.token_source for level in found for sample in level.samples})
+    unproven = dict.fromkeys(line for level in found for line in level.unproven)
+    counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"
+    return "\n".join([*lines, counted, *(f"not proven: {line}" for line in unproven)])
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m helpers.bench", description="Measure an OpenAI-compatible endpoint.")
+    add = parser.add_argument
+    add("--base-url", help="like http://127.0.0.1:8000/v1")
+    add("--model", help="the model's name at that endpoint")
+    add("--users", default="1,10,100", help="numbers of users, with commas (default 1,10,100)")
+    add("--rate", help="open loop: requests per second that arrive at random, with commas; instead of --users")
+    add("--input-tokens", type=int, default=128)
+    add("--output-tokens", type=int, default=128)
+    add("--requests", type=int, help="per repeat (default: four per user; 30 s of an open loop)")
+    add("--repeats", type=int, default=timing.MIN_REPEATS)
+    add("--warmups", type=int, default=timing.MIN_WARMUPS, help="at the least; they go on until the rate is steady")
+    add("--seed", type=int, default=0, help="of the prompts and of an open loop's arrivals")
+    add("--endpoint", choices=("chat", "completions"), default="completions")
+    add("--tokenizer", help="a folder with tokenizer.json, that file, or a .gguf: prompts of its words, exact in length")
+    add("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
+    add("--slo", help="limits in seconds for goodput, like ttft=0.2,tpot=0.05")
+    add("--timeout", type=float, default=300, help="seconds for one request")
+    add("--allow-few", action="store_true", help="allow fewer repeats; the figures are labelled")
+    add("--allow-cached", action="store_true", help="allow that a prefix cache helps; the figures are labelled")
+    add("--self-test", action="store_true", help="measure only the client itself, at --users")
+    add("--no-self-test", action="store_true", help="do not measure the client first; its error stays unknown")
+    add("--json", type=Path, metavar="FILE", help="write the figures there")
+    return parser.parse_args(argv)
+
+
+def _numbers(name: str, text: str, kind: type = int) -> tuple:
+    try:
+        return tuple(kind(n) for n in text.split(","))
+    except ValueError:
+        asked = "whole numbers with commas, like 1,10,100" if kind is int else "numbers with commas, like 0.5,2"
+        raise ValueError(f"{name} {text!r}: give {asked}") from None
+
+
+def _slo(text: str | None) -> dict[str, float] | None:
+    if not text:
+        return None
+    try:
+        limits = {SLO_NAMES[name]: float(limit) for name, _, limit in (part.partition("=") for part in text.split(","))}
+    except (KeyError, ValueError):
+        limits = {}
+    if not limits or not min(limits.values()) > 0:
+        raise ValueError(f"--slo {text!r}: give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05")
+    return limits
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(
+        users=_numbers("--users", options.users), rates_per_s=_numbers("--rate", options.rate, float) if options.rate else (),
+        input_tokens=options.input_tokens, output_tokens=options.output_tokens, requests=options.requests,
+        repeats=options.repeats, warmups=options.warmups, seed=options.seed, timeout_s=options.timeout,
+        allow_few=options.allow_few, allow_cached=options.allow_cached,
+    )  # fmt: skip
+
+
+def _endpoint(options: argparse.Namespace) -> Endpoint:
+    if not options.base_url or not options.model:
+        raise ValueError("--base-url and --model are missing: give the address and the model's name, or --self-test")
+    if options.json and not options.json.absolute().parent.is_dir():
+        raise ValueError(f"--json {options.json}: its folder does not exist; make it first")
+    if options.json and options.json.is_dir():
+        raise ValueError(f"--json {options.json}: is a folder; give the name of a file in it")
+    return Endpoint(options.base_url, options.model, options.endpoint, api_key=options.api_key)
+
+
+def _fixed_length(endpoint: Endpoint, plan: Plan, vocabulary) -> Target:
+    """Probe with ``ignore_eos``, which most engines know; without it where that is refused."""
+    try:
+        return probe(replace(endpoint, fields=lambda output_tokens: {"ignore_eos": True}), plan, vocabulary)
+    except EndpointError as error:
+        if ": HTTP 4" not in str(error):
+            raise
+        return probe(endpoint, plan, vocabulary)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, 1 (no figure), 2 (bad arguments), 130/143 (stopped)."""
+    options = _arguments(argv)
+    guard.interruptible()
+    found: list[Level] = []
+    try:
+        plan, slo = _plan(options), _slo(options.slo)
+        if options.self_test:
+            return _self_test_only(plan)
+        endpoint = _endpoint(options)
+        vocabulary = models.tokens(options.tokenizer) if options.tokenizer else None
+    except (ValueError, models.ModelError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        return 128 + interrupt.args[0]
+    instrument: dict[int, selftest.SelfTest] = {}
+    try:
+        target = _fixed_length(endpoint, plan, vocabulary)
+        if not options.no_self_test:
+            instrument = _self_test(plan)
+        for measured in levels({"": target.endpoint}, plan, vocabulary=vocabulary):
+            level = measured[""]
+            test = instrument.get(level.users or OPEN_LOOP_STREAMS)
+            found.append(test.note(level) if test else level)
+    except EndpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        kind = "rates" if plan.rates_per_s else "numbers of users"
+        print(f"stopped: {len(found)} of {len(plan.loads)} {kind} were measured and are kept", file=sys.stderr)
+        return 128 + interrupt.args[0]
+    finally:
+        if found:
+            _publish(found, plan, options, slo, instrument, vocabulary)
+    return 0 if found and all(level.output_tokens_per_s for level in found) else 1
+
+
+def _self_test(plan: Plan) -> dict[int, selftest.SelfTest]:
+    """Measure the client at each number of users, and say what it is off by; nothing else is asked meanwhile."""
+    tests = {}
+    for users in (OPEN_LOOP_STREAMS,) if plan.rates_per_s else plan.users:
+        tests[users] = selftest.run(users)
+        print(tests[users], file=sys.stderr)
+    return tests
+
+
+def _self_test_only(plan: Plan) -> int:
+    for users in plan.users:
+        print(selftest.run(users))
+    return 0
+
+
+def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, slo, instrument, vocabulary) -> None:
+    url = urlsplit(options.base_url)
+    asked = {
+        "base_url": url._replace(netloc=url.netloc.rpartition("@")[2]).geturl(),
+        "model": Path(options.model).name if options.model.startswith("/") else options.model,  # a path may name its owner
+        "endpoint": options.endpoint,
+    }
+    provenance = records.provenance(
+        workload_sha256=workload_sha256(plan, vocabulary), plan=vars(plan),
+        instrument={users: vars(test) for users, test in instrument.items()}, **asked,
+    )  # fmt: skip
+    print(table(found, slo))
+    if options.json:
+        records.write_json(options.json, report(found, provenance, slo), replace=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Warm up, repeat, alternate: measure endpoints under rising loads.
+
+Closed loop: each user sends its next request when its last one has ended, so a slow server is
+asked less often than a fast one. Open loop: requests arrive at random at a given rate, however
+slow the server is. Requests are greedy and of fixed length; what came back is in the samples.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from helpers.bench import checks, client, timing, workload
+from helpers.bench.client import Endpoint
+from helpers.bench.probe import Target, probe
+from helpers.bench.timing import Level, Sample, TooFewRepeats
+from helpers.servers import metrics
+
+MAX_FAILED = 0.01  # share of failed requests above which a level is no figure
+STEADY = 0.10  # a warm-up that is faster than the last one by less than this was the last one
+MOST_WARMUPS = 6
+OPEN_LOOP_S = 30  # so long does an open loop send, unless told how many
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is sent to every endpoint. Bad numbers raise before a request is sent."""
+
+    users: tuple[int, ...] = (1,)
+    input_tokens: int = 128
+    output_tokens: int = 128
+    requests: int | None = None  # per repeat, whatever the load; None: so many per user
+    requests_per_user: int = 4
+    repeats: int = timing.MIN_REPEATS
+    warmups: int = timing.MIN_WARMUPS  # at the least: they go on until the rate is steady
+    settle: bool = True  # False: no more warm-ups than that, for a server that has long been at work
+    rates_per_s: tuple[float, ...] = ()  # open loop at these rates, instead of users
+    seed: int = 0
+    timeout_s: float = 300
+    allow_few: bool = False  # measure with fewer repeats than give a spread, and say so in the label
+    allow_cached: bool = False  # measure although a prefix cache helped, and say so in the label
+
+    def __post_init__(self):
+        for name in ("input_tokens", "output_tokens", "requests", "requests_per_user", "repeats"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.warmups < 0 or not self.timeout_s > 0:
+            raise ValueError(f"warmups={self.warmups}, timeout_s={self.timeout_s:g}: give no negative number, and some time")
+        if not self.rates_per_s and (not self.users or min(self.users) < 1):
+            raise ValueError(f"users={self.users}: give numbers of at least 1, like 1,10,100")
+        if self.rates_per_s and not min(self.rates_per_s) > 0:
+            raise ValueError(f"rates_per_s={self.rates_per_s}: give rates above 0, like 0.5,2")
+        if self.few and not self.allow_few:
+            raise TooFewRepeats(
+                f"{self.repeats} repeats and {self.warmups} warm-ups give no spread: use at least {timing.MIN_REPEATS} and "
+                f"{timing.MIN_WARMUPS}, or allow_few (--allow-few) to get a figure that is labelled"
+            )
+
+    @property
+    def few(self) -> bool:
+        return self.repeats < timing.MIN_REPEATS or self.warmups < timing.MIN_WARMUPS
+
+    @property
+    def loads(self) -> tuple[int | float, ...]:
+        """The numbers of users, or the rates of an open loop."""
+        return self.rates_per_s or self.users
+
+    def count(self, load: int | float) -> int:
+        """Requests in one repeat under ``load``."""
+        if self.rates_per_s:
+            return self.requests or max(round(load * OPEN_LOOP_S), 10)
+        return self.requests or self.requests_per_user * load
+
+    def prompts(self, load: int | float, turn: int, words: int, vocabulary, copy: int = 0) -> list[workload.Prompt]:
+        """What is sent in ``turn`` (negative: a warm-up); a ``copy`` of an endpoint gets prompts of its own."""
+        seed = hash((self.seed, load, turn if turn >= 0 else 2 * turn))  # numbers hash the same everywhere; -1 and -2 alike
+        return workload.prompts(self.count(load), words, seed=seed + copy * 10**9, vocabulary=vocabulary)
+
+
+def levels(
+    endpoints: Mapping[str, Endpoint],
+    plan: Plan,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    progress: bool = True,
+    awake: Callable[[str], AbstractContextManager] = nullcontext,
+    hits: Callable[[str], metrics.Hits] | None = None,
+) -> Iterator[dict[str, Level]]:
+    """Measure every endpoint under every load of ``plan``; yields ``{name: Level}`` as each is done.
+
+    Under each load: warm-ups for all until each is steady, then the repeats in blocks, the order
+    of the endpoints turned round from repeat to repeat, so that a machine that slows down slows
+    all of them. All endpoints get the same prompts, and none gets a prompt twice; an endpoint
+    that stands there twice (an A/A run) gets other ones each time. Whatever is sent to an
+    endpoint is sent inside ``awake(its name)``. ``hits(its name)`` is its engine's own count of
+    prompt tokens taken from a prefix cache: if it grows, the level is refused.
+    """
+    targets = {}
+    for name, endpoint in endpoints.items():
+        with awake(name):
+            targets[name] = probe(endpoint, plan, vocabulary)
+    copies = {name: list(endpoints.values())[:i].count(endpoints[name]) for i, name in enumerate(endpoints)}
+    for load in plan.loads:
+        bar = _Progress(f"{load:g} {'requests/s' if plan.rates_per_s else 'users'}", progress)
+
+        def block(name: str, turn: int, load=load, bar=bar) -> tuple[Sample, ...]:
+            with awake(name):
+                prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
+                return _block(targets[name], plan, load, prompts, turn, bar)
+
+        def count() -> dict[str, metrics.Hits | None]:
+            found = {}
+            for name in targets:
+                with awake(name):
+                    found[name] = hits(name) if hits else None
+            return found
+
+        warmed = _warm_up(list(targets), plan, block)
+        blocks: dict[str, list] = {name: [] for name in targets}
+        before = count()
+        for turn in range(plan.repeats):
+            for name in list(targets)[:: 1 if turn % 2 == 0 else -1]:
+                blocks[name].append(block(name, turn))
+        bar.close()
+        after = count()
+        grown = {name: metrics.hits_between(before[name], after[name]) if hits else None for name in targets}
+        yield {name: _level(load, tuple(blocks[name]), plan, warmed[name], grown[name]) for name in targets}
+
+
+def _warm_up(names: list[str], plan: Plan, block: Callable) -> dict[str, list[float | None]]:
+    """Send warm-ups to each until its rate grows no more, or there were ``MOST_WARMUPS``; returns their rates."""
+    rates: dict[str, list] = {name: [] for name in names}
+    most = max(plan.warmups, MOST_WARMUPS) if plan.warmups and plan.settle else plan.warmups
+    for turn in range(1, most + 1):
+        for name in names[:: 1 if turn % 2 == 0 else -1]:
+            if turn <= plan.warmups or not steady(rates[name]):
+                rates[name].append(timing.tokens_rate(block(name, -turn)))
+    return rates
+
+
+def steady(rates: Sequence[float | None]) -> bool:
+    """Whether the last warm-up was hardly faster than the one before; one that failed is no reason to go on."""
+    if rates and rates[-1] is None:
+        return True
+    return len(rates) > 1 and (rates[-2] is None or rates[-1] <= (1 + STEADY) * rates[-2])
+
+
+def compare(endpoints: Mapping[str, Endpoint], plan: Plan, **options) -> dict[str, list[Level]]:
+    """:func:`levels`, collected: ``{name: [Level, ...]}`` in the order of ``plan.loads``; see :mod:`helpers.bench.stats`."""
+    found: dict[str, list[Level]] = {name: [] for name in endpoints}
+    for measured in levels(endpoints, plan, **options):
+        for name, level in measured.items():
+            found[name].append(level)
+    return found
+
+
+def measure(endpoint: Endpoint, plan: Plan, **options) -> list[Level]:
+    """One endpoint alone: a :class:`Level` per load."""
+    return compare({"": endpoint}, plan, **options)[""]
+
+
+def conversation(endpoint: Endpoint, talks: Sequence[Sequence[workload.Prompt]], *, output_tokens: int) -> list[list[Sample]]:
+    """One request after the other, turn by turn, the prefix cache allowed to help; a list of samples per talk."""
+
+    async def speak() -> list[list[Sample]]:
+        return [[await client.request(endpoint.cached(), turn, output_tokens) for turn in talk] for talk in talks]
+
+    return client.run(speak())
+
+
+def workload_sha256(plan: Plan, vocabulary: Sequence[str] | None = None) -> str:
+    """The hash of every measured prompt of ``plan``."""
+    turns = [(load, turn) for load in plan.loads for turn in range(plan.repeats)]
+    sent = [p for load, turn in turns for p in plan.prompts(load, turn, plan.input_tokens, vocabulary)]
+    return workload.sha256(sent, plan.output_tokens)
+
+
+def _block(target: Target, plan: Plan, load: int | float, prompts, turn: int, bar: _Progress) -> tuple[Sample, ...]:
+    how = {"output_tokens": plan.output_tokens, "timeout_s": plan.timeout_s, "on_sample": bar.step}
+    if plan.rates_per_s:
+        sending = client.open_loop(target.endpoint, prompts, rate_per_s=load, seed=plan.seed + turn, **how)
+    else:
+        sending = client.closed_loop(target.endpoint, prompts, users=load, **how)
+    return tuple(client.run(sending))
+
+
+def _level(load, blocks: tuple[tuple[Sample, ...], ...], plan: Plan, warmed: list[float | None], hits: int | None) -> Level:
+    samples = [s for block in blocks for s in block]
+    refused, notes = _verdicts(samples, plan, hits)
+    if plan.few:
+        notes.insert(0, f"not a measurement: {plan.repeats} repeats after {plan.warmups} warm-ups")
+    elif plan.settle and not steady(warmed):
+        notes.append(f"not steady: still faster after {len(warmed)} warm-ups")
+    users, rate = (None, load) if plan.rates_per_s else (load, None)
+    unproven = tuple(checks.unproven(samples, cache_hits=hits))
+    return Level(users, blocks, "; ".join(notes) or None, rate, refused, len(warmed), unproven)
+
+
+def _verdicts(samples: list[Sample], plan: Plan, hits: int | None) -> tuple[str | None, list[str]]:
+    """Why these are no figure, if so, and what else to know of them."""
+    failed = sum(s.error is not None for s in samples)
+    if failed > MAX_FAILED * len(samples):
+        return f"not a measurement: {failed} of {len(samples)} requests failed", []
+    asked = {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens}
+    found = checks.problems(samples, **asked, cached=plan.allow_cached, cache_hits=hits)
+    helped = [line for line in found if line.startswith("prefix cache")]
+    if helped:
+        return f"not a measurement: {helped[0]}; send new prompts, or allow it with allow_cached (--allow-cached)", []
+    cached = sum(s.cached_tokens or 0 for s in samples) if plan.allow_cached else 0
+    return None, found + ([f"a prefix cache held {cached} prompt tokens, as allowed"] if cached else [])
+
+
+class _Progress:
+    """A tqdm bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, title: str, shown: bool):
+        self.bar = None
+        if shown and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(desc=title, unit="request", leave=False)
+
+    def step(self, sample: Sample) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

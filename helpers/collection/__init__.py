@@ -1,0 +1,1 @@
+"""The book itself: its notebooks, its claims, the source document, the references and the README."""

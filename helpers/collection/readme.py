@@ -1,0 +1,118 @@
+"""What the README shows of the records: tables, written between two marks each, and the picture of the GPU record.
+
+    python -m helpers.collection.readme [NAME ...]
+
+A test holds each against the newest record, so none can grow old unseen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+
+from helpers import kernels, records
+
+FILE = kernels.REPOSITORY / "README.md"
+PICTURE = kernels.REPOSITORY / "vis" / "throughput_gpu.png"
+
+
+def markdown(frame) -> str:
+    """``frame`` as a Markdown table: its index in bold, to the left, and links that can be followed."""
+    lines = [f"| {' | '.join(['', *map(str, frame.columns)])} |", "|---" * (len(frame.columns) + 1) + "|"]
+    lines += [f"| {' | '.join([f'**{index}**', *map(_escaped, row)])} |" for index, row in zip(frame.index, frame.to_numpy())]
+    return "\n".join(lines)
+
+
+def _escaped(text: object) -> str:
+    return str(text).replace("|", "\\|").replace("*", "\\*")
+
+
+def _recorded(frame) -> str:
+    """A table of a GPU record, below its line."""
+    return f"{frame.attrs['recorded']}:\n\n{markdown(frame)}"
+
+
+def _gpu() -> str:
+    from helpers.gpu import tables
+
+    return _recorded(tables.throughput())
+
+
+def _notebooks() -> str:
+    from helpers.gpu import tables
+
+    return _recorded(tables.notebooks())
+
+
+def _peers() -> str:
+    from helpers.studies import peer_tables, peers
+
+    found = records.load(peers.NAME)
+    return f"{records.describe(found)}:\n\n{markdown(peer_tables.every(found))}"
+
+
+def _conformance() -> str:
+    from helpers.studies import conformance
+
+    found = records.load(conformance.NAME)
+    return f"{records.describe(found)}:\n\n{markdown(conformance.table(found['cells']))}"
+
+
+TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "notebooks": _notebooks, "peers": _peers, "conformance": _conformance}
+
+
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and after the table ``name``."""
+    return f"<!-- {name}: made by `python -m helpers.collection.readme` -->", f"<!-- {name}: end -->"
+
+
+def written(text: str, name: str) -> str:
+    """``text`` with the newest record's table between the marks of ``name``.
+
+    Raises :class:`ValueError` if there is no such table or no place for it, :class:`~helpers.records.RecordError`
+    without a record.
+    """
+    if name not in TABLES:
+        raise ValueError(f"the README has no table {name!r}: choose from {', '.join(TABLES)}")
+    begin, end = marks(name)
+    if begin not in text or end not in text:
+        raise ValueError(f"the README has no place for the table {name!r}: put {begin} and {end} into it")
+    table = TABLES[name]()
+    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{table}\n\n{end}", text, flags=re.S)
+
+
+def draw_gpu() -> None:
+    """Draw the newest GPU record: what each framework serves, and the wait for the first token."""
+    from helpers import plots
+    from helpers.gpu import read
+
+    found = read.load("speed")
+    plots.save(plots.by_users(read.levels(found), title=read.recorded(found)), PICTURE)
+
+
+def update(*names: str) -> None:
+    """Write the tables ``names``, or all of them, into the README; with the table of the GPU record goes its picture."""
+    text, wanted = FILE.read_text(), names or tuple(TABLES)
+    for name in wanted:
+        text = written(text, name)
+    FILE.write_text(text)
+    if "gpu" in wanted:
+        draw_gpu()
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.collection.readme", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TABLES))
+    try:
+        update(*parser.parse_args().names)
+    except (ValueError, records.RecordError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What a GPU record holds, read on any machine: its lives by name, and rates and first tokens by number of users.
+
+A figure is the median of the repeats with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from helpers import records
+from helpers.bench.timing import figure
+from helpers.gpu.flags import PLAIN, SHORT
+from helpers.servers import engines
+
+RUNS = ("speed", "memory", "options")
+
+
+def machines(run: str = "speed") -> list[str]:
+    """The machines that have a record of ``run``, the newest record first."""
+    ages: dict[str, tuple] = {}
+    for path in records.FOLDER.glob(f"*/gpu-{run}.*.json"):
+        ages[path.parent.name] = max(records.age(path), ages.get(path.parent.name, ("", 0)))
+    return sorted(ages, key=lambda name: (ages[name], name), reverse=True)
+
+
+def order(run: str) -> list[str]:
+    """The machines with a record of ``run``: first those with all of :data:`RUNS`, whose speed was measured last."""
+    there = {other: machines(other) for other in (*RUNS, run)}
+    whole = [name for name in there["speed"] if all(name in names for names in there.values())]
+    return list(dict.fromkeys([*whole, *there[run]]))
+
+
+def load(run: str, machine: str | None = None) -> dict:
+    """The newest record of ``run``, of ``machine`` or of the first in :func:`order`: so all tables are of one machine."""
+    names = [machine] if machine else order(run)
+    if not names or names[0] not in machines(run):
+        raise records.RecordError(f"no record of a GPU run {run!r} is here: make one with `nox -s gpu -- {run}`")
+    return records.load(f"gpu-{run}", names[0])
+
+
+def beside(found: Mapping, run: str) -> Mapping:
+    """The newest record of ``run`` of the machine that ``found`` is of; one without lives if there is none."""
+    machine = records.machine_name(found["provenance"]["machine"])
+    return load(run, machine) if machine in machines(run) else {**found, "lives": {}}
+
+
+def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:
+    """One line: on what, when, with which weights and versions; of several records of one machine, those of all.
+
+    With ``works``, those of these works only.
+    """
+    source = found[0]["provenance"]
+    measured = [one for record in found for one in record["lives"].values() if not works or one["work"] in works]
+    machine = source["machine"]
+    gpu = (machine["gpus"] or [machine["cpu"]])[0]
+    versions = {f"{name} {version}" for one in measured for name, version in one.get("versions", {}).items()}
+    dates = sorted({one["date"][:10] for one in measured if one.get("date")})
+    driver = f", driver {machine['gpu_driver']}" if machine["gpu_driver"] else ""
+    real = sorted({one["model"] for one in measured if one.get("model")}) if works else []
+    made = f"{', '.join(real) or source['weights']}, {', '.join(sorted(versions))}"
+    return f"recorded on {gpu}{driver}, {' and '.join(dates) or source['date'][:10]}; {made}"
+
+
+def frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = ()):
+    """A row for each entry, "-" where one has nothing to say; in ``attrs["recorded"]`` which records it comes from."""
+    import pandas as pd
+
+    shown = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    if found:
+        shown.attrs["recorded"] = recorded(*found, works=works)
+    return shown
+
+
+def label(one: Mapping) -> str:
+    """A life in words: "vLLM, server", "llama.cpp Q4_0, offline", "HF Transformers, one by one"."""
+    title, option = engines.TITLES.get(one["engine"], one["engine"]), one["option"]
+    if one["engine"] == "llama-cpp":
+        form, _, changed = option.partition(", ")
+        return ", ".join(filter(None, (f"{title} {form.upper()}", one["work"], changed)))
+    if one["engine"] == "transformers":
+        return f"{title}, {'static batch' if option == PLAIN else option}"
+    usual = (PLAIN, SHORT) if one["work"] == "offline" else ("prefix cache",)  # a server has it on by default
+    return f"{title}, {one['work']}" + ("" if option in usual else f", {option}")
+
+
+def drafting(one: Mapping) -> str:
+    """How a life of the small model drafts, in words."""
+    return "no drafts" if one["option"] == "plain" else one["option"]
+
+
+def lives(found: Mapping, *works: str) -> Iterator[Mapping]:
+    """The lives of ``found`` whose work is one of ``works``, those with rows: by framework, then as they were measured."""
+    order = ["machine", *engines.TITLES]
+    chosen = (one for one in found["lives"].values() if one["work"] in works and one["rows"])
+    yield from sorted(chosen, key=lambda one: order.index(one["engine"]))
+
+
+def rates(one: Mapping) -> dict[int, dict | None]:
+    """Output tokens per second by number of users: offline from the repeats, of a server from its levels."""
+    if one["work"] == "server":
+        return {row["users"]: row["output_tokens_per_s"] for row in one["rows"] if row["kind"] == "level"}
+    return _by_users(one, "speed", lambda row: row["output_tokens"] / row["seconds"])
+
+
+def decode_rates(one: Mapping) -> dict[int, dict | None]:
+    """Tokens per second of llama.cpp's bench without the prompt; empty for what does not tell them apart."""
+    rows = [row for row in one["rows"] if row["kind"] == "speed" and row.get("decode_s")]
+    return _by_users({"rows": rows}, "speed", lambda row: row["output_tokens"] / row["decode_s"])
+
+
+def first_tokens(one: Mapping) -> dict[int, dict | None]:
+    """Seconds to the first token by number of users; offline, a request of one token alone."""
+    if one["work"] == "server":
+        return {row["users"]: row["ttft_s"] for row in one["rows"] if row["kind"] == "level"}
+    if told_by_engine := _by_users(one, "speed", lambda row: row.get("ttft_s")):
+        return told_by_engine
+    return _by_users(one, "first token", lambda row: row["seconds"])
+
+
+def levels(found: Mapping | None = None) -> dict[str, list[dict]]:
+    """Of each engine that :func:`served` names, what :func:`helpers.plots.by_users` draws."""
+    drawn = {}
+    for one in _served(found):
+        firsts = first_tokens(one)
+        drawn[one["engine"]] = [
+            {"users": users, "output_tokens_per_s": rate, "ttft_s": firsts.get(users)} for users, rate in rates(one).items()
+        ]
+    return drawn
+
+
+def _by_users(one: Mapping, kind: str, value) -> dict[int, dict | None]:
+    rows = [row for row in one["rows"] if row["kind"] == kind]
+    found = {users: [value(row) for row in rows if row["users"] == users] for users in sorted({row["users"] for row in rows})}
+    return {
+        users: vars(figure(values)) | {"repeats": len(values)}
+        for users, values in found.items()
+        if any(v is not None for v in values)
+    }
+
+
+def every_rate(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")) -> dict[str, dict[int, dict | None]]:
+    """Every way of asking and its :func:`rates`, for what is worked out from them (:func:`document_figures.cost`)."""
+    named = {label(one): rates(one) for one in lives(found or load("speed"), *works)}
+    return {name: by_users for name, by_users in named.items() if by_users}
+
+
+def served(found: Mapping | None = None) -> dict[str, dict[int, dict | None]]:
+    """The :func:`rates` of each framework's server by its name, of Transformers those of a static batch (none was served)."""
+    return {one["engine"]: rates(one) for one in _served(found)}
+
+
+def _served(found: Mapping | None) -> list[Mapping]:
+    wanted = ("server", "prefix cache"), ("server", "q4_0"), ("offline", PLAIN)
+    chosen = [one for one in lives(found or load("speed"), "offline", "server") if (one["work"], one["option"]) in wanted]
+    by_engine = {one["engine"]: one for one in sorted(chosen, key=lambda one: one["work"])}  # a server's replaces the API's
+    return list(by_engine.values())
+
+
+def spread(one: Mapping) -> float | None:
+    """The widest (highest - lowest) / median of an engine's repeats; ``None`` without repeats."""
+    found = [(value["high"] - value["low"]) / value["median"] for value in rates(one).values() if value]
+    return max(found, default=None)
+
+
+def server_share(found: Mapping, engine: str, users: int, option: str = PLAIN) -> float | None:
+    """The server's throughput over the engine API's, both with ``users``; ``None`` where one is missing."""
+    options = {"offline": (option,), "server": (option, "prefix cache")}
+    sides = [
+        rates(one).get(users) for work in ("server", "offline") for one in lives(found, work)
+        if one["engine"] == engine and one["option"] in options[work]
+    ]  # fmt: skip
+    return sides[0]["median"] / sides[1]["median"] if len(sides) == 2 and all(sides) else None
+
+
+def failures(found: Mapping) -> list[str]:
+    """One line for each life that failed or was cut off."""
+    return [f"{key}: {line}" for key, one in found["lives"].items() for line in one["failed"]]
+
+
+def prefix_gains(*found: Mapping) -> dict[str, float]:
+    """How many times the tokens/s of prompts with nothing in common those with a common prefix had, server by server."""
+    gains = {}
+    for one in (one for record in found for one in lives(record, "server", "prefix")):
+        of = {row["prefix"]: row["level"]["output_tokens_per_s"]["median"] for row in one["rows"] if row["kind"] == "prefix"}
+        if len(of) == 2:
+            gains[label(one)] = of["common"] / of["own"]
+    return gains
+
+
+def both(machine: str | None = None) -> list[dict]:
+    """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
+    names = [machine] if machine else [*order("speed"), *order("memory")][:1]
+    return [load(run, name) for name in names for run in ("speed", "memory") if name in machines(run)]

@@ -1,0 +1,260 @@
+"""What is done in a life: prompts through the engine's API, its server under load, llama.cpp's bench, the roof."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from helpers import records
+from helpers.bench import client, measure, selftest, workload
+from helpers.bench.timing import Level
+from helpers.gpu import flags, offline, random_model, session
+from helpers.gpu.device import Nvml
+from helpers.gpu.session import Life, Log
+from helpers.lessons.memory import roofline
+from helpers.servers import engines, llama_cpp, metrics, processes, serving
+from helpers.weights import models, sizes
+
+SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
+REQUESTS = {1: 3, 10: 30, 100: 300}  # per repeat of a server
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for all lives of a run."""
+
+    shape: str
+    device: str  # "cuda" or "cpu"
+    users: tuple[int, ...] = (1, 10, 100)
+    repeats: int = 3
+
+    @property
+    def gpu(self) -> bool:
+        return self.device == "cuda"
+
+
+def where(life: Life, setting: Setting) -> flags.Where:
+    """What the engine of ``life`` is told."""
+    context = life.given.get("context", 128 + 128 + SPARE_TOKENS)
+    per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
+    return flags.Where(setting.gpu, context, max(flags.SLOTS if setting.gpu else 1, *setting.users), per_token)
+
+
+def run_offline(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """The engine's own API: every number of users, in turns."""
+    if life.engine == "llama-cpp":
+        return _batched_bench(life, setting, log, left_s)
+    if life.engine == "tensorrt-llm" and (reason := engines.tensorrt_llm_missing()):
+        log.row("failed", reason=f"not measured here: {reason}")
+        return False
+    job = {
+        "engine": life.engine, "option": life.option, "device": setting.device, "repeats": setting.repeats, "warmups": 1,
+        "folder": str(random_model.folder(setting.shape)), "vocabulary": random_model.config(setting.shape)["vocab_size"],
+        "input_tokens": 128, "output_tokens": 128, "users": list(setting.users), "tasks": ["speed"], **life.given,
+    }  # fmt: skip
+    given = {} if life.engine == "transformers" else flags.arguments(life.engine, life.option, where(life, setting))
+    log.note(arguments=given, versions=versions(life.engine))
+    return session.run_job(life.engine, {**job, "arguments": given}, log, left_s)
+
+
+def versions(engine: str) -> dict:
+    """The versions of ``engine``'s packages; TensorRT-LLM is no entry of :mod:`helpers.servers.engines`."""
+    if engine in engines.ENGINES:
+        return records.versions(engines.get(engine))
+    return records.versions_in(engine, ("tensorrt_llm", "torch"))
+
+
+def _batched_bench(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """llama.cpp's own benchmark, one load of the model: a warm-up of each number of users, then the turns."""
+    folder = llama_cpp.binaries()
+    if not folder:
+        log.row("failed", reason=f"no llama-batched-bench: set {llama_cpp.BINARIES} to the folder with llama.cpp's binaries")
+        return False
+    file = random_model.gguf_file(setting.shape, life.option)
+    tokens_in, tokens_out = 128, 128
+    turns = offline.turns(list(setting.users), setting.repeats)
+    order = [*setting.users, *(users for _, users in turns)]
+    command = flags.batched_bench(folder, file, tokens_in, tokens_out, order, setting.gpu)
+    log.note(arguments=[processes.without_folders(part) for part in command[1:]], versions=versions("llama-cpp"))
+    log.row("weights", bytes=sizes.stored_bytes(file), source="the tensors of the GGUF file")
+    numbered = iter([(None, users) for users in setting.users] + turns)
+    with session.guarded(command, "llama-cpp") as (process, output):
+        with output.open() as lines:
+            return _follow_bench(process, lines, numbered, log, time.monotonic() + left_s, lambda: processes.reason(output))
+
+
+def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reason: Callable[[], str]) -> bool:
+    """One row for each line of JSON; the first of each number of users was the warm-up."""
+    rest = ""
+    while True:
+        ended = process.poll() is not None
+        rest += lines.read()
+        *whole, rest = rest.split("\n")
+        for said in (json.loads(line) for line in whole if line.startswith("{") and '"t_pp"' in line):
+            turn, users = next(numbered)
+            if users != said["pl"]:
+                raise RuntimeError(f"llama-batched-bench answers for {said['pl']} users where {users} were next")
+            if turn is not None:
+                log.row(
+                    "speed", users=users, repeat=turn, seconds=said["t"], output_tokens=users * said["tg"],
+                    ttft_s=None, prefill_s=said["t_pp"], decode_s=said["t_tg"],
+                )  # fmt: skip
+                log.row("first token", users=users, repeat=turn, seconds=said["t_pp"])
+        if ended:
+            missing = sum(1 for _ in numbered)
+            if process.returncode or missing:
+                log.row(
+                    "failed", reason=f"llama-batched-bench ended with {process.returncode}, {missing} lines short: {reason()}"
+                )
+            return not process.returncode and not missing
+        if time.monotonic() > end:
+            log.row("stopped", reason="the time was over")
+            return False
+        time.sleep(0.1)
+
+
+@contextmanager
+def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[serving.Server]:
+    """The server of ``life``, with what it says of its memory."""
+    told = where(life, setting)
+    form = life.option.partition(",")[0] if life.engine == "llama-cpp" else "safetensors"
+    engine = flags.server(life.engine, life.option, told)
+    level, nvml = Nvml().used_bytes(), Nvml()
+    extra = ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
+    with serving.serve(
+        engine, random_model.model(setting.shape, form), slots=max(setting.users), context=told.context,
+        timeout_s=left_s, extra=extra,
+    ) as server:  # fmt: skip
+        log.note(arguments=list(server.arguments), versions=versions(life.engine))
+        log.row("loaded", seconds=server.startup_s)
+        log.row("device", **vars(nvml.of((p.pid for p in server.processes()), level)), when="started")
+        yield server
+
+
+def _is_binary(engine: str) -> bool:
+    return engine == "llama-cpp" and bool(llama_cpp.binaries())
+
+
+def run_server(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """The engine's server under load, measured by our client; each number of users is kept as it is done."""
+    end = time.monotonic() + left_s
+    with started(life, setting, log, left_s) as server:
+        vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
+        took_s = 0.0
+        for users in life.given.get("users", setting.users):
+            if time.monotonic() + 2 * took_s > end:
+                log.row("stopped", reason=f"{users} users were left out: {end - time.monotonic():.0f} s were left")
+                return False
+            began = time.monotonic()
+            plan = measure.Plan(
+                (users,), requests=REQUESTS.get(users, 3 * users), repeats=setting.repeats, seed=users,
+                timeout_s=max(end - began, 1), allow_few=setting.repeats < 3,
+            )  # fmt: skip
+            found = measure.compare(
+                {life.engine: server.endpoint}, plan, vocabulary=vocabulary, progress=False,
+                hits=lambda _: metrics.cache_hits(server),
+            )  # fmt: skip
+            log.row("level", **found[life.engine][0].to_dict())
+            took_s = time.monotonic() - began
+        log.row("pool", **_pool(server))
+        return "prefix" not in life.given or _prefix(server, life, setting, log, end)
+
+
+def _pool(server: serving.Server) -> dict:
+    """The KV pool as the engine says it, held against the formula; and its weights, from its log."""
+    found = metrics.pool(server)
+    text = server.log.read_text(errors="replace")
+    if found.bytes is None and (said := re.findall(r"#tokens: (\d+), K size: ([\d.]+) GB, V size: ([\d.]+) GB", text)):
+        tokens, keys, values = said[-1]
+        held = round((float(keys) + float(values)) * 2**30)
+        found = replace(found, tokens=int(tokens), bytes=held, source="the log's GB, two decimals")
+    weights_said = re.findall(r"Model loading took ([\d.]+) GiB|Load weight end.*?mem usage=([\d.]+) GB", text)
+    gib = float(max(weights_said[-1])) if weights_said else None
+    return {
+        "tokens": found.tokens, "bytes": found.bytes, "source": found.source, "bytes_per_token": found.bytes_per_token,
+        "weights_gib": gib,
+    }  # fmt: skip
+
+
+def run_prefix(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """A server for the common prefix alone."""
+    end = time.monotonic() + left_s
+    with started(life, setting, log, left_s) as server:
+        return _prefix(server, life, setting, log, end)
+
+
+def _prefix(server: serving.Server, life: Life, setting: Setting, log: Log, end: float) -> bool:
+    """All users at once, with one long prefix in common and with nothing in common, in turns."""
+    users, how = max(setting.users), life.given["prefix"]
+    vocabulary, endpoint = models.vocabulary(random_model.model(setting.shape, "safetensors")), server.endpoint.cached()
+    blocks: dict[str, list] = {"common": [], "own": []}
+    hits: dict[str, list] = {"common": [], "own": []}
+    for turn in range(-1, setting.repeats):  # the first is a warm-up
+        for kind in ("common", "own")[:: 1 if turn % 2 == 0 else -1]:
+            before, left = metrics.cache_hits(server), max(end - time.monotonic(), 1)
+            sent = shared(users, how["input_tokens"], kind == "common", turn, vocabulary)
+            asked = client.closed_loop(endpoint, sent, users=users, output_tokens=how["output_tokens"], timeout_s=left)
+            samples = tuple(client.run(asked))
+            if turn >= 0:
+                blocks[kind].append(samples)
+                hits[kind].append(metrics.hits_between(before, metrics.cache_hits(server), samples))
+            if time.monotonic() > end:
+                log.row("stopped", reason="the time was over")
+                return False
+    for kind, found in blocks.items():
+        log.row("prefix", prefix=kind, cached_prompt_tokens=hits[kind], level=Level(users, tuple(found)).to_dict(), sizes=how)
+    log.row("device", bytes=Nvml().used_bytes(), how="NVML, the whole device", when="after the prefixes")
+    return True
+
+
+def shared(users: int, tokens: int, common: bool, seed: int, vocabulary) -> list[workload.Prompt]:
+    """``users`` prompts of ``tokens``: a common prefix and some words of each one's own, or nothing in common."""
+    if not common:
+        return workload.prompts(users, tokens, seed=10**6 + seed, vocabulary=vocabulary)
+    (prefix,) = workload.prompts(1, tokens - offline.SUFFIX_TOKENS, seed=2 * 10**6 + seed, vocabulary=vocabulary)
+    ends = workload.prompts(users, offline.SUFFIX_TOKENS, seed=3 * 10**6 + seed, vocabulary=vocabulary)
+    return [workload.Prompt(prefix.text + one.text, prefix.token_ids + one.token_ids) for one in ends]
+
+
+def run_roof(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """Bandwidth and FLOP/s of this machine, in Transformers' interpreter: the roof of every share."""
+    log.row("roof", **roofline.measure(setting.device, kernel="transformers").to_dict())
+    return True
+
+
+def run_instrument(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """The client's own error and ceiling on this machine."""
+    for users in setting.users:
+        log.row("instrument", **vars(selftest.run(users)))
+    return True
+
+
+def run_pool(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """What a server holds once it is ready, and no load."""
+    with started(life, setting, log, left_s) as server:
+        log.row("pool", **_pool(server))
+    return True
+
+
+def run_real(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """A real, small model: see :mod:`helpers.gpu.small_model`."""
+    from helpers.gpu import small_model
+
+    return small_model.run(life, setting, log, left_s)
+
+
+def run_streaming(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """Answers streamed and in one piece: see :mod:`helpers.gpu.streaming`."""
+    from helpers.gpu import streaming
+
+    return streaming.run(life, setting, log, left_s)
+
+
+WORKS = {
+    "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
+    "roof": run_roof, "instrument": run_instrument, "real": run_real, "streaming": run_streaming,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What single notebooks need, a folder for each subject."""

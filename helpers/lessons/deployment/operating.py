@@ -1,0 +1,163 @@
+"""A server in operation: is it healthy, what do its metrics say, how does it stop?
+
+Each engine names the same things differently on its page ``/metrics``; :func:`reading` brings them
+together. What an engine does not say is ``None``, never 0.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import httpx
+import psutil
+
+from helpers.lessons.deployment import switching
+from helpers.servers import metrics
+from helpers.servers.processes import STOP_TIMEOUT_S
+from helpers.servers.serving import Server
+
+HEALTH_TIMEOUT_S = 2
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at ``/metrics``. ``ttft_s`` is the mean since the start; ``kv_used`` a share, 0 to 1."""
+
+    running: float | None = None
+    waiting: float | None = None
+    ttft_s: float | None = None
+    kv_used: float | None = None
+    prompt_tokens: float | None = None  # since the start
+    output_tokens: float | None = None
+
+
+NAMES = {  # engine's kernel: field of a Reading to the metric's name; a mean has two, sum and count
+    "vllm": {
+        "running": "vllm:num_requests_running", "waiting": "vllm:num_requests_waiting",
+        "ttft_s": ("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
+        "kv_used": "vllm:kv_cache_usage_perc",
+        "prompt_tokens": "vllm:prompt_tokens_total", "output_tokens": "vllm:generation_tokens_total",
+    },
+    "sglang": {
+        "running": "sglang:num_running_reqs", "waiting": "sglang:num_queue_reqs",
+        "ttft_s": ("sglang:time_to_first_token_seconds_sum", "sglang:time_to_first_token_seconds_count"),
+        "kv_used": "sglang:token_usage",
+        "prompt_tokens": "sglang:prompt_tokens_total", "output_tokens": "sglang:generation_tokens_total",
+    },
+    "llama-cpp": {
+        "running": "llamacpp:requests_processing", "waiting": "llamacpp:requests_deferred",
+        "prompt_tokens": "llamacpp:prompt_tokens_total", "output_tokens": "llamacpp:tokens_predicted_total",
+    },
+}  # fmt: skip
+
+
+def health(server: Server, timeout_s: float | None = None) -> str:
+    """What ``/health`` says now: ``200``, another status, or why none came in ``timeout_s`` (else ``HEALTH_TIMEOUT_S``)."""
+    timeout_s = HEALTH_TIMEOUT_S if timeout_s is None else timeout_s
+    url = server.base_url.removesuffix("/v1") + "/health"
+    try:
+        return str(httpx.get(url, timeout=timeout_s, trust_env=False).status_code)
+    except httpx.TimeoutException:
+        return f"no answer in {timeout_s} s"
+    except httpx.HTTPError as error:
+        return f"no connection ({type(error).__name__})"
+
+
+def reading(server: Server) -> Reading:
+    """What the server's page says now; :class:`helpers.servers.metrics.Unreadable` if it has no page."""
+    return read(metrics.metrics_page(server), server.engine.kernel)
+
+
+def read(page: str, kernel: str) -> Reading:
+    """A :class:`Reading` of the text ``page`` of an engine of ``kernel``."""
+    if kernel not in NAMES:
+        raise metrics.Unreadable(f"no names are known for the metrics of {kernel!r}: there are {', '.join(NAMES)}")
+    return Reading(**{field: _value(page, name) for field, name in NAMES[kernel].items()})
+
+
+def _value(page: str, name: str | tuple[str, str]) -> float | None:
+    """The sum over all labels of one metric, or the mean of two; ``None`` if the page has none of it."""
+    if isinstance(name, tuple):
+        total, count = (_value(page, one) for one in name)
+        return total / count if total is not None and count else None
+    found = [value for _, value in metrics.rows(page, name)]
+    return sum(found) if found else None
+
+
+@contextmanager
+def watched(server: Server) -> Iterator[list[Reading]]:
+    """A list that grows by a :class:`Reading` every ``POLL_S`` seconds, for the length of a ``with`` block."""
+    seen, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                seen.append(reading(server))
+            except metrics.Unreadable:  # a page that is late under load: the next look tells
+                pass
+            done.wait(POLL_S)
+
+    thread = threading.Thread(target=look, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def most(seen: list[Reading]) -> Reading:
+    """The largest value of each field over ``seen``: gauges rise and fall between two looks at a page."""
+    found = {f.name: [getattr(one, f.name) for one in seen if getattr(one, f.name) is not None] for f in fields(Reading)}
+    return Reading(**{name: max(values) for name, values in found.items() if values})
+
+
+def drained(server: Server, timeout_s: float = 60) -> bool:
+    """Wait until nothing runs and nothing waits; ``False`` if that is not so within ``timeout_s``."""
+    deadline = time.perf_counter() + timeout_s
+    while time.perf_counter() < deadline:
+        now = reading(server)
+        if not now.running and not now.waiting:
+            return True
+        time.sleep(POLL_S)
+    return False
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What a SIGTERM in mid-answer did: seconds until all had ended, and what the client got."""
+
+    seconds: float
+    answer: str
+
+
+def stop_in_mid_answer(server: Server, *, tokens: int = 64, begun_s: float = 0.5, patience_s: float = 15) -> Stopped:
+    """Send SIGTERM to the engine's own main process ``begun_s`` after a request of ``tokens`` began; the server is gone after it.
+
+    The client waits ``patience_s`` for its answer. ``Stopped.answer`` is what it got, or its error.
+    """
+    got: list[str] = []
+
+    def client() -> None:
+        try:
+            got.append(str(switching.ask(server.endpoint, switching.LONG, tokens, timeout_s=patience_s)))
+        except httpx.TimeoutException:
+            got.append(f"nothing in {patience_s:g} s")
+        except httpx.HTTPError as error:
+            got.append(f"no answer ({type(error).__name__})")
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    time.sleep(begun_s)
+    family = server.processes()
+    started = time.perf_counter()
+    family[0].send_signal(signal.SIGTERM)
+    thread.join()
+    psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+    return Stopped(round(time.perf_counter() - started, 1), got[0])

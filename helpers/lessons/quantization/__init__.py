@@ -1,0 +1,1 @@
+"""Notebook 11: GGUF types made, run, and held against each other."""

@@ -1,0 +1,194 @@
+"""Which framework takes which quantized weights: asked of what is installed, cell by cell.
+
+Each framework's probe (:mod:`helpers.lessons.quantization.probes`) runs in the framework's own interpreter. A cell
+says how it is known: ``ran here`` (the probe, or the notebook, computed with it), ``in the package``
+(a registry, or a check of the installed version, says so) or ``by citation``, for frameworks and
+details that cannot be asked on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from helpers import kernels
+from helpers.servers import engines
+
+METHODS = ("INT8", "INT4", "FP8", "GPTQ", "AWQ", "GGUF")
+FRAMEWORKS = {name: engines.TITLES[name] for name in ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")}
+KNOWN = ("ran here", "in the package", "by citation")
+TIMEOUT_S = 180
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One framework and one kind of weights. ``None`` means that nothing here can say."""
+
+    framework: str
+    method: str
+    supported: bool | None  # the framework takes such weights, on some hardware
+    here: bool | None  # they can be computed with on this machine, with what is installed
+    known: str  # one of KNOWN
+    detail: str  # what ran, what it is called, what it needs, or the source
+
+    @property
+    def text(self) -> str:
+        """For a table: the answer, this machine's if it differs, and how it is known."""
+        answer = {True: "yes", False: "no", None: "?"}[self.supported]
+        return answer + (", not here" if self.supported and self.here is False else "") + f" ({self.known})"
+
+
+# Read in the sources of these versions: transformers 5.23.0 (quantizers/), vLLM 0.33.0 (layers/quantization/),
+# SGLang 0.5.23 (arg_groups/choices.py, layers/quantization/), llama.cpp (ggml.h, conversion/base.py) and
+# TensorRT-LLM's docs of 1.4.0rc1 with its PyTorch Linear dispatch.
+CITED = {
+    "transformers": {
+        "INT8": (True, "bitsandbytes, torchao, quanto: transformers 5.23.0, quantizers/auto.py"),
+        "INT4": (True, "bitsandbytes nf4, torchao, hqq: transformers 5.23.0, quantizers/auto.py"),
+        "FP8": (True, "compute capability 8.9 or XPU, else unpacked to bf16: quantizer_finegrained_fp8.py"),
+        "GPTQ": (True, "needs gptqmodel and optimum: quantizer_gptq.py"),
+        "AWQ": (True, "needs gptqmodel, loads only: quantizer_awq.py"),
+        "GGUF": (True, "unpacked when loaded, for most architectures: integrations/gguf"),
+    },
+    "vllm": {
+        "INT8": (True, "W8A8 from compute capability 7.5, and on x86: compressed_tensors"),
+        "INT4": (True, "W4A16 from compute capability 7.5: compressed_tensors"),
+        "FP8": (True, "W8A8 from 8.9, weights alone from 7.5: fp8.py"),
+        "GPTQ": (True, "from compute capability 6.0: auto_gptq.py"),
+        "AWQ": (True, "from compute capability 7.5: auto_awq.py"),
+        "GGUF": (False, "left in 0.24 for the plugin vllm-gguf-plugin: vLLM pull request 39612"),
+    },
+    "llama-cpp": {
+        "INT8": (True, "Q8_0: ggml.h"),
+        "INT4": (True, "Q4_0, Q4_1, Q4_K, IQ4_NL, IQ4_XS: ggml.h"),
+        "FP8": (False, "no such type; the converter unpacks FP8: conversion/base.py"),
+        "GPTQ": (False, "no such type; the converter unpacks 2, 4 and 8 bits: conversion/base.py"),
+        "AWQ": (False, "no such type; the converter refuses it: conversion/base.py"),
+        "GGUF": (True, "its own format"),
+    },
+    "sglang": {
+        "INT8": (True, "w8a8_int8 from compute capability 7.5: layers/quantization"),
+        "INT4": (True, "gptq, awq, auto-round, bitsandbytes: arg_groups/choices.py"),
+        "FP8": (True, "fp8 from compute capability 8.0, w8a8_fp8 from 8.9: layers/quantization"),
+        "GPTQ": (True, "gptq, gptq_marlin: arg_groups/choices.py"),
+        "AWQ": (True, "awq, awq_marlin: arg_groups/choices.py"),
+        "GGUF": (True, "gguf: arg_groups/choices.py"),
+    },
+    "tensorrt-llm": {
+        "INT8": (True, "weights alone; SmoothQuant is no branch of the PyTorch backend's linear.py"),
+        "INT4": (True, "W4A16_AWQ, W4A8_AWQ: branches of linear.py"),
+        "FP8": (True, "per tensor, row or block, on Ada, Hopper, Blackwell: features/quantization.md"),
+        "GPTQ": (False, "the docs say yes; pull request 19442: the PyTorch backend does not recognise it"),
+        "AWQ": (True, "checkpoints exported by ModelOpt: features/quantization.md"),
+        "GGUF": (False, "not mentioned in features/quantization.md"),
+    },
+}
+
+
+def cited(framework: str, because: str = "") -> list[Cell]:
+    """The row of ``framework`` by citation; ``because`` says why nothing was asked."""
+    note = f"{because}; " if because else ""
+    found = CITED[framework]
+    return [Cell(framework, method, found[method][0], None, "by citation", note + found[method][1]) for method in METHODS]
+
+
+def probe(framework: str) -> list[Cell]:
+    """The row of ``framework``: its probe's answers; by citation, saying why, where it cannot be asked.
+
+    Raises ``ValueError`` for a name that is no framework.
+    """
+    if framework not in FRAMEWORKS:
+        raise ValueError(f"no framework is called {framework!r}: choose one of {', '.join(FRAMEWORKS)}")
+    if framework == "tensorrt-llm":
+        return cited(framework, engines.tensorrt_llm_missing() or "")
+    try:
+        python = kernels.interpreter(framework)
+    except kernels.MissingKernel:
+        return cited(framework, "not installed")
+    command, env = [python, "-m", "helpers.lessons.quantization.probes", framework], kernels.process_environment(framework)
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return cited(framework, f"its probe took longer than {TIMEOUT_S} s")
+    if ran.returncode:
+        last = (ran.stderr.strip().splitlines() or ["no output"])[-1]
+        return cited(framework, f"its probe failed ({last[:100]})")
+    found = {each["method"]: Cell(framework, **each) for each in json.loads(ran.stdout.splitlines()[-1])}
+    return [found[method] for method in METHODS]
+
+
+def probe_all() -> list[Cell]:
+    """Every cell of the table; two probes at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return [cell for row in pool.map(probe, FRAMEWORKS) for cell in row]
+
+
+def with_runs(cells: Iterable[Cell], runs: Mapping[tuple[str, str], str]) -> list[Cell]:
+    """``cells`` with what was computed elsewhere: ``runs`` maps (framework, method) to what ran."""
+    cells = list(cells)
+    if unknown := set(runs) - {(cell.framework, cell.method) for cell in cells}:
+        raise ValueError(f"runs of {unknown}: no such cell")
+    return [_ran(cell, runs.get((cell.framework, cell.method))) for cell in cells]
+
+
+def _ran(cell: Cell, what: str | None) -> Cell:
+    return replace(cell, supported=True, here=True, known="ran here", detail=what) if what else cell
+
+
+def said(framework: str, method: str) -> str | None:
+    """What the source document says of a cell; ``None`` for GGUF, which it does not ask."""
+    return dict(zip(METHODS, _document()[framework])).get(method)
+
+
+def changed(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells whose answer is no longer the document's."""
+    return [
+        cell for cell in cells
+        if (before := said(cell.framework, cell.method)) and cell.supported is not None
+        and before.startswith("Yes") != cell.supported
+    ]  # fmt: skip
+
+
+def document():
+    """The source document's table, as a pandas table."""
+    import pandas as pd
+
+    said = _document()
+    return pd.DataFrame(said.values(), columns=METHODS[:5], index=[FRAMEWORKS[name] for name in said])
+
+
+def _document() -> dict[str, tuple[str, ...]]:
+    """The source document's rows by framework; it has no column for GGUF."""
+    from helpers.collection import (
+        document,  # only here: the frameworks' interpreters, which run the probes, have no notebook format
+    )
+
+    return {document.ENGINES[row]: texts for row, texts in document.texts("quantization").items()}
+
+
+def today(cells: Iterable[Cell]):
+    """The same table as it is now; an arrow marks an answer that is not the document's any more."""
+    import pandas as pd
+
+    cells = list(cells)
+    moved = changed(cells)
+    rows = {FRAMEWORKS[name]: {} for name in FRAMEWORKS}
+    for cell in cells:
+        before = f"{said(cell.framework, cell.method)} → " if cell in moved else ""
+        rows[FRAMEWORKS[cell.framework]][cell.method] = before + cell.text
+    return pd.DataFrame(rows).T[list(METHODS)]
+
+
+def details(cells: Iterable[Cell], framework: str | None = None):
+    """Every cell with what it rests on, as a pandas table; of one framework or of all."""
+    import pandas as pd
+
+    rows = [
+        {"framework": FRAMEWORKS[c.framework], "weights": c.method, "answer": c.text, "rests on": c.detail}
+        for c in cells
+        if framework in (None, c.framework)
+    ]
+    return pd.DataFrame(rows).set_index(["framework", "weights"])

@@ -1,0 +1,1 @@
+"""Notebook 13: replicas under Ray, parallelism computed, the launch commands of several GPUs."""

@@ -1,0 +1,1 @@
+"""Notebook 10: draft models, and what they gain."""

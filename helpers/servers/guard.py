@@ -1,0 +1,86 @@
+"""Runs a command and sees to it that all its processes end when they should.
+
+``python -m helpers.servers.guard PARENT LOG -- COMMAND ...`` ends COMMAND and everything it started
+when it is told to (SIGTERM), when COMMAND itself ends, or when the process PARENT is gone,
+killed or not. On Linux, processes that leave their parent stay within its reach
+(``PR_SET_CHILD_SUBREAPER``). LOG, the command's log file, is deleted if PARENT is gone, and
+with it the file in which the command's processes met (:func:`store`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+GRACE_S = 5
+
+
+def interruptible() -> None:
+    """Let SIGTERM end this process as SIGINT does, by ``KeyboardInterrupt``, whose argument is the signal's number.
+
+    Also where a shell has set SIGINT to be ignored, as for a command in the background.
+    """
+
+    def stop(number: int, _frame) -> None:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def main(parent: int, log: Path, command: list[str]) -> int:
+    """Run ``command`` under guard; returns its exit code."""
+    stopping = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopping.append(True))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        child = subprocess.Popen(command)
+    except OSError as error:
+        print(f"{command[0]} cannot be run: {error.strerror}", file=sys.stderr)
+        return 127
+    while child.poll() is None and not stopping and os.getppid() == parent:
+        time.sleep(0.1)
+    end_descendants()
+    if os.getppid() != parent:
+        log.unlink(missing_ok=True)
+        store(log).unlink(missing_ok=True)
+    return child.wait()
+
+
+def store(log: Path) -> Path:
+    """The file beside ``log`` in which processes that use torch.distributed meet, where they would open a port."""
+    return log.with_suffix(".store")
+
+
+def end_descendants() -> None:
+    """Ask every descendant to end; after ``GRACE_S`` seconds, make it."""
+    family = psutil.Process().children(recursive=True)
+    for process in family:
+        _signal(process, signal.SIGTERM)
+        _signal(process, signal.SIGCONT)  # a suspended process cannot end
+    psutil.wait_procs(family, timeout=GRACE_S)
+    while family := psutil.Process().children(recursive=True):
+        for process in family:
+            _signal(process, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=1)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[sys.argv.index("--") + 1 :]))

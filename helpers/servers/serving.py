@@ -1,0 +1,208 @@
+"""Start a framework's OpenAI-compatible server, wait until it answers, and end it for sure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from helpers import kernels
+from helpers.bench.client import Endpoint
+from helpers.servers import engines, guard, processes
+from helpers.weights import capacity, models, sizes
+
+HOST = "127.0.0.1"
+HIGHEST_PORT = 65535 - 10000  # SGLang 0.5.15 takes this server's port + 10,000 for gRPC
+START_TIMEOUT_S = 300
+
+
+class ServerError(RuntimeError):
+    """A server that could not be started, or ended by itself: the thing, the reason, the log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. ``endpoint`` is what the client is given."""
+
+    engine: engines.Engine
+    endpoint: Endpoint
+    process: subprocess.Popen
+    log: Path
+    startup_s: float  # command to first answer
+    slots: int
+    context: int
+    arguments: tuple[str, ...] = ()  # the engine's own, without paths and port
+
+    @property
+    def base_url(self) -> str:
+        return self.endpoint.base_url
+
+    def processes(self) -> list[psutil.Process]:
+        """The engine's own processes, without the guard that watches them."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @contextmanager
+    def awake(self) -> Iterator[Server]:
+        """Let a suspended server work for the length of a ``with`` block."""
+        for process in self.processes():
+            process.resume()
+        try:
+            yield self
+        finally:
+            self.suspend()
+
+    def suspend(self) -> None:
+        """Stop the engine's processes where they are: an idle one may keep a core busy (SGLang's does)."""
+        for process in self.processes():
+            process.suspend()
+
+    def __repr__(self) -> str:
+        return f"<{self.engine.title} at {self.base_url}, {self.slots} slots of {self.context} tokens>"
+
+
+@contextmanager
+def serve(
+    engine: str | engines.Engine,
+    model: models.Model | None = None,
+    *,
+    slots: int = 16,
+    context: int = 512,
+    port: int | None = None,
+    timeout_s: float = START_TIMEOUT_S,
+    extra: tuple[str, ...] = (),
+) -> Iterator[Server]:
+    """Serve ``model`` with ``engine`` on loopback for the length of a ``with`` block.
+
+    Everything that can be wrong with the arguments is said before a process starts
+    (``UnknownEngine``, ``MissingKernel``, ``ModelError``, ``ServerError`` for a port in use
+    or a model that does not fit).
+    A server that ends or does not answer within ``timeout_s`` raises :class:`ServerError` with
+    the end of its log. However the block ends, no process of the server is left. ``extra`` are
+    options of the engine's own, added to its command (see :func:`helpers.lessons.speculation.speedup.arguments`).
+    """
+    engine = engines.get(engine) if isinstance(engine, str) else engine
+    if slots < 1 or context < 1:
+        raise ValueError(f"slots={slots}, context={context}: both must be at least 1")
+    model = model or models.resolve()
+    shape = models.shape(model)
+    if context > (limit := shape.context):
+        raise ValueError(f"context={context}: {model.name} knows {limit} tokens; ask for {limit} or fewer")
+    python = kernels.interpreter(engine.kernel)
+    path = models.weights(engine.form, model)
+    port = free_port() if port is None else check_port(port, engine)
+    kv_bytes = sizes.kv_bytes_per_token(shape)
+    request = engines.Request(python, path, port, slots, context, model.name, kv_bytes)
+    check_memory(request, engine)
+    command = [*engine.command(request), *extra]
+
+    handle, name = tempfile.mkstemp(prefix=f"{engine.name}-", suffix=".log")
+    log, started = Path(name), time.perf_counter()
+    process, answered = None, False
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "helpers.servers.guard", str(os.getpid()), name, "--", *command],
+            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(engine, log),
+        )  # fmt: skip
+        _wait(engine, process, port, log, timeout_s)
+        answered = True
+        startup_s = time.perf_counter() - started
+        named = str(path) if engine.named_by_path else model.name
+        endpoint = Endpoint(
+            f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
+            cache_fields=engine.cache_fields,
+        )  # fmt: skip
+        told = tuple(processes.without_folders(part) for part in command[1:] if part != str(port))
+        yield Server(engine, endpoint, process, log, startup_s, slots, context, told)
+    finally:
+        os.close(handle)
+        if process is not None:
+            processes.end(process)
+        if answered or not isinstance(sys.exception(), ServerError):  # whose message names the log
+            log.unlink(missing_ok=True)
+        guard.store(log).unlink(missing_ok=True)
+
+
+@contextmanager
+def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[str, Server]]:
+    """Serve with several engines, each suspended except inside its :meth:`Server.awake`; ``options`` as in :func:`serve`.
+
+    So one engine is measured while the others are loaded and use no core at all.
+    """
+    with ExitStack() as stack:
+        servers = {}
+        for engine in several:
+            servers[engine.name] = stack.enter_context(serve(engine, **options))
+            servers[engine.name].suspend()
+        yield servers
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now, not above :data:`HIGHEST_PORT`; :class:`ServerError` if none is found."""
+    for _ in range(1000):
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            if (port := probe.getsockname()[1]) <= HIGHEST_PORT:
+                return port
+    raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
+
+
+def check_memory(request: engines.Request, engine: engines.Engine) -> None:
+    """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded."""
+    if (free := capacity.free_bytes()) is None:
+        return
+    answer = capacity.Answer(
+        request.name, engine.dtype, "16 bit", request.slots, request.context, free, free,
+        sizes.stored_bytes(request.weights), request.kv_bytes_per_token, counted="slots",
+    )  # fmt: skip
+    if not answer.fits:
+        raise ServerError(f"{engine.title}'s server was not started: {answer.say}")
+
+
+def check_port(port: int, engine: engines.Engine) -> int:
+    """``port`` if nothing listens there; :class:`ServerError` before anything is started if so."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            in_use = getattr(error, "errno", None) == errno.EADDRINUSE
+            reason = "is in use" if in_use else f"cannot be used ({getattr(error, 'strerror', 'not a port')})"
+            raise ServerError(
+                f"{engine.title}'s server was not started: port {port} {reason}; give another port or none"
+            ) from None
+    return port
+
+
+def _environment(engine: engines.Engine, log: Path) -> dict[str, str]:
+    env = kernels.process_environment(engine.kernel) | {"PYTHONUNBUFFERED": "1"}
+    if engine.store_variable:
+        env[engine.store_variable] = guard.store(log).as_uri()
+    env.pop("PYTEST_CURRENT_TEST", None)
+    return env
+
+
+def _wait(engine: engines.Engine, process: subprocess.Popen, port: int, log: Path, timeout_s: float) -> None:
+    deadline = time.perf_counter() + timeout_s
+    while True:
+        if process.poll() is not None:
+            raise ServerError(f"{engine.title}'s server ended before it answered: {processes.reason(log)}; its log: {log}")
+        try:
+            if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        if time.perf_counter() > deadline:
+            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {processes.reason(log)}"
+            raise ServerError(f"{waited}; give it more time or read its log: {log}")
+        time.sleep(0.1)

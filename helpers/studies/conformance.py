@@ -1,0 +1,139 @@
+"""Which framework's server does what, as a table made by code: ``python -m helpers.studies.conformance``.
+
+Each framework's server is started once, probed live (:mod:`helpers.lessons.structured.features`), and asked all
+prompts of :mod:`helpers.lessons.structured.schemas`; the record ``conformance`` keeps every cell with what was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from helpers import records
+from helpers.collection import readme
+from helpers.lessons.structured import ask, features, schemas
+from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Cell
+from helpers.servers import engines, guard, serving
+from helpers.weights import models
+
+NAME = "conformance"
+SLOTS, CONTEXT, MAX_TOKENS = features.USERS, 1024, 64
+FRAMEWORKS = ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")
+
+
+def record(names: Sequence[str] = FRAMEWORKS) -> dict:
+    """Start each framework's server, one after the other, probe it and ask it all prompts; returns the record.
+
+    Each framework is kept as soon as it is done, and a run that was stopped, or was given some names
+    only, goes on where it was. The record is saved when no framework is missing.
+    """
+    here, left_out = engines.at_hand()
+    servers = {engine.name: engines.with_tools(engine) for engine in here}
+    versions = {name: records.versions(engine) for name, engine in servers.items()}
+    found = _draft(versions)
+    for name in names:
+        if name in found["cells"]:
+            continue
+        started = time.monotonic()
+        if name in servers:
+            _measure(servers[name], versions[name], found)
+        else:
+            reason = engines.tensorrt_llm_missing() if name == "tensorrt-llm" else left_out.get(name)
+            absent = asdict(Cell(NOT_PROBED, reason or "this collection starts no server of it"))
+            found["cells"][name] = dict.fromkeys(PROBES, absent)
+        records.keep(NAME, found)
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    if set(found["cells"]) == set(FRAMEWORKS):
+        records.save(NAME, {**found, "cells": {name: found["cells"][name] for name in FRAMEWORKS}})
+    return found
+
+
+def _draft(versions: Mapping[str, dict]) -> dict:
+    """What an earlier run kept, if it was made on this machine with these versions; else an empty record."""
+    kept = records.kept(NAME)
+    source = records.provenance(model=models.resolve().name, arguments={}, versions={})
+    if kept is not None:
+        old = kept["provenance"]
+        alike = old["machine"] == source["machine"] and old["model"] == source["model"]
+        if alike and all(versions.get(name) == known for name, known in old["versions"].items()):
+            return {**kept, "provenance": {**source, "arguments": old["arguments"], "versions": old["versions"]}}
+    return {"provenance": source, "cells": {}, "validity": {}}
+
+
+def _measure(engine: engines.Engine, versions: dict, found: dict) -> None:
+    """Add one framework's cells to ``found``, and its answers if its server constrains any."""
+    with serving.serve(engine, slots=SLOTS, context=CONTEXT) as server:
+        cells = features.probe(server)
+        found["cells"][engine.name] = {feature: asdict(cell) for feature, cell in cells.items()}
+        if cells["JSON schema"].verdict == WORKS:
+            found["validity"][engine.name] = _answers(server)
+        found["provenance"]["arguments"][engine.name] = list(server.arguments)
+        found["provenance"]["versions"][engine.name] = versions
+
+
+def _answers(server: serving.Server) -> list[dict]:
+    """Every prompt of the file, free and constrained: a row each, without the texts."""
+    cases, kept = schemas.cases(), ("outcome", "keyword", "finish_reason", "output_tokens", "tpot_s")
+    free, forced = ask.both_ways(server, cases, max_tokens=MAX_TOKENS)
+
+    def row(answer: ask.Answer) -> dict:
+        return {key: getattr(answer, key) for key in kept}
+
+    return [{"schema": case.schema_name, "free": row(a), "constrained": row(b)} for case, a, b in zip(cases, free, forced)]
+
+
+def validity(rows: Mapping[str, Sequence[Mapping]]):
+    """A pandas table of a record's ``validity``: for each schema and framework the valid answers, free and constrained."""
+    import pandas as pd
+
+    def share(found: Sequence[Mapping], schema: str, how: str) -> str:
+        outcomes = [row[how]["outcome"] for row in found if schema in ("all", row["schema"])]
+        return f"{outcomes.count('valid')} of {len(outcomes)}"
+
+    names = [*dict.fromkeys(row["schema"] for found in rows.values() for row in found), "all"]
+    return pd.DataFrame(
+        {
+            (engines.TITLES[engine], how): {schema: share(found, schema, how) for schema in names}
+            for engine, found in rows.items()
+            for how in ("free", "constrained")
+        }
+    )
+
+
+def table(cells: Mapping[str, Mapping[str, Mapping]]):
+    """A pandas table of a record's ``cells``: features down, frameworks across, the verdicts."""
+    import pandas as pd
+
+    columns = {
+        engines.TITLES[name]: {feature: cell["verdict"] for feature, cell in found.items()} for name, found in cells.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def notes(cells: Mapping[str, Mapping[str, Mapping]], verdicts: Sequence[str] = VERDICTS) -> list[str]:
+    """What was seen, a line for each cell with one of ``verdicts``."""
+    return [
+        f"{engines.TITLES[name]}, {feature}: {cell['verdict']}: {cell['detail']}"
+        for name, found in cells.items()
+        for feature, cell in found.items()
+        if cell["verdict"] in verdicts
+    ]
+
+
+def main() -> None:
+    """The command: probe the engines at hand (or those named) and save the record."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.studies.conformance", description=__doc__.splitlines()[0])
+    parser.add_argument("frameworks", nargs="*", default=list(FRAMEWORKS), metavar="FRAMEWORK")
+    names = parser.parse_args().frameworks
+    if unknown := [name for name in names if name not in FRAMEWORKS]:
+        sys.exit(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
+    guard.interruptible()
+    print(table(record(names)["cells"]).to_string())
+    readme.update("conformance")
+
+
+if __name__ == "__main__":
+    main()

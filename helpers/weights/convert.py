@@ -1,0 +1,116 @@
+"""Make the default GGUF's values into bf16 safetensors and a bf16 GGUF, bit for bit the same.
+
+Why bf16: it is the dtype in which Transformers is fastest on CPU and GPU, and then two engines
+that load the two files compute with the same numbers *and* read the same bytes per step.
+Norms stay float32 in GGUF, as llama.cpp wants them, holding the same bf16-rounded values.
+Run as ``python -m helpers.weights.convert safetensors`` in the environment of Transformers, and
+``python -m helpers.weights.convert gguf-bf16`` in any that has ``gguf``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from helpers.weights import files, models
+
+
+def to_safetensors(model: models.Model, target: Path) -> None:
+    """Write ``model`` (a GGUF or a hub id) as a folder that ``from_pretrained`` loads."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source, named = model.name, {}
+    if model.kind != "hub":
+        file = models.weights("gguf", model)
+        source, named = file.parent, {"gguf_file": file.name}
+    quantization = {"quantization_config": GgufConfig(dequantize=True)} if named else {}
+    loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, **named, **quantization)
+    loaded.config._name_or_path = model.name
+    loaded.save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(source, **named)
+    if named:
+        fields = files.read_gguf(file).fields
+        set_special_tokens(tokenizer, fields)
+        set_decoder(tokenizer, fields)
+    tokenizer.save_pretrained(target)
+
+
+def set_special_tokens(tokenizer, fields) -> None:
+    """Give ``tokenizer`` the special tokens that a GGUF's ``fields`` name: Transformers 5.17 makes others of it."""
+    entries = fields["tokenizer.ggml.tokens"].contents()
+    for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        if (name := f"tokenizer.ggml.{theirs}_token_id") in fields:
+            setattr(tokenizer, f"{ours}_token", entries[int(fields[name].contents())])
+
+
+def set_decoder(tokenizer, fields) -> None:
+    """Give the ``tokenizer`` of a vocabulary of bytes (GGUF's "gpt2") the decoder of bytes alone.
+
+    Transformers 5.17 puts SentencePiece's steps before it. Texts come out the same, but xgrammar 0.2.1 (in vLLM
+    0.25.1 and SGLang 0.5.15) then takes the entries for plain text: spaces are forbidden, "ö" cannot be written.
+    """
+    from tokenizers.decoders import ByteLevel
+
+    if fields["tokenizer.ggml.model"].contents() == "gpt2":
+        tokenizer.backend_tokenizer.decoder = ByteLevel()
+
+
+def to_bf16_gguf(source: Path, target: Path) -> None:
+    """Write ``source`` again with every tensor dequantized and rounded to bf16."""
+    import gguf
+    import numpy as np
+    from gguf import GGMLQuantizationType, GGUFWriter, quants
+
+    reader = files.read_gguf(source)
+    writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type", "general.quantization_version"):
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, sub_type=inner)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    for tensor in reader.tensors:
+        values = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        rounded = quants.quantize(values, GGMLQuantizationType.BF16)
+        if values.ndim == 1:
+            writer.add_tensor(tensor.name, quants.dequantize(rounded, GGMLQuantizationType.BF16))
+        else:
+            writer.add_tensor(tensor.name, rounded, raw_dtype=GGMLQuantizationType.BF16)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main(form: models.Form) -> Path:
+    """Make ``form`` of the model that ``MODEL`` names; a finished one is left as it is."""
+    model = models.resolve()
+    if reason := models.left_out(model, form):
+        raise files.ModelError(f"{model.name} as {form} is left out: {reason}")
+    target = models.made_path(form, model)
+    if target.exists():
+        return target
+    with files.staging() as folder:
+        made = folder / "made"
+        if form == "safetensors":
+            to_safetensors(model, made)
+        else:
+            to_bf16_gguf(models.weights("gguf", model), made)
+        try:
+            os.rename(made, target)  # complete or not there; a folder is never put over another
+        except OSError:
+            if not target.exists():
+                raise
+    return target
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in (["safetensors"], ["gguf-bf16"]):
+        sys.exit("usage: python -m helpers.weights.convert safetensors|gguf-bf16")
+    try:
+        print(main(sys.argv[1]).name)
+    except files.ModelError as error:
+        sys.exit(str(error))

