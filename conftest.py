@@ -7,10 +7,10 @@ import os
 import nbformat
 import pytest
 
-from helpers import kernels
+from helpers import paths
 from helpers.collection import notebooks
 
-os.environ.setdefault("JUPYTER_PATH", str(kernels.REPOSITORY / ".jupyter"))
+os.environ.setdefault("JUPYTER_PATH", str(paths.REPOSITORY / ".jupyter"))
 
 
 def _is_cell(item: pytest.Item) -> bool:
@@ -56,7 +56,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_ignore_collect(collection_path, config):
     """Only the numbered notebooks are tests; scratch notebooks and tour results are not."""
     if collection_path.suffix == ".ipynb":
-        return collection_path not in notebooks.listed() and "nbval-here" not in str(collection_path)
+        return collection_path not in paths.notebooks() and "nbval-here" not in str(collection_path)
     return None
 
 

@@ -75,6 +75,7 @@ RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
     "quantization": ("helpers.studies.quantization", 6),
     "conformance": ("helpers.studies.conformance", 10),
 }
+IN_README = ("conformance",)  # records with a table there
 PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
     "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
     "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
@@ -89,9 +90,9 @@ def tour(session: nox.Session) -> None:
     light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
     if light and not all(_is_made(name) for name in frameworks if name not in light):
         _prepare(session, *light)
-        _lab(session, "-m", "helpers.collection.notebooks", "comparison", *light)
+        _lab(session, "-m", "helpers.collection.run", "comparison", *light)
     _prepare(session, *frameworks, *_tools(session))
-    _lab(session, "-m", "helpers.collection.notebooks", "tour", *frameworks)
+    _lab(session, "-m", "helpers.collection.run", "tour", *frameworks)
 
 
 @nox.session(venv_backend="none")
@@ -115,7 +116,7 @@ def test(session: nox.Session) -> None:
 def outputs(session: nox.Session) -> None:
     """Execute the notebooks again and rewrite their committed outputs (names select some)."""
     _prepare(session, *FRAMEWORKS, *TOOLS)
-    _lab(session, "-m", "helpers.collection.notebooks", "outputs", *session.posargs)
+    _lab(session, "-m", "helpers.collection.run", "outputs", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -128,6 +129,8 @@ def record(session: nox.Session) -> None:
     for name in session.posargs or RECORDS:
         session.log(f"{name}: about {RECORDS[name][1]} minutes")
         _lab(session, "-m", RECORDS[name][0])
+        if name in IN_README:
+            _lab(session, "-m", "helpers.collection.readme", name)
 
 
 @nox.session(venv_backend="none")
@@ -138,6 +141,8 @@ def peers(session: nox.Session) -> None:
         _environment(session, name)
     session.log("five rounds of six clients at 1 and at 100 streams: about 25 minutes")
     _lab(session, "-m", "helpers.studies.peers", *session.posargs)
+    if "--json" not in session.posargs:
+        _lab(session, "-m", "helpers.collection.readme", "peers")
 
 
 @nox.session(venv_backend="none")
@@ -200,8 +205,8 @@ def _prepare(session: nox.Session, *frameworks: str) -> None:
     for name in ("lab", *frameworks):
         _environment(session, name)
     for name in ("lab", *frameworks):
-        _lab(session, "-m", "helpers.kernels", name, ENVIRONMENTS[name].title, str(_python(name)))
-    _lab(session, "-m", "helpers.kernels", "tensorrt-llm", "TensorRT-LLM", str(_python("lab")))
+        _lab(session, "-m", "helpers.servers.install", name, ENVIRONMENTS[name].title, str(_python(name)))
+    _lab(session, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", str(_python("lab")))
     _lab(session, "-m", "helpers.weights.models")
     converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
     if converter and not os.environ.get("MODEL"):

@@ -15,17 +15,16 @@ import argparse
 import atexit
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from queue import Empty
 
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from helpers import paths
+
 START_TIMEOUT_S = 60
 
 QUIET = {  # no telemetry, no update checks, no hub: for kernels and servers alike
@@ -47,7 +46,7 @@ class MissingKernel(RuntimeError):
 def specs() -> KernelSpecManager:
     """Jupyter's kernelspecs, with the repository's own folder first."""
     manager = KernelSpecManager()
-    own = str(REPOSITORY / ".jupyter" / "kernels")
+    own = str(paths.REPOSITORY / ".jupyter" / "kernels")
     manager.kernel_dirs = [own, *(folder for folder in manager.kernel_dirs if folder != own)]
     return manager
 
@@ -65,20 +64,35 @@ def interpreter(kernel: str) -> str:
 
 
 class AskError(RuntimeError):
-    """A module that failed in another interpreter: the last line it said."""
+    """What ran in another interpreter and failed: the last line it said."""
 
 
-def ask(kernel: str, module: str, *arguments: str, given: str | None = None):
-    """What ``python -m module`` prints as JSON in ``kernel``'s interpreter; ``given`` is its standard input.
+def ask(kernel: str, module: str, *arguments: str, given: str | None = None, timeout_s: float | None = None, **variables: str):
+    """What ``python -m module`` prints as JSON, in its last line, in ``kernel``'s interpreter; ``given`` is its standard input.
 
-    It has ended when this returns. :class:`MissingKernel`, or :class:`AskError` if it fails.
+    It is started with the kernel's variables and with ``variables``, and has ended when this returns.
+    :class:`MissingKernel`, or :class:`AskError` if it fails or takes longer than ``timeout_s``.
     """
-    command = [interpreter(kernel), "-m", module, *arguments]
-    ran = subprocess.run(command, input=given, capture_output=True, text=True, env=process_environment(kernel))
+    return _asked(kernel, ["-m", module, *arguments], given, timeout_s, variables)
+
+
+def ask_code(kernel: str, code: str, *arguments: str, given: str | None = None, timeout_s: float | None = None):
+    """As :func:`ask`, of a few lines of code, which find ``arguments`` in ``sys.argv[1:]``."""
+    return _asked(kernel, ["-c", code, *arguments], given, timeout_s, {})
+
+
+def _asked(kernel: str, what: list[str], given: str | None, timeout_s: float | None, variables: Mapping[str, str]):
+    env = process_environment(kernel) | variables
+    try:
+        ran = subprocess.run(
+            [interpreter(kernel), *what], input=given, capture_output=True, text=True, env=env, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        raise AskError(f"it did not end within {timeout_s:g} s") from None
     if ran.returncode:
         lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
         raise AskError(lines[-1])
-    return json.loads(ran.stdout)
+    return json.loads(ran.stdout.splitlines()[-1])  # libraries may have written before
 
 
 def environment(kernel: str) -> dict[str, str]:
@@ -97,40 +111,6 @@ def installed(kernel: str) -> bool:
         return bool(interpreter(kernel))
     except MissingKernel:
         return False
-
-
-def install(kernel: str, title: str, python: str, env: Mapping[str, str] | None = None) -> Path:
-    """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry and history off.
-
-    ipykernel stops capturing file descriptors where that variable stands, and an engine that
-    redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
-    All kernels of a user share one history database, and one that finds it locked by another says
-    so in the output of whichever cell runs.
-    """
-    folder = REPOSITORY / ".jupyter" / "kernels" / kernel
-    spec = {
-        "argv": [
-            shutil.which("env") or "/usr/bin/env", "-u", "PYTEST_CURRENT_TEST",
-            python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR", "--HistoryManager.enabled=False",
-        ],
-        "display_name": title,
-        "language": "python",
-        "env": {**QUIET, **(env or {})},
-        "metadata": {"debugger": True, "interpreter": python},
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"kernel.json.{os.getpid()}"
-    partial.write_text(json.dumps(spec, indent=1) + "\n")
-    os.replace(partial, folder / "kernel.json")
-    return folder / "kernel.json"
-
-
-def edited(kernel: str) -> bool:
-    """Whether the reader has pointed ``kernel`` at an installation of their own, outside ``.venvs``."""
-    file = REPOSITORY / ".jupyter" / "kernels" / kernel / "kernel.json"
-    python = json.loads(file.read_text())["metadata"].get("interpreter", "") if file.exists() else ""
-    ours = python == sys.executable or Path(python).is_relative_to(REPOSITORY / ".venvs")
-    return os.access(python, os.X_OK) and not ours
 
 
 class RemoteCellError(RuntimeError):
@@ -248,14 +228,3 @@ def _magic(line: str, cell: str) -> None:
 def load_ipython_extension(shell) -> None:
     """Called by ``%load_ext helpers.kernels``."""
     shell.register_magic_function(_magic, "cell", "in")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Install a framework's kernelspec into the repository.")
-    for name in ("kernel", "title", "python"):
-        parser.add_argument(name)
-    options = parser.parse_args()
-    from helpers.servers import engines  # knows what each framework's kernel needs
-
-    if not edited(options.kernel):
-        install(**vars(options), env=engines.environment(options.kernel, options.python))

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from helpers.bench import timing
-from helpers.servers import engines
+from helpers import formatting, frameworks
+from helpers.frameworks import Framework
 
 AXES = {
     "output_tokens_per_s": ("output tokens/s, all users", 1.0),
@@ -29,13 +29,13 @@ def table(levels: Mapping[str, list[dict]]):
 
     rows = [
         {
-            "framework": engines.get(name).title,
-            "weights": engines.get(name).dtype,
+            "framework": frameworks.get(name).title,
+            "weights": frameworks.get(name).dtype,
             "users": level["users"],
             "requests": f"{level['repeats']} x {level['requests']}",
-            "output tokens/s": timing.told(level["output_tokens_per_s"], none="none"),
-            "TTFT, ms": timing.told(level["ttft_s"], scale=1000, none="none"),
-            "TPOT, ms": timing.told(level["tpot_s"], scale=1000, none="none"),
+            "output tokens/s": formatting.told(level["output_tokens_per_s"], none="none"),
+            "TTFT, ms": formatting.told(level["ttft_s"], scale=1000, none="none"),
+            "TPOT, ms": formatting.told(level["tpot_s"], scale=1000, none="none"),
             "note": level["label"] or "",
         }
         for name, measured in levels.items()
@@ -67,7 +67,7 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
     for engine_name, measured in levels.items():
         points = [(level["users"], level[name]) for level in measured if level[name]]
         if points:
-            engine = engines.get(engine_name)
+            engine = frameworks.get(engine_name)
             ends[engine.title] = _line(axes, engine, points, scale)
     users = sorted({level["users"] for measured in levels.values() for level in measured})
     axes.set(xlabel="users at once", ylabel=label, xscale="log", yscale="log")
@@ -86,12 +86,12 @@ def _decades():
     return LogLocator(base=10, subs=(1, 2, 5))
 
 
-def _line(axes, engine: engines.Engine, points: list[tuple[int, dict]], scale: float) -> float:
-    """Draw one engine's line with its spread; returns its last value."""
+def _line(axes, framework: Framework, points: list[tuple[int, dict]], scale: float) -> float:
+    """Draw one framework's line with its spread; returns its last value."""
     x = [users for users, _ in points]
     middle, low, high = ([figure[key] * scale for _, figure in points] for key in ("median", "low", "high"))
     spread = [[m - lo for m, lo in zip(middle, low)], [h - m for m, h in zip(middle, high)]]
-    axes.errorbar(x, middle, yerr=spread, color=engine.colour, marker=engine.marker, capsize=3, linewidth=1.5)
+    axes.errorbar(x, middle, yerr=spread, color=framework.colour, marker=framework.marker, capsize=3, linewidth=1.5)
     return middle[-1]
 
 
@@ -141,7 +141,7 @@ def roofline(found: Sequence, roof, title: str = ""):
     _roof(axes, roof, [point.intensity for point in drawn], [point.flops_per_s for point in drawn])
     ends = {}
     for name in dict.fromkeys(point.engine for point in drawn):
-        engine, points = engines.get(name), [point for point in drawn if point.engine == name]
+        engine, points = frameworks.get(name), [point for point in drawn if point.engine == name]
         x, y = [point.intensity for point in points], [point.flops_per_s for point in points]
         axes.plot(x, y, color=engine.colour, marker=engine.marker, linewidth=1)
         highest = max(point.share for point in points)

@@ -8,117 +8,29 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import re
-import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import psutil
+from helpers import machine, paths
 
-from helpers import kernels
-from helpers.servers import engines, llama_cpp
-
-FOLDER = kernels.REPOSITORY / "measurements"
+FOLDER = paths.REPOSITORY / "measurements"
 SCHEMA_VERSION = 2
 ALIKE = ("machine", "versions", "weights", "arguments", "model")  # what records must share to be merged
-SIMD = re.compile(r"(sse4|ssse3|avx|fma|f16c|amx|asimd|sve|i8mm|bf16)\w*")
 
 
 class RecordError(RuntimeError):
     """A record that is missing, of another format, or would be overwritten."""
 
 
-def machine() -> dict:
-    """This machine: processor, cores and GPUs that this process may use, memory, system."""
-    return {
-        "cpu": _cpu(),
-        "cores": engines.cores(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "cpu_flags": _cpu_flags(),
-        "gpus": engines.gpus("name"),
-        "gpu_driver": next(iter(engines.gpus("driver_version")), None),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
-def same_machine(one: dict, other: dict) -> bool:
-    """Whether two machines are alike in all that decides a figure on a GPU; the memory of some grows while they run."""
-    return all(one.get(key) == other.get(key) for key in ("cpu", "cores", "gpus", "gpu_driver", "system"))
-
-
-def machine_name(of: dict | None = None) -> str:
-    """A folder's name for a machine: ``amd-epyc-2-cores``."""
-    of = of or machine()
-    return re.sub(r"[^a-z0-9]+", "-", f"{(of['gpus'] or [of['cpu']])[0]} {of['cores']} cores".lower()).strip("-")
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> list[str]:
-    """The processor's SIMD instruction sets: they decide which kernels an engine takes."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            flags = next(line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        return []
-    return sorted(flag for flag in flags if SIMD.fullmatch(flag))
-
-
-def versions(engine: engines.Engine) -> dict[str, str | None]:
-    """The versions of those of ``engine``'s packages that are installed, asked of its own interpreter or program."""
-    if engine.kernel == "llama-cpp" and llama_cpp.binaries():
-        return {"llama.cpp": llama_cpp.version()}
-    return versions_in(engine.kernel, engine.packages)
-
-
-def versions_in(kernel: str, packages: Sequence[str]) -> dict[str, str | None]:
-    """The versions of those of ``packages`` that ``kernel`` has."""
-    code = (
-        "import json,sys; from importlib import metadata as m\n"
-        "def v(n):\n try: return m.version(n)\n except m.PackageNotFoundError: return None\n"
-        "print(json.dumps({n: v(n) for n in sys.argv[1:]}))"
-    )
-    return {name: version for name, version in json.loads(_said(kernel, code, *packages)).items() if version}
-
-
-def environment(engine: engines.Engine) -> dict[str, float | int | None]:
-    """What ``engine``'s environment costs: GB on disk, installed packages, minutes its installation took here.
-
-    The minutes are written down by the installation; ``None`` where someone else installed it.
-    """
-    code = (
-        "import json,sys; from importlib import metadata as m\n"
-        "print(json.dumps([sys.prefix, len({d.name for d in m.distributions()})]))"
-    )
-    prefix, packages = json.loads(_said(engine.kernel, code))
-    size = sum(file.lstat().st_size for file in Path(prefix).rglob("*") if not file.is_dir())
-    setup = Path(prefix) / "installed.json"
-    minutes = json.loads(setup.read_text())["minutes"] if setup.exists() else None
-    return {"GB": round(size / 1e9, 1), "packages": packages, "install, min": minutes}
-
-
-def _said(kernel: str, code: str, *arguments: str) -> str:
-    """What ``code`` prints in ``kernel``'s interpreter."""
-    command, env = [kernels.interpreter(kernel), "-c", code, *arguments], kernels.process_environment(kernel)
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
-
-
 def provenance(**details) -> dict:
     """Where and when a figure comes from; ``details`` are added as they are."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": machine.facts(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "helpers": metadata.version("llm-frameworks-measured"),
         **details,
@@ -159,7 +71,7 @@ def save(name: str, data: dict) -> Path:
 
     A second one on a day gets a number: no record is ever overwritten. The draft goes.
     """
-    folder, day = FOLDER / machine_name(), datetime.now(UTC).date().isoformat()
+    folder, day = FOLDER / machine.name(), datetime.now(UTC).date().isoformat()
     stems = [f"{name}.{day}", *(f"{name}.{day}-{n}" for n in range(2, 1000))]
     path = next(folder / f"{stem}.json" for stem in stems if not (folder / f"{stem}.json").exists())
     write_json(path, {"version": SCHEMA_VERSION, **data})
@@ -183,7 +95,7 @@ def kept(name: str) -> dict | None:
 
 def earlier(name: str) -> Iterator[dict]:
     """What a run of ``name`` may go on with here: its draft, then the newest record; what cannot be read is left out."""
-    for read in (kept, lambda name: load(name, machine_name())):
+    for read in (kept, lambda name: load(name, machine.name())):
         try:
             known = read(name)
         except RecordError:
@@ -193,7 +105,7 @@ def earlier(name: str) -> Iterator[dict]:
 
 
 def _draft(name: str) -> Path:
-    return FOLDER / machine_name() / f".{name}.draft"
+    return FOLDER / machine.name() / f".{name}.draft"
 
 
 def load(name: str, machine: str | None = None) -> dict:

@@ -8,14 +8,15 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.kernels import MissingKernel, RemoteCellError
+from helpers.servers import install
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A repository without kernels; Jupyter's other folders are out of sight."""
-    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     for name in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     return tmp_path
@@ -34,7 +35,7 @@ def shell(monkeypatch):
 
 def test_a_kernelspec_names_its_interpreter_and_is_quiet(repository):
     """The interpreter in the metadata, telemetry off, and no PYTEST_CURRENT_TEST in the kernel."""
-    spec = json.loads(kernels.install("vllm", "vLLM", sys.executable).read_text())
+    spec = json.loads(install.kernelspec("vllm", "vLLM", sys.executable).read_text())
 
     assert spec["metadata"]["interpreter"] == kernels.interpreter("vllm") == sys.executable
     assert spec["argv"][1:4] == ["-u", "PYTEST_CURRENT_TEST", sys.executable]
@@ -45,7 +46,7 @@ def test_a_kernelspec_names_its_interpreter_and_is_quiet(repository):
 def test_a_module_is_asked_with_the_kernels_own_variables(repository):
     """What lies in a folder that only the kernelspec names is found."""
     (repository / "asked.py").write_text("print('\"here\"')")
-    kernels.install("vllm", "vLLM", sys.executable, env={"PYTHONPATH": str(repository)})
+    install.kernelspec("vllm", "vLLM", sys.executable, env={"PYTHONPATH": str(repository)})
 
     assert kernels.ask("vllm", "asked") == "here"
 
@@ -59,7 +60,7 @@ def test_a_kernel_that_is_not_installed(repository):
 
 def test_a_kernel_whose_interpreter_has_gone(repository):
     """An environment that was deleted is told from one that never was."""
-    kernels.install("vllm", "vLLM", "/no/such/python")
+    install.kernelspec("vllm", "vLLM", "/no/such/python")
 
     with pytest.raises(MissingKernel, match=r"names no interpreter that is there \(/no/such/python\): run `nox -s"):
         kernels.interpreter("vllm")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import kernels, records
-from helpers.servers import engines
+from helpers import machine, paths, records
+from helpers.servers import engines, install
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +26,13 @@ def test_what_is_saved_is_loaded(folder):
     path = records.save("speed", {"levels": [1, 2.5, None, "x"]})
 
     assert records.load("speed") == {"version": 2, "levels": [1, 2.5, None, "x"]}
-    assert path.parent == folder / records.machine_name()
+    assert path.parent == folder / machine.name()
     assert re.fullmatch(r"speed\.\d{4}-\d\d-\d\d\.json", path.name)
 
 
 def test_a_record_is_never_overwritten(folder):
     """Eleven on one day: all are there, and the newest is loaded; one of an older day is older."""
-    records.write_json(folder / records.machine_name() / "speed.2020-01-01.json", {"version": 2, "n": -1})
+    records.write_json(folder / machine.name() / "speed.2020-01-01.json", {"version": 2, "n": -1})
     paths = [records.save("speed", {"n": n}) for n in range(11)]
 
     assert len(set(paths)) == 11 and all(json.loads(path.read_text())["n"] == n for n, path in enumerate(paths))
@@ -107,8 +107,8 @@ def test_a_missing_record_says_what_there_is(folder):
     """None, or several machines that have it."""
     with pytest.raises(records.RecordError, match="^no single record 'x': machines that have it: none; name one$"):
         records.load("x")
-    for machine in ("a", "b"):
-        records.write_json(folder / machine / "x.2026-01-01.json", {"version": 2})
+    for name in ("a", "b"):
+        records.write_json(folder / name / "x.2026-01-01.json", {"version": 2})
     with pytest.raises(records.RecordError, match="machines that have it: a, b; name one$"):
         records.load("x")
     assert records.load("x", "a") == {"version": 2}
@@ -164,7 +164,7 @@ def test_provenance_names_the_machine_and_nobody():
 def test_the_cores_are_those_this_process_may_use():
     """Not those of the machine."""
 
-    assert records.machine()["cores"] == engines.cores() == len(os.sched_getaffinity(0))
+    assert machine.facts()["cores"] == machine.cores() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_the_cores_are_those_this_process_may_use():
 def test_machine_name_is_a_folder_name(cpu, gpus, cores, name):
     """The GPU if there is one, else the processor, and the cores."""
 
-    assert records.machine_name({"cpu": cpu, "gpus": gpus, "cores": cores}) == name
+    assert machine.name({"cpu": cpu, "gpus": gpus, "cores": cores}) == name
 
 
 def test_describe_is_one_line():
@@ -196,15 +196,15 @@ def test_describe_is_one_line():
 def test_versions_are_asked_of_the_engines_own_interpreter():
     """The lab has no torch; Transformers' environment has."""
 
-    assert re.match(r"\d+\.\d+", records.versions(engines.get("transformers"))["torch"])
+    assert re.match(r"\d+\.\d+", install.versions(engines.get("transformers"))["torch"])
 
 
 def test_versions_are_found_where_the_kernels_variables_say(tmp_path, monkeypatch):
     """A package in a folder of its own, as on a machine where all engines share an interpreter."""
-    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "none"))
     (tmp_path / "site" / "brought-1.2.dist-info").mkdir(parents=True)
     (tmp_path / "site" / "brought-1.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.2\n")
-    kernels.install("vllm", "vLLM", sys.executable, env={"PYTHONPATH": str(tmp_path / "site")})
+    install.kernelspec("vllm", "vLLM", sys.executable, env={"PYTHONPATH": str(tmp_path / "site")})
 
-    assert records.versions_in("vllm", ("brought", "never-heard-of")) == {"brought": "1.2"}
+    assert install.versions_in("vllm", ("brought", "never-heard-of")) == {"brought": "1.2"}

@@ -17,14 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from helpers import records
+from helpers import cli, records, tokenizer
 from helpers.bench import selftest, timing
 from helpers.bench.client import Endpoint, EndpointError
-from helpers.bench.measure import Plan, levels, workload_sha256
-from helpers.bench.probe import Target, probe
+from helpers.bench.measure import Plan, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
-from helpers.servers import guard
-from helpers.weights import models
+from helpers.formatting import told
 
 SLO_NAMES = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 OPEN_LOOP_STREAMS = 100  # what the self-test of an open loop runs at
@@ -51,8 +49,8 @@ def table(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> str
         note = level.refused or level.label
         lines.append(
             f"{level.users or level.rate_per_s:>6g} {sum(map(len, level.blocks)):>9} {level.error_kinds.total():>7}"
-            f" {timing.told(rate and vars(rate), '.1f'):>24} {timing.told(ttft, '.3f'):>24} {timing.told(tpot, '.4f'):>26}"
-            + (f" {timing.told(good and vars(good), '.2f'):>24}" if slo else "")
+            f" {told(rate and vars(rate), '.1f'):>24} {told(ttft, '.3f'):>24} {told(tpot, '.4f'):>26}"
+            + (f" {told(good and vars(good), '.2f'):>24}" if slo else "")
             + (f"  {note}" if note else "")
         )
     sources = sorted({sample.token_source for level in found for sample in level.samples})
@@ -139,25 +137,25 @@ def _fixed_length(endpoint: Endpoint, plan: Plan, vocabulary) -> Target:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (no figure), 2 (bad arguments), 130/143 (stopped)."""
     options = _arguments(argv)
-    guard.interruptible()
+    cli.interruptible()
     found: list[Level] = []
     try:
         plan, slo = _plan(options), _slo(options.slo)
         if options.self_test:
             return _self_test_only(plan)
         endpoint = _endpoint(options)
-        vocabulary = models.tokens(options.tokenizer) if options.tokenizer else None
-    except (ValueError, models.ModelError) as error:
+        entries = tokenizer.entries(options.tokenizer) if options.tokenizer else None
+    except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         return 128 + interrupt.args[0]
     instrument: dict[int, selftest.SelfTest] = {}
     try:
-        target = _fixed_length(endpoint, plan, vocabulary)
+        target = _fixed_length(endpoint, plan, entries)
         if not options.no_self_test:
             instrument = _self_test(plan)
-        for measured in levels({"": target.endpoint}, plan, vocabulary=vocabulary):
+        for measured in levels({"": target.endpoint}, plan, vocabulary=entries):
             level = measured[""]
             test = instrument.get(level.users or OPEN_LOOP_STREAMS)
             found.append(test.note(level) if test else level)
@@ -170,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + interrupt.args[0]
     finally:
         if found:
-            _publish(found, plan, options, slo, instrument, vocabulary)
+            _publish(found, plan, options, slo, instrument, entries)
     return 0 if found and all(level.output_tokens_per_s for level in found) else 1
 
 

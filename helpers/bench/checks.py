@@ -129,7 +129,7 @@ def problems(
 
     Failed requests are counted elsewhere and left out. ``cached`` says that the prefix cache was
     meant to help; otherwise it may hold ``MOST_CACHED`` of the prompt tokens, by chance.
-    ``cache_hits`` is the engine's own count over these requests (:func:`helpers.servers.metrics.hits_between`);
+    ``cache_hits`` is the engine's own count over these requests (:func:`helpers.bench.checks.hits_between`);
     each answer's own report is looked at anyway.
     """
     done = [sample for sample in samples if sample.error is None]
@@ -167,3 +167,23 @@ def unproven(samples: Iterable[timing.Sample], *, cache_hits: int | None = None)
     if cache_hits is None and any(sample.cached_tokens is None for sample in done):
         found.append("prefix cache: neither the engine nor its answers report hits")
     return found
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Prompt tokens that a prefix cache has saved since the server's start; ``None`` where the engine does not count."""
+
+    tokens: int | None
+    source: str  # where it was read, or why it was not
+
+
+def hits_between(before: Hits, after: Hits, samples: Iterable[timing.Sample] = ()) -> int | None:
+    """Cached prompt tokens of a block: the counter's difference, else the sum of what each answer reported.
+
+    ``None`` if neither is there. If both are, the larger one: a counter that has stopped must not hide hits.
+    """
+    counted = None if before.tokens is None or after.tokens is None else after.tokens - before.tokens
+    reported = [sample.cached_tokens for sample in samples if sample.error is None]
+    reported = None if not reported or None in reported else sum(reported)
+    known = [figure for figure in (counted, reported) if figure is not None]
+    return max(known) if known else None

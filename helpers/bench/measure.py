@@ -10,13 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helpers.bench import checks, client, timing, workload
-from helpers.bench.client import Endpoint
-from helpers.bench.probe import Target, probe
+from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.timing import Level, Sample, TooFewRepeats
-from helpers.servers import metrics
 
 MAX_FAILED = 0.01  # share of failed requests above which a level is no figure
 STEADY = 0.10  # a warm-up that is faster than the last one by less than this was the last one
@@ -86,7 +84,7 @@ def levels(
     vocabulary: Sequence[str] | None = None,
     progress: bool = True,
     awake: Callable[[str], AbstractContextManager] = nullcontext,
-    hits: Callable[[str], metrics.Hits] | None = None,
+    hits: Callable[[str], checks.Hits] | None = None,
 ) -> Iterator[dict[str, Level]]:
     """Measure every endpoint under every load of ``plan``; yields ``{name: Level}`` as each is done.
 
@@ -110,7 +108,7 @@ def levels(
                 prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
                 return _block(targets[name], plan, load, prompts, turn, bar)
 
-        def count() -> dict[str, metrics.Hits | None]:
+        def count() -> dict[str, checks.Hits | None]:
             found = {}
             for name in targets:
                 with awake(name):
@@ -125,7 +123,7 @@ def levels(
                 blocks[name].append(block(name, turn))
         bar.close()
         after = count()
-        grown = {name: metrics.hits_between(before[name], after[name]) if hits else None for name in targets}
+        grown = {name: checks.hits_between(before[name], after[name]) if hits else None for name in targets}
         yield {name: _level(load, tuple(blocks[name]), plan, warmed[name], grown[name]) for name in targets}
 
 
@@ -229,3 +227,39 @@ class _Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+@dataclass(frozen=True)
+class Target:
+    """An endpoint and how many words make a prompt that it counts as the asked length."""
+
+    endpoint: Endpoint
+    words: int
+
+
+def probe(endpoint: Endpoint, plan: Plan, vocabulary: Sequence[str] | None = None) -> Target:
+    """Ask once or a few times, unmeasured.
+
+    A special token or a chat template adds to the prompt; words are left out until the
+    server's own count is ``plan.input_tokens``. Raises :class:`EndpointError` in one line.
+    """
+    asked = plan.input_tokens + plan.output_tokens
+    if endpoint.context is not None and asked > endpoint.context:
+        raise EndpointError(
+            f"{plan.input_tokens} tokens in and {plan.output_tokens} out do not fit the context of {endpoint.context}: "
+            "ask for fewer, or start the server with more"
+        )
+    target = Target(endpoint, plan.input_tokens)
+    for attempt in range(4):
+        prompt = workload.prompts(1, target.words, seed=-1 - attempt, vocabulary=vocabulary)[0]
+        sample = client.run(client.request(endpoint, prompt, plan.output_tokens, timeout_s=plan.timeout_s))
+        if sample.error:
+            raise EndpointError(f"{endpoint.base_url} gives no answer to measure: {sample.error}")
+        if sample.prompt_tokens in (None, plan.input_tokens):
+            return target
+        target = replace(target, words=target.words - (sample.prompt_tokens - plan.input_tokens))
+        if target.words < 1:
+            break
+    raise EndpointError(
+        f"{endpoint.base_url} counts {sample.prompt_tokens} prompt tokens where {plan.input_tokens} were asked for: ask for more"
+    )

@@ -107,17 +107,6 @@ def figure(values: Iterable[float | None]) -> Figure | None:
     return Figure(float(np.median(data)), float(data[cut]), float(data[n - 1 - cut]), interval)
 
 
-def told(value: Mapping | None, form: str = ".0f", scale: float = 1, none: str = "-") -> str:
-    """A figure (``median``, ``low``, ``high``) with its spread, ``+0.1 (+0.0 to +0.3)``; ``none`` is "not defined", never 0.
-
-    What was measured once (``repeats`` is 1) has no spread.
-    """
-    if not value:
-        return none
-    median, low, high = (f"{value[key] * scale:{form}}" for key in ("median", "low", "high"))
-    return median if value.get("repeats") == 1 else f"{median} ({low} to {high})"
-
-
 def requests_for(percent: float) -> int:
     """The fewest requests that support a percentile above the median: 45 for the 90th, 460 for the 99th.
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import nbformat
 
+from helpers import paths
 from helpers.collection import notebooks
 
-FILE = notebooks.FOLDER / "claims.toml"
+FILE = paths.NOTEBOOKS / "claims.toml"
 VERDICTS = ("holds", "holds with conditions", "outdated", "wrong", "cannot be checked")
 SHOWN = {
     "ran it": "an engine did it, in a cell that was executed",
@@ -162,7 +163,7 @@ def cell(claim: Claim) -> nbformat.NotebookNode:
     """The code cell that shows ``claim``; :class:`ClaimError` if none does, or several do."""
     if claim.notebook is None:
         raise ClaimError(f"{claim.id}: no cell shows it; its source is {claim.source.address}")
-    path = notebooks.numbered(claim.notebook)
+    path = paths.notebook(claim.notebook)
     if path is None:
         raise ClaimError(f"{claim.id}: there is no notebook {claim.notebook}: correct the field 'notebook'")
     marked = [c for c in _read(path, path.stat().st_mtime_ns).cells if c.cell_type == "code" and claim.id in tags(c)]
@@ -220,7 +221,7 @@ def link(claim: Claim) -> str:
     """Markdown: a link to the cell that shows ``claim``, or to its source."""
     if claim.notebook is None:
         return f"[{claim.source.title}]({claim.source.address})"
-    path = notebooks.numbered(claim.notebook)
+    path = paths.notebook(claim.notebook)
     return f"[{claim.notebook}]({path.name}#cell-id={cell(claim).id})" if path else claim.notebook
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.collection import claims, readme
+from helpers.collection import claims
 from helpers.servers import engines
 
 FILE = Path(__file__).with_name("document.toml")
@@ -66,6 +66,11 @@ def title(name: str) -> str:
 def texts(name: str) -> dict[str, tuple[str, ...]]:
     """The table's rows as the document has them: name to texts, in the order of its columns."""
     return {row: tuple(text for text, _ in found) for row, found in _table(name)["rows"].items()}
+
+
+def by_framework(name: str) -> dict[str, tuple[str, ...]]:
+    """:func:`texts` of a table whose rows are frameworks, by our names of them."""
+    return {ENGINES[row]: found for row, found in texts(name).items()}
 
 
 def said(name: str):
@@ -146,10 +151,3 @@ def _frame(found: list[Cell], texts: list[str]):
     for cell, text in zip(found, texts):
         rows.setdefault(cell.row, {})[cell.column] = text
     return pd.DataFrame(rows).T
-
-
-def show(frame):
-    """``frame`` as a Markdown table for a notebook: text to the left, and links that can be followed."""
-    from IPython.display import Markdown
-
-    return Markdown(readme.markdown(frame))

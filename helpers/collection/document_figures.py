@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from helpers.bench import timing
+from helpers import formatting
 from helpers.collection import document
 from helpers.servers import engines
 from helpers.weights import shapes, sizes
@@ -48,7 +48,7 @@ def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
         raise ValueError(f"price_per_hour={price_per_hour} is no price: give what an hour of the machine costs, above 0")
     rows = {
         name: {
-            users_told(users): timing.told(per_million(rate, price_per_hour), ",.2f") if rate else NONE
+            formatting.users_told(users): formatting.told(per_million(rate, price_per_hour), ",.2f") if rate else NONE
             for users, rate in by.items()
         }
         for name, by in of.items()
@@ -67,7 +67,8 @@ def _by_users(record: Mapping, cell: Callable[[Mapping], str]):
     import pandas as pd
 
     rows = {
-        _title(name): {users_told(level["users"]): cell(level) for level in levels} for name, levels in record["engines"].items()
+        _title(name): {formatting.users_told(level["users"]): cell(level) for level in levels}
+        for name, levels in record["engines"].items()
     }
     return pd.DataFrame(rows).T.fillna("not measured")
 
@@ -77,19 +78,14 @@ def _title(name: str) -> str:
     return f"{engines.get(name).title}, {engines.get(name).dtype}"
 
 
-def users_told(count: int) -> str:
-    """``1 user``, ``10 users``."""
-    return f"{count} user" if count == 1 else f"{count} users"
-
-
 def _told(level: Mapping, figure: str, form: str, scale: float = 1) -> str:
-    return timing.told(level[figure], form, scale, none=NONE)
+    return formatting.told(level[figure], form, scale, none=NONE)
 
 
 def notes(record: Mapping) -> list[str]:
     """One line for each level of ``record`` with something to say: why it is no measurement, or what was allowed in it."""
     return [
-        f"{engines.get(name).title}, {users_told(level['users'])}: {level['label']}"
+        f"{engines.get(name).title}, {formatting.users_told(level['users'])}: {level['label']}"
         for name, levels in record["engines"].items()
         for level in levels
         if level["label"]

@@ -12,26 +12,15 @@ import re
 import sys
 from collections.abc import Callable
 
-from helpers import kernels, records
+from helpers import formatting, paths, records
 
-FILE = kernels.REPOSITORY / "README.md"
-PICTURE = kernels.REPOSITORY / "vis" / "throughput_gpu.png"
-
-
-def markdown(frame) -> str:
-    """``frame`` as a Markdown table: its index in bold, to the left, and links that can be followed."""
-    lines = [f"| {' | '.join(['', *map(str, frame.columns)])} |", "|---" * (len(frame.columns) + 1) + "|"]
-    lines += [f"| {' | '.join([f'**{index}**', *map(_escaped, row)])} |" for index, row in zip(frame.index, frame.to_numpy())]
-    return "\n".join(lines)
-
-
-def _escaped(text: object) -> str:
-    return str(text).replace("|", "\\|").replace("*", "\\*")
+FILE = paths.REPOSITORY / "README.md"
+PICTURE = paths.REPOSITORY / "vis" / "throughput_gpu.png"
 
 
 def _recorded(frame) -> str:
     """A table of a GPU record, below its line."""
-    return f"{frame.attrs['recorded']}:\n\n{markdown(frame)}"
+    return f"{frame.attrs['recorded']}:\n\n{formatting.markdown(frame)}"
 
 
 def _gpu() -> str:
@@ -47,17 +36,17 @@ def _notebooks() -> str:
 
 
 def _peers() -> str:
-    from helpers.studies import peer_tables, peers
+    from helpers.studies import peers
 
     found = records.load(peers.NAME)
-    return f"{records.describe(found)}:\n\n{markdown(peer_tables.every(found))}"
+    return f"{records.describe(found)}:\n\n{formatting.markdown(peers.every(found))}"
 
 
 def _conformance() -> str:
     from helpers.studies import conformance
 
     found = records.load(conformance.NAME)
-    return f"{records.describe(found)}:\n\n{markdown(conformance.table(found['cells']))}"
+    return f"{records.describe(found)}:\n\n{formatting.markdown(conformance.table(found['cells']))}"
 
 
 TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "notebooks": _notebooks, "peers": _peers, "conformance": _conformance}

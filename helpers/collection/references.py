@@ -16,12 +16,12 @@ from pathlib import Path
 
 import nbformat
 
-from helpers import kernels
-from helpers.collection import claims, notebooks
+from helpers import paths
+from helpers.collection import claims
 
-REFERENCES = notebooks.FOLDER / "references.toml"
-GLOSSARY = notebooks.FOLDER / "glossary.toml"
-REQUIREMENTS = kernels.REPOSITORY / "requirements"
+REFERENCES = paths.NOTEBOOKS / "references.toml"
+GLOSSARY = paths.NOTEBOOKS / "glossary.toml"
+REQUIREMENTS = paths.REPOSITORY / "requirements"
 TIMEOUT_S = 20
 
 
@@ -145,7 +145,7 @@ def cell(term: Term) -> nbformat.NotebookNode | None:
 
 
 def _path(term: Term) -> Path:
-    if path := notebooks.numbered(term.notebook):
+    if path := paths.notebook(term.notebook):
         return path
     raise BadReference(f"{term.term}: there is no notebook {term.notebook}: correct 'notebook' in {GLOSSARY.name}")
 
@@ -180,7 +180,7 @@ def left_out() -> str:
 
 def _linked(number: str | None) -> str:
     """A link to the notebook, its number alone if it is not there, or nothing."""
-    path = notebooks.numbered(number) if number else None
+    path = paths.notebook(number) if number else None
     return f"[{number}]({path.name})" if path else number or ""
 
 

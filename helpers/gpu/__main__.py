@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import kernels, records
+from helpers import cli, kernels, records
 from helpers.gpu import cases, device, runs
-from helpers.gpu.tasks import Setting
-from helpers.servers import guard
+from helpers.gpu.session import Setting
 from helpers.weights.files import ModelError
 
 
@@ -52,7 +51,7 @@ def _measure(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (the reason is printed), 75 (run again for the rest), 130/143 (stopped)."""
     options = _arguments(argv)
-    guard.interruptible()
+    cli.interruptible()
     try:
         match options.what:
             case ["finish", name]:

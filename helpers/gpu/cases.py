@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.gpu import streaming
-from helpers.gpu.flags import PLAIN, SHORT
-from helpers.gpu.session import Life
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 LONG = {"input_tokens": 1024, "output_tokens": 32}  # the common prefix: it is the prompts that matter
 ROOM = {"context": 1024 + 128 + 32, "prefix": LONG}
@@ -65,7 +64,7 @@ def options() -> list[Life]:
     reasons = [
         Life("vllm", "offline", SHORT, 80),  # the others' setting: beside it they differ in one thing
         Life("llama-cpp", "server", "q4_0, sampled on the GPU", 60, {"users": [100]}),  # its bench does not sample at all
-        Life("llama-cpp", "streaming", "q4_0", 40, {"ways": list(streaming.WAYS)}),  # nor does it hand a token to anybody
+        Life("llama-cpp", "streaming", "q4_0", 40, {"ways": list(WAYS)}),  # nor does it hand a token to anybody
         Life("sglang", "offline", SHORT, 100),
     ]
     slow = [Life("transformers", "offline", "static cache, compiled", 120, {"users": [1, 100]})]
@@ -73,3 +72,35 @@ def options() -> list[Life]:
 
 
 RUNS = {"speed": speed, "memory": memory, "options": options}
+
+
+PLAIN = "as it comes"
+
+
+SHORT = "short context"  # as it comes, with no more room than 128 tokens in and out take: what the other options are beside
+
+
+@dataclass(frozen=True)
+class Life:
+    """``work`` names a function of :mod:`helpers.gpu.tasks`; ``least_s`` must be left, or it is not started."""
+
+    engine: str
+    work: str
+    option: str
+    least_s: float
+    given: Mapping = field(default_factory=dict)  # more for the work: lengths, users, tasks
+
+    @property
+    def key(self) -> str:
+        return f"{self.engine}, {self.work}, {self.option}"
+
+
+WHOLE = {"stream": False, "stream_options": None}
+
+
+WAYS = {  # a way's request fields, beside those of :class:`helpers.bench.client.Endpoint`
+    "streamed": {},
+    "in one piece": WHOLE,
+    "in one piece, one sampler": {**WHOLE, "samplers": ["top_k"], "top_k": 1},  # instead of llama.cpp's whole chain
+    "in one piece, sampled on the GPU": {**WHOLE, "backend_sampling": True},
+}

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from helpers.servers import engines
+from helpers import machine
 from helpers.weights import sizes
 
 LEAST_CAPABILITY = 8.0  # Ampere: bf16
@@ -39,9 +39,9 @@ class Gpu:
 
 def gpu() -> Gpu:
     """The first GPU; :class:`DeviceError` if there is none that answers."""
-    if not engines.has_gpu():
+    if not machine.has_gpu():
         raise DeviceError("no NVIDIA GPU here (there is no nvidia-smi): take a machine with one, or --device cpu to rehearse")
-    said = [engines.gpus(name) for name in ("name", "compute_cap", "driver_version", "memory.total", "memory.free")]
+    said = [machine.gpus(name) for name in ("name", "compute_cap", "driver_version", "memory.total", "memory.free")]
     try:
         name, capability, driver, total, free = (values[0].strip() for values in said)
         return Gpu(name, float(capability), driver, int(total) * sizes.MIB, int(free) * sizes.MIB)
@@ -81,13 +81,13 @@ class Nvml:
 
     def __init__(self):
         self.handle, self.reason = None, "no GPU"
-        if not engines.has_gpu():
+        if not machine.has_gpu():
             return
         try:
             import pynvml
 
             pynvml.nvmlInit()
-            self.nvml, self.handle = pynvml, _handle(pynvml, os.environ.get(engines.VISIBLE, "").split(",")[0].strip())
+            self.nvml, self.handle = pynvml, _handle(pynvml, os.environ.get(machine.VISIBLE, "").split(",")[0].strip())
         except Exception as error:  # noqa: BLE001 - any failure of an optional reading is a reason, not an end
             self.reason = f"NVML cannot be asked: {error}"
 

@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from helpers import kernels
-from helpers.servers import engines, llama_cpp
+from helpers import paths
+from helpers.servers import engines, install, llama_cpp
 
 TITLES = {"lab": "Lab"} | {name: engines.TITLES[name] for name in ("transformers", "vllm", "sglang", "llama-cpp", "tensorrt-llm")}
 OWN_SITES = {"vllm": ("vllm", "common"), "sglang": ("sglang", "common"), "transformers": ("common",)}
@@ -35,15 +35,15 @@ def write(folder: Path) -> list[str]:
         raise NothingPrepared(f"{folder} holds no prepared environments: it has no lab/site; unpack them there first")
     there = [kernel for kernel in TITLES if (folder / MUST_HAVE.get(kernel, ".")).exists()]
     for kernel in there:
-        kernels.install(kernel, TITLES[kernel], sys.executable, env=environment(kernel, folder))
+        install.kernelspec(kernel, TITLES[kernel], sys.executable, env=environment(kernel, folder))
     return there
 
 
 def environment(kernel: str, folder: Path) -> dict[str, str]:
     """The variables of ``kernel``: the engine's own, where its packages lie, and where llama.cpp's libraries are."""
     sites = [folder / name / "site" for name in (*OWN_SITES.get(kernel, ()), "lab")]
-    path = os.pathsep.join(map(str, [*filter(Path.is_dir, sites), kernels.REPOSITORY]))
-    own = dict(engines.environment(kernel, sys.executable))
+    path = os.pathsep.join(map(str, [*filter(Path.is_dir, sites), paths.REPOSITORY]))
+    own = dict(install.environment(kernel, sys.executable))
     if kernel == "vllm":
         own["VLLM_USE_FLASHINFER_SAMPLER"] = "0"  # it is not built there
     if kernel == "llama-cpp":

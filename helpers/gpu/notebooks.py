@@ -18,10 +18,9 @@ from pathlib import Path
 
 import nbformat
 
-from helpers import kernels, records
-from helpers.collection import notebooks
+from helpers import kernels, machine, paths, records
 from helpers.gpu import device
-from helpers.servers import engines, processes
+from helpers.servers import engines, guard, install
 
 NUMBERS = ("01", "02", "03", "04", "05", "07", "08", "09", "10", "11")
 NAME = "gpu-notebooks"
@@ -59,7 +58,7 @@ def _passed(source: Mapping) -> dict:
     """What the draft, else the newest record of this machine and these versions has as passed, if its code is still the same."""
     for known in records.earlier(NAME):
         before = known["provenance"]
-        if before["versions"] == source["versions"] and records.same_machine(before["machine"], source["machine"]):
+        if before["versions"] == source["versions"] and machine.same(before["machine"], source["machine"]):
             passed = {stem: one for stem, one in known["notebooks"].items() if one["result"] == "passed"}
             return {
                 stem: passed[stem] for stem, path in _paths().items() if passed.get(stem, {}).get("code_sha256") == digest(path)
@@ -69,7 +68,7 @@ def _passed(source: Mapping) -> dict:
 
 def _paths(numbers: Sequence[str] = NUMBERS) -> dict[str, Path]:
     """The notebooks with these numbers that are there, by their names."""
-    return {path.stem: path for number in numbers if (path := notebooks.numbered(number))}
+    return {path.stem: path for number in numbers if (path := paths.notebook(number))}
 
 
 def digest(path: Path) -> str:
@@ -87,7 +86,7 @@ def _end(found: Mapping) -> int:
 
 
 def _versions() -> dict:
-    return {e.kernel: records.versions(e) for e in engines.ENGINES.values() if kernels.installed(e.kernel)}
+    return {e.kernel: install.versions(e) for e in engines.ENGINES.values() if kernels.installed(e.kernel)}
 
 
 def check(path: Path, left_s: float, out: Path | None = None) -> dict:
@@ -99,9 +98,9 @@ def check(path: Path, left_s: float, out: Path | None = None) -> dict:
             sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-m", ALL_AND_GPU,
             f"--junitxml={report}", str(path),
         ]  # fmt: skip
-        env = {**os.environ, "JUPYTER_PATH": str(kernels.REPOSITORY / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        env = {**os.environ, "JUPYTER_PATH": str(paths.REPOSITORY / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
-            ran = subprocess.run(command, cwd=kernels.REPOSITORY, env=env, capture_output=True, text=True, timeout=left_s)
+            ran = subprocess.run(command, cwd=paths.REPOSITORY, env=env, capture_output=True, text=True, timeout=left_s)
             cells = read(report.read_text()) if report.exists() else {"cells": 0, "reasons": [_last(ran.stdout + ran.stderr)]}
             result = "passed" if ran.returncode == 0 and cells["cells"] else "failed"
             if out and result == "failed":
@@ -118,7 +117,7 @@ def _last(text: str) -> str:
 
 def _plain(text: str) -> str:
     """The beginning of ``text`` in one line, without a terminal's colours."""
-    return " ".join(processes.COLOUR.sub("", text).split())[:300]
+    return " ".join(guard.COLOUR.sub("", text).split())[:300]
 
 
 def read(report: str) -> dict:

@@ -15,6 +15,7 @@ from itertools import islice, product
 from pathlib import Path
 from string import ascii_lowercase
 
+from helpers import paths
 from helpers.weights import files, models, shapes
 
 WORDS_MARK = "\u2581"  # SentencePiece's leading space
@@ -65,7 +66,7 @@ def vocabulary(size: int) -> tuple[str, ...]:
 
 def folder(shape: str) -> Path:
     """The folder with the config and the tokenizer of ``shape``, made if it is not there."""
-    target = files.cache_dir() / f"random-{shape}"
+    target = paths.cache_dir() / f"random-{shape}"
     if (target / "config.json").exists():
         return target
     fields = config(shape)
@@ -106,7 +107,7 @@ def gguf_file(shape: str, dtype: str) -> Path:
     """The GGUF file of ``shape`` with every matrix as ``dtype``, made if it is not there."""
     if dtype not in GGUF_TYPES:
         raise files.ModelError(f"no random GGUF is made as {dtype!r}: choose one of {', '.join(GGUF_TYPES)}")
-    target = files.cache_dir() / f"random-{shape}-{dtype}.gguf"
+    target = paths.cache_dir() / f"random-{shape}-{dtype}.gguf"
     if not target.exists():
         with files.staging() as making:
             _write_gguf(making / "made.gguf", config(shape), dtype)

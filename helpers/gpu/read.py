@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from helpers import records
+from helpers import machine, records
 from helpers.bench.timing import figure
-from helpers.gpu.flags import PLAIN, SHORT
+from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 
 RUNS = ("speed", "memory", "options")
@@ -40,8 +40,8 @@ def load(run: str, machine: str | None = None) -> dict:
 
 def beside(found: Mapping, run: str) -> Mapping:
     """The newest record of ``run`` of the machine that ``found`` is of; one without lives if there is none."""
-    machine = records.machine_name(found["provenance"]["machine"])
-    return load(run, machine) if machine in machines(run) else {**found, "lives": {}}
+    name = machine.name(found["provenance"]["machine"])
+    return load(run, name) if name in machines(run) else {**found, "lives": {}}
 
 
 def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:

@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from helpers import kernels, records
+from helpers import kernels, machine, records
 from helpers.bench.client import EndpointError
-from helpers.gpu import cases, device, flags, random_model, session, tasks
-from helpers.gpu.session import Life, Log
-from helpers.gpu.tasks import Setting
-from helpers.lessons.memory.roofline import RooflineError
+from helpers.gpu import cases, device, random_model, session, tasks, variants
+from helpers.gpu.cases import Life
+from helpers.gpu.session import Log, Setting
+from helpers.lessons.memory.bandwidth import RooflineError
 from helpers.servers import engines, serving
 from helpers.weights.files import ModelError
 
@@ -40,9 +40,9 @@ def chosen(run: str, only: Sequence[str] = ()) -> list[Life]:
     """The lives of ``run``, of the engines in ``only`` if any are named."""
     if run not in cases.RUNS:
         raise RunError(f"no run is called {run!r}: choose from {', '.join(cases.RUNS)}")
-    unknown = [engine for engine in only if engine not in (*flags.OPTIONS, "machine")]
+    unknown = [engine for engine in only if engine not in (*variants.OPTIONS, "machine")]
     if unknown:
-        raise RunError(f"no engine is called {', '.join(unknown)}: choose from {', '.join(flags.OPTIONS)}, machine")
+        raise RunError(f"no engine is called {', '.join(unknown)}: choose from {', '.join(variants.OPTIONS)}, machine")
     return [one for one in cases.RUNS[run]() if not only or one.engine in only]
 
 
@@ -107,7 +107,7 @@ def _resume(run_name: str, setting: Setting) -> dict:
 def _alike(one: Mapping, other: Mapping) -> bool:
     """Whether two records were made on the same machine and in the same setting."""
     alike = all(one.get(key) == other[key] for key in ("shape", "device", "plan"))
-    return alike and records.same_machine(one["machine"], other["machine"])
+    return alike and machine.same(one["machine"], other["machine"])
 
 
 def _plan(setting: Setting) -> dict:
@@ -119,7 +119,7 @@ def _same_versions(known: Mapping) -> bool:
     if "versions" not in known:
         return True
     try:
-        return known["versions"] == tasks.versions(known["engine"])
+        return known["versions"] == session.versions(known["engine"])
     except (*ONE_LINE, OSError, engines.UnknownEngine):
         return False
 

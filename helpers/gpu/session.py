@@ -12,14 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import kernels
-from helpers.gpu import device
-from helpers.servers import guard, processes
+from helpers import kernels, paths
+from helpers.gpu import cases, device, random_model, variants
+from helpers.gpu.cases import Life
+from helpers.gpu.device import Nvml
+from helpers.servers import engines, guard, install, llama_cpp, serving
+from helpers.weights import models, sizes
 
 SETTLED_BYTES = 2**30  # a GPU that holds no more than this above the level before is free again
 SETTLE_S = 15
@@ -40,25 +43,10 @@ def collect(title: str, log: Path) -> None:
             file.write(f"\n##### {title}\n{log.read_text(errors='replace')[-TAIL_CHARACTERS:]}\n")
 
 
-@dataclass(frozen=True)
-class Life:
-    """``work`` names a function of :mod:`helpers.gpu.tasks`; ``least_s`` must be left, or it is not started."""
-
-    engine: str
-    work: str
-    option: str
-    least_s: float
-    given: Mapping = field(default_factory=dict)  # more for the work: lengths, users, tasks
-
-    @property
-    def key(self) -> str:
-        return f"{self.engine}, {self.work}, {self.option}"
-
-
 class Log:
     """What is kept of a life while it runs: ``keep`` is called after every row."""
 
-    def __init__(self, life: Life, keep: Callable[[dict], None]):
+    def __init__(self, life: cases.Life, keep: Callable[[dict], None]):
         self.found: dict = {
             "engine": life.engine, "work": life.work, "option": life.option, "given": dict(life.given),
             "rows": [], "failed": [], "complete": False,
@@ -83,7 +71,7 @@ def environment(kernel: str, log: Path) -> dict[str, str]:
     """What an engine's process is started with: its kernelspec's variables, and a file where its processes meet."""
     env = kernels.process_environment(kernel) | {"PYTHONUNBUFFERED": "1"}
     env["SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"] = guard.store(log).as_uri()
-    here = str(kernels.REPOSITORY)
+    here = str(paths.REPOSITORY)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), here)))
     env.pop("PYTEST_CURRENT_TEST", None)
     return env
@@ -97,13 +85,13 @@ def guarded(command: list[str], kernel: str) -> Iterator[tuple[subprocess.Popen,
     process = subprocess.Popen(
         [sys.executable, "-m", "helpers.servers.guard", str(os.getpid()), name, "--", *command],
         stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=environment(kernel, log),
-        cwd=kernels.REPOSITORY,
+        cwd=paths.REPOSITORY,
     )  # fmt: skip
     try:
         yield process, log
     finally:
         os.close(handle)
-        processes.end(process)
+        guard.end(process)
         collect(" ".join(command[1:4]), log)
         log.unlink(missing_ok=True)
         guard.store(log).unlink(missing_ok=True)
@@ -134,7 +122,7 @@ def _follow(process: subprocess.Popen, rows: Path, output: Path, log: Log, end: 
             if done:
                 return row["kind"] == "done"
             if ended:
-                log.row("failed", reason=f"it ended by itself: {processes.reason(output)}")
+                log.row("failed", reason=f"it ended by itself: {guard.reason(output)}")
                 return False
             if time.monotonic() > end:
                 log.row("stopped", reason="the time was over")
@@ -147,3 +135,56 @@ def settle(nvml: device.Nvml, level_bytes: int | None) -> None:
     end = time.monotonic() + SETTLE_S
     while level_bytes is not None and nvml.used_bytes() > level_bytes + SETTLED_BYTES and time.monotonic() < end:
         time.sleep(0.2)
+
+
+SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for all lives of a run."""
+
+    shape: str
+    device: str  # "cuda" or "cpu"
+    users: tuple[int, ...] = (1, 10, 100)
+    repeats: int = 3
+
+    @property
+    def gpu(self) -> bool:
+        return self.device == "cuda"
+
+
+def where(life: Life, setting: Setting) -> variants.Where:
+    """What the engine of ``life`` is told."""
+    context = life.given.get("context", 128 + 128 + SPARE_TOKENS)
+    per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
+    return variants.Where(setting.gpu, context, max(variants.SLOTS if setting.gpu else 1, *setting.users), per_token)
+
+
+def versions(engine: str) -> dict:
+    """The versions of ``engine``'s packages; TensorRT-LLM is no entry of :mod:`helpers.servers.engines`."""
+    if engine in engines.ENGINES:
+        return install.versions(engines.get(engine))
+    return install.versions_in(engine, ("tensorrt_llm", "torch"))
+
+
+@contextmanager
+def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[serving.Server]:
+    """The server of ``life``, with what it says of its memory."""
+    told = where(life, setting)
+    form = life.option.partition(",")[0] if life.engine == "llama-cpp" else "safetensors"
+    engine = variants.server(life.engine, life.option, told)
+    level, nvml = Nvml().used_bytes(), Nvml()
+    extra = ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
+    with serving.serve(
+        engine, random_model.model(setting.shape, form), slots=max(setting.users), context=told.context,
+        timeout_s=left_s, extra=extra,
+    ) as server:  # fmt: skip
+        log.note(arguments=list(server.arguments), versions=versions(life.engine))
+        log.row("loaded", seconds=server.startup_s)
+        log.row("device", **vars(nvml.of((p.pid for p in server.processes()), level)), when="started")
+        yield server
+
+
+def _is_binary(engine: str) -> bool:
+    return engine == "llama-cpp" and bool(llama_cpp.binaries())

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from helpers.bench import client, workload
 from helpers.bench.timing import figure
-from helpers.gpu import flags
-from helpers.gpu.session import Life, Log
-from helpers.gpu.tasks import Setting, versions
+from helpers.gpu import cases, variants
+from helpers.gpu.cases import Life
+from helpers.gpu.session import Log, Setting, versions
 from helpers.lessons.speculation import speedup
 from helpers.lessons.structured import ask, schemas
 from helpers.servers import serving
@@ -32,8 +32,8 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """One server of ``life.engine``; with option "n-gram drafts" it drafts."""
     end = time.monotonic() + left_s
     slots = max(USERS)
-    told = flags.Where(setting.gpu, CONTEXT, slots, _kv_bytes(), random=False)
-    engine = flags.server(life.engine, flags.PLAIN if life.engine != "llama-cpp" else "q4_0", told)
+    told = variants.Where(setting.gpu, CONTEXT, slots, _kv_bytes(), random=False)
+    engine = variants.server(life.engine, cases.PLAIN if life.engine != "llama-cpp" else "q4_0", told)
     drafting = life.option == "n-gram drafts"
     extra = speedup.arguments(life.engine, DRAFT_TOKENS) if drafting else ()
     with serving.serve(engine, slots=slots, context=CONTEXT, timeout_s=left_s, extra=extra) as server:

@@ -8,36 +8,26 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from helpers.bench import client, connection, stream, workload
-from helpers.bench.timing import figure, told
-from helpers.collection.document_figures import users_told
-from helpers.gpu import offline, random_model, read, tasks
-from helpers.gpu.session import Life, Log
-from helpers.gpu.tasks import Setting
-from helpers.servers import engines
+from helpers.gpu import cases, offline, random_model, session
+from helpers.gpu.cases import Life
+from helpers.gpu.session import Log, Setting
 from helpers.weights import models
 
 TOKENS = 128  # in, and out
-WHOLE = {"stream": False, "stream_options": None}
-WAYS = {  # a way's request fields, beside those of :class:`helpers.bench.client.Endpoint`
-    "streamed": {},
-    "in one piece": WHOLE,
-    "in one piece, one sampler": {**WHOLE, "samplers": ["top_k"], "top_k": 1},  # instead of llama.cpp's whole chain
-    "in one piece, sampled on the GPU": {**WHOLE, "backend_sampling": True},
-}
 
 
 def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """One server; the most users of ``setting`` ask at once, in each of the life's ways (of :data:`WAYS`), in turns."""
     users, end, ways = max(setting.users), time.monotonic() + left_s, life.given["ways"]
-    with tasks.started(life, setting, log, left_s) as server:
+    with session.started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
         for turn, way in [*((None, way) for way in ways), *offline.turns(ways, setting.repeats)]:  # first a warm-up of each
             prompts = workload.prompts(users, TOKENS, seed=-1 if turn is None else turn, vocabulary=vocabulary)
-            endpoint = replace(server.endpoint, fields=lambda n, way=way: {**server.endpoint.fields(n), **WAYS[way]})
+            endpoint = replace(server.endpoint, fields=lambda n, way=way: {**server.endpoint.fields(n), **cases.WAYS[way]})
             try:
                 seconds, tokens = client.run(_at_once(endpoint, prompts, max(end - time.monotonic(), 0)))
             except TimeoutError:
@@ -80,39 +70,3 @@ def _tokens(answer: connection.Answer) -> int:
     if count != TOKENS:
         raise client.EndpointError(f"a request for {TOKENS} tokens: the answer counts {count}")
     return count
-
-
-def ways(found: Mapping | None = None):
-    """Output tokens/s of all users at once in each way and of the engine's own bench; the seconds that all answers took.
-
-    *x* is how many times the rate of the streamed answers.
-    """
-    found, rows, used = found or read.load("options"), {}, []
-    for one in read.lives(found, "streaming"):
-        made = [row for row in one["rows"] if row["kind"] == "way"]
-        if not made:
-            continue
-        users, tokens, bench = made[0]["users"], made[0]["output_tokens"], _bench(found, one)
-        known = {way: _rate(row for row in made if row["way"] == way) for way in WAYS}
-        known["its own bench"] = read.rates(bench).get(users) if bench else None
-        streamed = known["streamed"]
-        for way, rate in known.items():
-            rows[f"{engines.TITLES[one['engine']]}, {way}"] = {
-                users_told(users): told(rate, ".0f"),
-                f"{tokens:,} tokens, s": f"{tokens / rate['median']:.1f}" if rate else "-",
-                "x": f"{rate['median'] / streamed['median']:.2f}" if rate and streamed else "-",
-            }
-        used += [one, *([bench] if bench else [])]
-    return read.frame(rows, {**found, "lives": dict(enumerate(used))})
-
-
-def _rate(rows: Iterable[Mapping]) -> Mapping | None:
-    """Output tokens/s of ``rows``: median, lowest and highest; ``None`` without rows."""
-    rate = figure(row["output_tokens"] / row["seconds"] for row in rows)
-    return rate and vars(rate)
-
-
-def _bench(found: Mapping, one: Mapping) -> Mapping | None:
-    """The same engine with the same weights through its own benchmark, on the same machine."""
-    offline_ones = read.lives(read.beside(found, "speed"), "offline")
-    return next((other for other in offline_ones if (other["engine"], other["option"]) == (one["engine"], one["option"])), None)

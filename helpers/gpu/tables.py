@@ -6,15 +6,15 @@ Every table has the machine and the date in ``attrs["recorded"]``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from helpers import records
-from helpers.bench.timing import figure, told
-from helpers.collection.document_figures import users_told
-from helpers.gpu import read
-from helpers.gpu.flags import PLAIN, SHORT
-from helpers.gpu.streaming import ways
+from helpers.bench.timing import figure
+from helpers.formatting import told, users_told
+from helpers.gpu import cases, read
+from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import shapes, sizes
 
@@ -242,24 +242,22 @@ def _framework(one: Mapping) -> str:
 
 def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
-    from helpers.lessons.memory import roofline
+    from helpers.weights import bounds
 
     speed = speed or read.load("speed")
     memory_record = memory_record or read.beside(speed, "memory")
     row = next((row for one in read.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof"), None)
     if row is None:
         raise records.RecordError("no roof of this machine is recorded: measure it with `nox -s gpu -- memory`")
-    roof = roofline.Roof(**{key: value for key, value in row.items() if key != "kind"})
+    roof = bounds.Roof(**{key: value for key, value in row.items() if key != "kind"})
     sheet = shapes.of(speed["provenance"]["shape"])
     rows = {}
     for one in read.lives(speed, "offline"):
         if by_users := read.rates(one):
             weights_bytes = _read_bytes(one, sheet)
-            work = roofline.Work(weights_bytes, sizes.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
+            work = bounds.Work(weights_bytes, sizes.kv_bytes_per_token(sheet.shape), sheet.parameters - sheet.looked_up)
             rows[read.label(one)] = {
-                users_told(users): roofline.share_text(
-                    roofline.share(value["median"], roofline.decode_bound(work, roof, users, 192))
-                )
+                users_told(users): bounds.share_text(bounds.share(value["median"], bounds.decode_bound(work, roof, users, 192)))
                 for users, value in by_users.items()
             }
     shown = read.frame(rows, speed)
@@ -290,3 +288,128 @@ def text() -> str:
     if not parts:
         raise records.RecordError("no GPU record is here: make one with `nox -s gpu`")
     return "\n\n".join(parts)
+
+
+Figures = Iterator[tuple[Mapping, str, Mapping]]  # a life, what was measured, the figure
+
+
+def rates_across(option: str = SHORT):
+    """Output tokens/s of the engines' APIs with ``option``: a row for each engine and number of users, a column for each GPU.
+
+    The machine of the other tables comes first; *x* is how many times its rate the last column's is.
+    """
+
+    def figures(record: Mapping) -> Figures:
+        for one in (one for one in read.lives(record, "offline") if one["option"] == option):
+            for users, rate in read.rates(one).items():
+                yield one, users_told(users), rate
+
+    shown, found = _across(figures)
+    first, last = shown.columns[0], shown.columns[-1]
+    times = {
+        name: by_gpu[last]["median"] / by_gpu[first]["median"] for name, by_gpu in found.items() if {first, last} <= set(by_gpu)
+    }
+    shown["x"] = [f"{times[name]:.2f}" if name in times else "-" for name in shown.index]
+    return shown
+
+
+def copying_across():
+    """Output tokens/s of the small model at tasks whose answers stand in their prompts, with and without drafts, on each GPU."""
+
+    def figures(record: Mapping) -> Figures:
+        for one in read.lives(record, "real"):
+            for row in (row for row in one["rows"] if row["kind"] == "copying"):
+                yield one, f"{users_told(row['users'])}, {read.drafting(one)}", row["output_tokens_per_s"]
+
+    return _across(figures)[0]
+
+
+def _across(figures: Callable[[Mapping], Figures]):
+    """What ``figures`` yields of each machine's options, as a frame, and as figures by row and GPU."""
+    found: dict[str, dict[str, Mapping]] = {}
+    lines = []
+    for machine in read.order("options") or [None]:  # without any, load says what to do
+        record, used = read.load("options", machine), []
+        title = f"{record['provenance']['machine']['gpus'][0]}, {record['provenance']['machine']['cores']} cores"
+        for one, name, value in figures(record):
+            found.setdefault(f"{engines.TITLES[one['engine']]}, {name}", {})[title] = value
+            used.append(one)
+        lines.append(read.recorded({**record, "lives": dict(enumerate(used))}, works=tuple({one["work"] for one in used})))
+    rows = {name: {title: told(figure) for title, figure in by.items()} for name, by in found.items()}
+    shown = read.frame(rows)
+    shown.attrs["recorded"] = "\n".join(lines)
+    return shown, found
+
+
+def ways(found: Mapping | None = None):
+    """Output tokens/s of all users at once in each way and of the engine's own bench; the seconds that all answers took.
+
+    *x* is how many times the rate of the streamed answers.
+    """
+    found, rows, used = found or read.load("options"), {}, []
+    for one in read.lives(found, "streaming"):
+        made = [row for row in one["rows"] if row["kind"] == "way"]
+        if not made:
+            continue
+        users, tokens, bench = made[0]["users"], made[0]["output_tokens"], _bench(found, one)
+        known = {way: _rate(row for row in made if row["way"] == way) for way in cases.WAYS}
+        known["its own bench"] = read.rates(bench).get(users) if bench else None
+        streamed = known["streamed"]
+        for way, rate in known.items():
+            rows[f"{engines.TITLES[one['engine']]}, {way}"] = {
+                users_told(users): told(rate, ".0f"),
+                f"{tokens:,} tokens, s": f"{tokens / rate['median']:.1f}" if rate else "-",
+                "x": f"{rate['median'] / streamed['median']:.2f}" if rate and streamed else "-",
+            }
+        used += [one, *([bench] if bench else [])]
+    return read.frame(rows, {**found, "lives": dict(enumerate(used))})
+
+
+def _rate(rows: Iterable[Mapping]) -> Mapping | None:
+    """Output tokens/s of ``rows``: median, lowest and highest; ``None`` without rows."""
+    rate = figure(row["output_tokens"] / row["seconds"] for row in rows)
+    return rate and vars(rate)
+
+
+def _bench(found: Mapping, one: Mapping) -> Mapping | None:
+    """The same engine with the same weights through its own benchmark, on the same machine."""
+    offline_ones = read.lives(read.beside(found, "speed"), "offline")
+    return next((other for other in offline_ones if (other["engine"], other["option"]) == (one["engine"], one["option"])), None)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A result that was read and not run again."""
+
+    said: str
+    setup: str
+    source: str
+    address: str
+    read: str
+
+
+TENSORRT_LLM = (
+    Published(
+        "vLLM ahead at saturation with 5,333 tokens/s; TensorRT-LLM first at 32 users, 235 ms to the first token, vLLM 514 ms",
+        "Llama-3.1-8B, one H100; vLLM 0.23.0, SGLang 0.5.13, TensorRT-LLM 1.2.1",
+        "RunInfra, 2026-06-20",
+        "https://runinfra.ai/news/vllm-vs-sglang-vs-tensorrt-llm-benchmark",
+        "2026-11-25",
+    ),
+    Published(
+        "TensorRT-LLM ahead with 2,100 tokens/s at 50 requests, vLLM 1,850",
+        "a 70B model in FP8 on H100",
+        "Spheron, 2026-03",
+        "https://www.spheron.network/blog/vllm-vs-tensorrt-llm-vs-sglang-benchmarks",
+        "2026-11-25",
+    ),
+)
+
+
+def tensorrt_llm():
+    """Both results as a pandas table, under the words *not measured here*."""
+    import pandas as pd
+
+    shown = pd.DataFrame([vars(one) for one in TENSORRT_LLM]).set_index("source")
+    shown.attrs["recorded"] = "TensorRT-LLM: not measured here; published results, not run again"
+    return shown

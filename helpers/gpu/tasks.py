@@ -6,49 +6,26 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from helpers import records
-from helpers.bench import client, measure, selftest, workload
+from helpers.bench import checks, client, measure, selftest, workload
 from helpers.bench.timing import Level
-from helpers.gpu import flags, offline, random_model, session
+from helpers.gpu import offline, random_model, session, variants
+from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
-from helpers.gpu.session import Life, Log
-from helpers.lessons.memory import roofline
-from helpers.servers import engines, llama_cpp, metrics, processes, serving
+from helpers.gpu.session import Log
+from helpers.lessons.memory import bandwidth
+from helpers.servers import guard, llama_cpp, metrics, serving, tensorrt_llm
 from helpers.weights import models, sizes
 
-SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
 REQUESTS = {1: 3, 10: 30, 100: 300}  # per repeat of a server
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What holds for all lives of a run."""
-
-    shape: str
-    device: str  # "cuda" or "cpu"
-    users: tuple[int, ...] = (1, 10, 100)
-    repeats: int = 3
-
-    @property
-    def gpu(self) -> bool:
-        return self.device == "cuda"
-
-
-def where(life: Life, setting: Setting) -> flags.Where:
-    """What the engine of ``life`` is told."""
-    context = life.given.get("context", 128 + 128 + SPARE_TOKENS)
-    per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
-    return flags.Where(setting.gpu, context, max(flags.SLOTS if setting.gpu else 1, *setting.users), per_token)
-
-
-def run_offline(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_offline(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """The engine's own API: every number of users, in turns."""
     if life.engine == "llama-cpp":
         return _batched_bench(life, setting, log, left_s)
-    if life.engine == "tensorrt-llm" and (reason := engines.tensorrt_llm_missing()):
+    if life.engine == "tensorrt-llm" and (reason := tensorrt_llm.missing()):
         log.row("failed", reason=f"not measured here: {reason}")
         return False
     job = {
@@ -56,19 +33,12 @@ def run_offline(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
         "folder": str(random_model.folder(setting.shape)), "vocabulary": random_model.config(setting.shape)["vocab_size"],
         "input_tokens": 128, "output_tokens": 128, "users": list(setting.users), "tasks": ["speed"], **life.given,
     }  # fmt: skip
-    given = {} if life.engine == "transformers" else flags.arguments(life.engine, life.option, where(life, setting))
-    log.note(arguments=given, versions=versions(life.engine))
+    given = {} if life.engine == "transformers" else variants.arguments(life.engine, life.option, session.where(life, setting))
+    log.note(arguments=given, versions=session.versions(life.engine))
     return session.run_job(life.engine, {**job, "arguments": given}, log, left_s)
 
 
-def versions(engine: str) -> dict:
-    """The versions of ``engine``'s packages; TensorRT-LLM is no entry of :mod:`helpers.servers.engines`."""
-    if engine in engines.ENGINES:
-        return records.versions(engines.get(engine))
-    return records.versions_in(engine, ("tensorrt_llm", "torch"))
-
-
-def _batched_bench(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def _batched_bench(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """llama.cpp's own benchmark, one load of the model: a warm-up of each number of users, then the turns."""
     folder = llama_cpp.binaries()
     if not folder:
@@ -78,13 +48,13 @@ def _batched_bench(life: Life, setting: Setting, log: Log, left_s: float) -> boo
     tokens_in, tokens_out = 128, 128
     turns = offline.turns(list(setting.users), setting.repeats)
     order = [*setting.users, *(users for _, users in turns)]
-    command = flags.batched_bench(folder, file, tokens_in, tokens_out, order, setting.gpu)
-    log.note(arguments=[processes.without_folders(part) for part in command[1:]], versions=versions("llama-cpp"))
+    command = variants.batched_bench(folder, file, tokens_in, tokens_out, order, setting.gpu)
+    log.note(arguments=[guard.without_folders(part) for part in command[1:]], versions=session.versions("llama-cpp"))
     log.row("weights", bytes=sizes.stored_bytes(file), source="the tensors of the GGUF file")
     numbered = iter([(None, users) for users in setting.users] + turns)
     with session.guarded(command, "llama-cpp") as (process, output):
         with output.open() as lines:
-            return _follow_bench(process, lines, numbered, log, time.monotonic() + left_s, lambda: processes.reason(output))
+            return _follow_bench(process, lines, numbered, log, time.monotonic() + left_s, lambda: guard.reason(output))
 
 
 def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reason: Callable[[], str]) -> bool:
@@ -117,32 +87,10 @@ def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reas
         time.sleep(0.1)
 
 
-@contextmanager
-def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[serving.Server]:
-    """The server of ``life``, with what it says of its memory."""
-    told = where(life, setting)
-    form = life.option.partition(",")[0] if life.engine == "llama-cpp" else "safetensors"
-    engine = flags.server(life.engine, life.option, told)
-    level, nvml = Nvml().used_bytes(), Nvml()
-    extra = ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
-    with serving.serve(
-        engine, random_model.model(setting.shape, form), slots=max(setting.users), context=told.context,
-        timeout_s=left_s, extra=extra,
-    ) as server:  # fmt: skip
-        log.note(arguments=list(server.arguments), versions=versions(life.engine))
-        log.row("loaded", seconds=server.startup_s)
-        log.row("device", **vars(nvml.of((p.pid for p in server.processes()), level)), when="started")
-        yield server
-
-
-def _is_binary(engine: str) -> bool:
-    return engine == "llama-cpp" and bool(llama_cpp.binaries())
-
-
-def run_server(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_server(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """The engine's server under load, measured by our client; each number of users is kept as it is done."""
     end = time.monotonic() + left_s
-    with started(life, setting, log, left_s) as server:
+    with session.started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
         took_s = 0.0
         for users in life.given.get("users", setting.users):
@@ -180,14 +128,14 @@ def _pool(server: serving.Server) -> dict:
     }  # fmt: skip
 
 
-def run_prefix(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_prefix(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """A server for the common prefix alone."""
     end = time.monotonic() + left_s
-    with started(life, setting, log, left_s) as server:
+    with session.started(life, setting, log, left_s) as server:
         return _prefix(server, life, setting, log, end)
 
 
-def _prefix(server: serving.Server, life: Life, setting: Setting, log: Log, end: float) -> bool:
+def _prefix(server: serving.Server, life: Life, setting: session.Setting, log: Log, end: float) -> bool:
     """All users at once, with one long prefix in common and with nothing in common, in turns."""
     users, how = max(setting.users), life.given["prefix"]
     vocabulary, endpoint = models.vocabulary(random_model.model(setting.shape, "safetensors")), server.endpoint.cached()
@@ -201,7 +149,7 @@ def _prefix(server: serving.Server, life: Life, setting: Setting, log: Log, end:
             samples = tuple(client.run(asked))
             if turn >= 0:
                 blocks[kind].append(samples)
-                hits[kind].append(metrics.hits_between(before, metrics.cache_hits(server), samples))
+                hits[kind].append(checks.hits_between(before, metrics.cache_hits(server), samples))
             if time.monotonic() > end:
                 log.row("stopped", reason="the time was over")
                 return False
@@ -220,34 +168,34 @@ def shared(users: int, tokens: int, common: bool, seed: int, vocabulary) -> list
     return [workload.Prompt(prefix.text + one.text, prefix.token_ids + one.token_ids) for one in ends]
 
 
-def run_roof(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_roof(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """Bandwidth and FLOP/s of this machine, in Transformers' interpreter: the roof of every share."""
-    log.row("roof", **roofline.measure(setting.device, kernel="transformers").to_dict())
+    log.row("roof", **bandwidth.measure(setting.device, kernel="transformers").to_dict())
     return True
 
 
-def run_instrument(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_instrument(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """The client's own error and ceiling on this machine."""
     for users in setting.users:
         log.row("instrument", **vars(selftest.run(users)))
     return True
 
 
-def run_pool(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """What a server holds once it is ready, and no load."""
-    with started(life, setting, log, left_s) as server:
+    with session.started(life, setting, log, left_s) as server:
         log.row("pool", **_pool(server))
     return True
 
 
-def run_real(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_real(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """A real, small model: see :mod:`helpers.gpu.small_model`."""
     from helpers.gpu import small_model
 
     return small_model.run(life, setting, log, left_s)
 
 
-def run_streaming(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+def run_streaming(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """Answers streamed and in one piece: see :mod:`helpers.gpu.streaming`."""
     from helpers.gpu import streaming
 

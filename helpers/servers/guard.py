@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,19 +22,6 @@ import psutil
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 GRACE_S = 5
-
-
-def interruptible() -> None:
-    """Let SIGTERM end this process as SIGINT does, by ``KeyboardInterrupt``, whose argument is the signal's number.
-
-    Also where a shell has set SIGINT to be ignored, as for a command in the background.
-    """
-
-    def stop(number: int, _frame) -> None:
-        raise KeyboardInterrupt(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
 
 
 def main(parent: int, log: Path, command: list[str]) -> int:
@@ -84,3 +72,41 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 if __name__ == "__main__":
     sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[sys.argv.index("--") + 1 :]))
+
+
+STOP_TIMEOUT_S = 12  # the guard takes 5 s to be gentle
+
+
+COLOUR = re.compile(r"(?:\x1b|#x1B)\[[0-9;?]*[A-Za-z]")  # the second is how JUnit's file writes the first
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask ``process`` to end; what is left of it and its children after ``STOP_TIMEOUT_S`` is killed."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:  # the guard itself hangs
+        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+            member.kill()
+        process.wait()
+
+
+def reason(log: Path) -> str:
+    """The log's last line that says an error, else its last line, without colours.
+
+    What pydantic refuses is on the line below its own: both are taken.
+    """
+    text = COLOUR.sub("", log.read_text(errors="replace"))
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    for line, below in zip(lines, lines[1:]):
+        if "validation error for" in line:
+            return f"{line}: {below}"[:300]
+    said = [line for line in lines if re.search("error|exception", line, re.IGNORECASE)]
+    return (said or lines or ["it wrote nothing"])[-1][:300]
+
+
+def without_folders(part: str) -> str:
+    """A part of a command without the folders in it, which are this machine's own; JSON keeps its form."""
+    if '"' in part:
+        return re.sub(f'"[^"]*{re.escape(os.sep)}', '"', part)
+    return Path(part).name if os.sep in part else part

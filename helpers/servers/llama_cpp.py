@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from jupyter_client.kernelspec import NoSuchKernel
 
-from helpers import kernels
-
-if TYPE_CHECKING:
-    from helpers.servers.engines import Request
+from helpers import frameworks, kernels, machine
+from helpers.servers import constraints, flags
+from helpers.servers.engine import Drafting, Engine, Start
 
 BINARIES = "LLAMA_CPP_BIN"  # in llama-cpp's kernelspec or the environment: where llama-server and llama-batched-bench are
 KV_CACHE_VERBOSITY = "4"  # at 3, its default, the log does not say how large the KV cache is
+
+# It ignores tools where the model's chat template has no place for them, as the default model's.
+TOOLS_TEMPLATE = Path(__file__).with_name("tools_template.jinja")
 
 
 def binaries() -> str | None:
@@ -30,26 +32,40 @@ def binaries() -> str | None:
         return os.environ.get(BINARIES)
 
 
-def command(request: Request, threads: int, gpu: bool) -> list[str]:
-    """What starts the server."""
-    layers = "999" if gpu else "0"
+def command(start: Start) -> list[str]:
+    """What starts the server, on every core: its default is half of them."""
+    threads, gpu_layers = machine.cores(), "999" if machine.has_gpu() else "0"
     if folder := binaries():
-        more = ["--threads", str(threads), "--n-gpu-layers", layers, "--slots", "--verbosity", KV_CACHE_VERBOSITY]
-        return [*program(folder, request), *more]
+        more = {"threads": threads, "gpu_layers": gpu_layers, "report_slots": True, "verbosity": KV_CACHE_VERBOSITY}
+        return [*program(folder, start), *flags.options("llama-cpp", **more)]
     return [
-        request.python, "-m", "helpers.servers.xllamacpp_server", "--model", str(request.weights), "--port", str(request.port),
-        "--slots", str(request.slots), "--context", str(request.context), "--threads", str(threads), "--gpu-layers", layers,
+        start.python, "-m", "helpers.servers.xllamacpp_server", "--model", str(start.weights), "--port", str(start.port),
+        "--slots", str(start.slots), "--context", str(start.context), "--threads", str(threads), "--gpu-layers", gpu_layers,
     ]  # fmt: skip
 
 
-def program(folder: str, request: Request) -> list[str]:
-    """The program in ``folder`` and what it is told of ``request``, on loopback."""
+def program(folder: str, start: Start) -> list[str]:
+    """The program in ``folder`` and what it is told of ``start``, on loopback."""
     return [
-        f"{folder}/llama-server", "--model", str(request.weights), "--alias", request.name,
-        "--host", "127.0.0.1", "--port", str(request.port), "--parallel", str(request.slots),
-        "--ctx-size", str(request.slots * request.context), "--metrics",
-        "--cache-ram", "0",  # else it copies the KV cache of prompts that are done to the machine's memory
+        f"{folder}/llama-server",
+        *flags.options(
+            "llama-cpp", weights=start.weights, name=start.name, host="127.0.0.1", port=start.port, slots=start.slots,
+            pool_tokens=start.slots * start.context, metrics=True,
+            prompt_cache_mib=0,  # else it copies the KV cache of prompts that are done to the machine's memory
+        ),
     ]  # fmt: skip
+
+
+def fields(output_tokens: int) -> dict:
+    """Request fields for an answer of exactly ``output_tokens``, its prefix cache off."""
+    return {"ignore_eos": True, "cache_prompt": False}
+
+
+def drafting(how: Drafting) -> list[str]:
+    """Options that make the server draft."""
+    if how.model:
+        return flags.options("llama-cpp", drafting="draft-simple", draft_model=how.model, draft_tokens=how.tokens)
+    return flags.options("llama-cpp", drafting="ngram-simple", ngram=how.ngram, ngram_draft_tokens=how.tokens)
 
 
 def version() -> str | None:
@@ -75,3 +91,12 @@ def _said(option: str) -> str:
     command, env = [f"{binaries()}/llama-server", option], kernels.process_environment("llama-cpp")
     ran = subprocess.run(command, capture_output=True, text=True, env=env)
     return ran.stderr + ran.stdout
+
+
+_COMMON = {
+    "packages": ("xllamacpp",), "command": command, "fields": fields, "cache_fields": {"cache_prompt": True},
+    "drafting": drafting, "constraints": constraints.LLAMA_CPP,
+    "tool_flags": tuple(flags.options("llama-cpp", template=TOOLS_TEMPLATE)),
+}  # fmt: skip
+ENGINE = Engine(**vars(frameworks.get("llama-cpp")), form="gguf", **_COMMON)
+ENGINE_BF16 = Engine(**vars(frameworks.get("llama-cpp-bf16")), form="gguf-bf16", **_COMMON)

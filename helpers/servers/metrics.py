@@ -7,12 +7,12 @@ log. Figures that an engine does not give are ``None`` with the reason, never 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
-from helpers.bench import timing
+from helpers.bench import checks
 from helpers.servers import serving
 
 TOLERANCE = 0.02  # of the formula's bytes per token
@@ -52,14 +52,6 @@ class Verdict:
     line: str
 
 
-@dataclass(frozen=True)
-class Hits:
-    """Prompt tokens that a prefix cache has saved since the server's start; ``None`` where the engine does not count."""
-
-    tokens: int | None
-    source: str  # where it was read, or why it was not
-
-
 def pool(server: serving.Server) -> Pool:
     """The KV pool of ``server``, asked now: a suspended server is asked inside its ``awake()``.
 
@@ -83,29 +75,17 @@ def check_pool(found: Pool, kv_bytes_per_token: int, tolerance: float = TOLERANC
     return Verdict(abs(off) <= tolerance, line)
 
 
-def cache_hits(server: serving.Server) -> Hits:
+def cache_hits(server: serving.Server) -> checks.Hits:
     """The engine's own total of prompt tokens served from its prefix cache; it only grows."""
     try:
-        return Hits(*_HITS[server.engine.kernel](server))
+        return checks.Hits(*_HITS[server.engine.kernel](server))
     except Unreadable as reason:
-        return Hits(None, str(reason))
+        return checks.Hits(None, str(reason))
 
 
 def cached_tokens(server: serving.Server) -> int | None:
     """:func:`cache_hits` without its source: take it before and after, the difference is the block's."""
     return cache_hits(server).tokens
-
-
-def hits_between(before: Hits, after: Hits, samples: Iterable[timing.Sample] = ()) -> int | None:
-    """Cached prompt tokens of a block: the counter's difference, else the sum of what each answer reported.
-
-    ``None`` if neither is there. If both are, the larger one: a counter that has stopped must not hide hits.
-    """
-    counted = None if before.tokens is None or after.tokens is None else after.tokens - before.tokens
-    reported = [sample.cached_tokens for sample in samples if sample.error is None]
-    reported = None if not reported or None in reported else sum(reported)
-    known = [figure for figure in (counted, reported) if figure is not None]
-    return max(known) if known else None
 
 
 def metrics_page(server: serving.Server) -> str:

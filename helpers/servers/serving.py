@@ -19,7 +19,7 @@ import psutil
 
 from helpers import kernels
 from helpers.bench.client import Endpoint
-from helpers.servers import engines, guard, processes
+from helpers.servers import engines, guard
 from helpers.weights import capacity, models, sizes
 
 HOST = "127.0.0.1"
@@ -102,7 +102,7 @@ def serve(
     path = models.weights(engine.form, model)
     port = free_port() if port is None else check_port(port, engine)
     kv_bytes = sizes.kv_bytes_per_token(shape)
-    request = engines.Request(python, path, port, slots, context, model.name, kv_bytes)
+    request = engines.Start(python, path, port, slots, context, model.name, kv_bytes)
     check_memory(request, engine)
     command = [*engine.command(request), *extra]
 
@@ -122,12 +122,12 @@ def serve(
             f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
             cache_fields=engine.cache_fields,
         )  # fmt: skip
-        told = tuple(processes.without_folders(part) for part in command[1:] if part != str(port))
+        told = tuple(guard.without_folders(part) for part in command[1:] if part != str(port))
         yield Server(engine, endpoint, process, log, startup_s, slots, context, told)
     finally:
         os.close(handle)
         if process is not None:
-            processes.end(process)
+            guard.end(process)
         if answered or not isinstance(sys.exception(), ServerError):  # whose message names the log
             log.unlink(missing_ok=True)
         guard.store(log).unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def free_port() -> int:
     raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
 
 
-def check_memory(request: engines.Request, engine: engines.Engine) -> None:
+def check_memory(request: engines.Start, engine: engines.Engine) -> None:
     """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded."""
     if (free := capacity.free_bytes()) is None:
         return
@@ -196,13 +196,13 @@ def _wait(engine: engines.Engine, process: subprocess.Popen, port: int, log: Pat
     deadline = time.perf_counter() + timeout_s
     while True:
         if process.poll() is not None:
-            raise ServerError(f"{engine.title}'s server ended before it answered: {processes.reason(log)}; its log: {log}")
+            raise ServerError(f"{engine.title}'s server ended before it answered: {guard.reason(log)}; its log: {log}")
         try:
             if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
         if time.perf_counter() > deadline:
-            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {processes.reason(log)}"
+            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {guard.reason(log)}"
             raise ServerError(f"{waited}; give it more time or read its log: {log}")
         time.sleep(0.1)

@@ -12,11 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from helpers import records
-from helpers.collection import readme
+from helpers import cli, records
 from helpers.lessons.structured import ask, features, schemas
 from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Cell
-from helpers.servers import engines, guard, serving
+from helpers.servers import engines, install, serving, tensorrt_llm
 from helpers.weights import models
 
 NAME = "conformance"
@@ -32,7 +31,7 @@ def record(names: Sequence[str] = FRAMEWORKS) -> dict:
     """
     here, left_out = engines.at_hand()
     servers = {engine.name: engines.with_tools(engine) for engine in here}
-    versions = {name: records.versions(engine) for name, engine in servers.items()}
+    versions = {name: install.versions(engine) for name, engine in servers.items()}
     found = _draft(versions)
     for name in names:
         if name in found["cells"]:
@@ -41,7 +40,7 @@ def record(names: Sequence[str] = FRAMEWORKS) -> dict:
         if name in servers:
             _measure(servers[name], versions[name], found)
         else:
-            reason = engines.tensorrt_llm_missing() if name == "tensorrt-llm" else left_out.get(name)
+            reason = tensorrt_llm.missing() if name == "tensorrt-llm" else left_out.get(name)
             absent = asdict(Cell(NOT_PROBED, reason or "this collection starts no server of it"))
             found["cells"][name] = dict.fromkeys(PROBES, absent)
         records.keep(NAME, found)
@@ -130,9 +129,8 @@ def main() -> None:
     names = parser.parse_args().frameworks
     if unknown := [name for name in names if name not in FRAMEWORKS]:
         sys.exit(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
-    guard.interruptible()
+    cli.interruptible()
     print(table(record(names)["cells"]).to_string())
-    readme.update("conformance")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from helpers import records
+from helpers import cli, formatting, records
 from helpers.bench import timing, truth_server
-from helpers.servers import guard
 from helpers.studies import peers
 from helpers.studies.layer_clients import LAYERS, Answered, Layer, run
 from helpers.studies.peer_clients import Figures, Load, PeerError
@@ -57,7 +56,7 @@ class Turn:
 
 def turn(layer: Layer, load: Load, number: int, server: truth_server.Process) -> Turn:
     """Run ``layer`` in a fresh process; a failure is in the result, not raised."""
-    command = [sys.executable, "-c", "from helpers import layers; layers.child()"]
+    command = [sys.executable, "-c", "from helpers.studies import layers; layers.child()"]
     command += [layer.name, server.base_url, json.dumps(asdict(load))]
     try:
         server.reset()
@@ -125,7 +124,7 @@ def table(rows: Sequence[dict]) -> str:
     """The rows as text: median over rounds (lowest to highest); ``-`` is "not defined", never 0."""
     lines = [f"{'streams':>7}  {'layer':<42}" + "".join(f"{title:>27}" for title, _ in COLUMNS.values())]
     for row in rows:
-        told = "".join(f"{timing.told(row[key], form):>27}" for key, (_, form) in COLUMNS.items())
+        told = "".join(f"{formatting.told(row[key], form):>27}" for key, (_, form) in COLUMNS.items())
         if row["left_out"]:
             told = f"left out: {row['left_out']}"
         elif row["failures"]:
@@ -174,7 +173,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (a layer failed or is left out), 2 (bad arguments), 130/143 (stopped)."""
     options = _arguments(argv)
-    guard.interruptible()
+    cli.interruptible()
     try:
         turns = compare([layer for layer in options.layers if layer.missing() is None], options.loads, options.rounds)
     except KeyboardInterrupt as stopped:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.weights import models
 
 
@@ -89,7 +89,7 @@ def interpreter(client: Client) -> str:
         return sys.executable
     if client.environment in ("vllm", "sglang"):
         return kernels.interpreter(client.environment)
-    python = kernels.REPOSITORY / ".venvs" / client.environment / "bin" / "python"
+    python = paths.REPOSITORY / ".venvs" / client.environment / "bin" / "python"
     if not os.access(python, os.X_OK):
         raise PeerError(f"the environment .venvs/{client.environment} is not there: run `nox -s peers`")
     return str(python)

@@ -14,16 +14,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from helpers import records
+from helpers import cli, formatting, records
 from helpers.bench import timing, truth_server
-from helpers.collection import readme
-from helpers.servers import guard, processes
+from helpers.servers import guard
 from helpers.studies import peer_clients
 from helpers.studies.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
 
@@ -130,12 +129,12 @@ def execute(client: Client, job: Job, timeout_s: float = TIMEOUT_S) -> None:
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise PeerError(f"{client.title} did not end within {timeout_s:g} s: {processes.reason(log)}") from None
+            raise PeerError(f"{client.title} did not end within {timeout_s:g} s: {guard.reason(log)}") from None
         finally:
             if process.poll() is None:
-                processes.end(process)
+                guard.end(process)
     if code:
-        raise PeerError(f"{client.title} ended with exit code {code}: {processes.reason(log)}")
+        raise PeerError(f"{client.title} ended with exit code {code}: {guard.reason(log)}")
 
 
 def compare(
@@ -189,8 +188,8 @@ def table(rows: Sequence[dict]) -> str:
     lines = [f"{'streams':>7} {'client':<28}" + "".join(f"{column:>24}" for column in COLUMNS)]
     for row in rows:
         values = (row["ttft_ms"], row["output_tokens_per_s_percent"], row["itl_p99_percent"])
-        cells = [timing.told(value, "+.1f") for value in values] + [timing.told(row["true_ttft_ms"], ".1f")]
-        cells.append(timing.told(row["true_output_tokens_per_s"], ".0f"))
+        cells = [formatting.told(value, "+.1f") for value in values] + [formatting.told(row["true_ttft_ms"], ".1f")]
+        cells.append(formatting.told(row["true_output_tokens_per_s"], ".0f"))
         title = CLIENTS[row["client"]].title
         failed = f"  failed {len(row['failures'])} times" if row["failures"] else ""
         lines.append(f"{row['streams']:>7} {title:<28}" + "".join(f"{cell:>24}" for cell in cells) + failed)
@@ -234,7 +233,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (a client failed or is missing), 2 (bad arguments), 130/143 (stopped)."""
     options = _arguments(argv)
-    guard.interruptible()
+    cli.interruptible()
     left_out = peer_clients.missing(options.clients)
     for name, reason in left_out.items():
         print(f"{name} is left out: {reason}", file=sys.stderr)
@@ -255,10 +254,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.json:
         found = record(runs, options.rounds, left_out)
         records.save(NAME, found)
-        readme.update("peers")
     print(table(summary(runs)))
     return 1 if left_out or any(one.error for one in runs) else 0
 
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+ERRORS = {
+    "TTFT, ms": ("ttft_ms", "+.1f"),
+    "tokens/s, %": ("output_tokens_per_s_percent", "+.2f"),
+    "ITL p99, %": ("itl_p99_percent", "+.1f"),
+}
+
+
+def error_rows(record: Mapping) -> list[tuple[int, str, dict[str, str]]]:
+    """Of a record of ``studies.peers`` or ``studies.layers``: streams, the client's title, its cells by column."""
+    titles = {name: told["title"] for name, told in record.get("clients", {}).items()}
+    return [
+        (
+            row["streams"],
+            row.get("title") or titles[row["client"]],
+            {column: formatting.told(row[key], form) for column, (key, form) in ERRORS.items()},
+        )
+        for row in record["summary"]
+    ]
+
+
+def errors(record: Mapping, streams: int):
+    """The rows of ``record`` for one number of ``streams``, as a :class:`pandas.DataFrame`."""
+    found = every(record)
+    return found[found["streams"] == streams].drop(columns="streams")
+
+
+def every(record: Mapping):
+    """All rows of ``record``, with the number of streams in the first column."""
+    import pandas as pd
+
+    told = [{"": title, "streams": of, **cells} for of, title, cells in error_rows(record)]
+    return pd.DataFrame(told, columns=["", "streams", *ERRORS]).set_index("")

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from helpers import kernels, records
+from helpers import cli, formatting, kernels, records
 from helpers.bench import checks, timing
-from helpers.lessons.memory import roofline
+from helpers.lessons.memory import bandwidth
 from helpers.lessons.quantization import gguf_runs, gguf_types, perplexity
-from helpers.servers import engines, guard
-from helpers.weights import models, sizes
+from helpers.servers import engines, install
+from helpers.weights import bounds, models, sizes
 from helpers.weights.files import ModelError, sha256
 
 NAME = "quantization"
@@ -46,7 +46,7 @@ def record(names: list[str]) -> dict:
     found["greedy"] = {
         name: {"mean_share": each.mean_share, "whole": each.whole, "prompts": len(each.shares)} for name, each in agreed.items()
     }
-    found["roof"] = roofline.measure().to_dict()
+    found["roof"] = bandwidth.measure().to_dict()
     found["kv_bytes_per_token"] = sizes.kv_bytes_per_token(models.shape())
     records.save(NAME, found)
     return found
@@ -77,7 +77,7 @@ def _provenance(source: Path) -> dict:
 
 
 def _versions() -> dict[str, str]:
-    return records.versions(replace(engines.get("llama-cpp"), packages=("llama-cpp-python",)))
+    return install.versions(replace(engines.get("llama-cpp"), packages=("llama-cpp-python",)))
 
 
 def _draft(source: dict) -> dict:
@@ -97,17 +97,17 @@ def table(found: Mapping):
     """The record as a pandas table, a row per type, the most bits first."""
     import pandas as pd
 
-    roof = roofline.Roof(**found["roof"])
+    roof = bounds.Roof(**found["roof"])
     rows = {name: _row(found, name, roof) for name in found["contents"]}
     order = sorted(rows, key=lambda name: -found["contents"][name]["tensors_bytes"])
     return pd.DataFrame([rows[name] for name in order], index=pd.Index(order, name="type"))
 
 
-def _row(found: Mapping, name: str, roof: roofline.Roof) -> dict:
+def _row(found: Mapping, name: str, roof: bounds.Roof) -> dict:
     inside, quality, speed = found["contents"][name], found["quality"][name], found["decode_tokens_per_s"][name]
-    work = roofline.Work(inside["tensors_bytes"], found["kv_bytes_per_token"], inside["values"])
-    reading = roofline.Bound(roof.bandwidth_bytes_per_s / roofline.step_bytes(work), "memory")  # the arithmetic is not float32's
-    share = roofline.share(speed["median"], reading)
+    work = bounds.Work(inside["tensors_bytes"], found["kv_bytes_per_token"], inside["values"])
+    reading = bounds.Bound(roof.bandwidth_bytes_per_s / bounds.step_bytes(work), "memory")  # the arithmetic is not float32's
+    share = bounds.share(speed["median"], reading)
 
     def pair(value: str, scale: float = 1, digits: int = 3) -> str:
         if quality[value] is None:
@@ -118,8 +118,8 @@ def _row(found: Mapping, name: str, roof: roofline.Roof) -> dict:
         "MB": round(inside["file_bytes"] / 1e6, 1),
         "bits per weight": round(8 * inside["tensors_bytes"] / inside["values"], 2),
         "load, s": round(found["loads"][name]["load_s"], 2),
-        "tokens/s": timing.told(speed),
-        "share of the bandwidth": roofline.share_text(share),
+        "tokens/s": formatting.told(speed),
+        "share of the bandwidth": bounds.share_text(share),
         "perplexity": pair("perplexity", digits=2),
         "ratio to bf16": pair("ratio"),
         "KL, nats": pair("kl"),
@@ -133,12 +133,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--types", default=",".join(gguf_types.COMMON), help="GGUF types, with commas")
     options = parser.parse_args()
-    guard.interruptible()
+    cli.interruptible()
     try:
         record(options.types.split(","))
     except (
         gguf_types.UnknownType, ModelError, kernels.MissingKernel, perplexity.PerplexityError, gguf_runs.RunError,
-        records.RecordError, roofline.RooflineError,
+        records.RecordError, bandwidth.RooflineError,
     ) as error:  # fmt: skip
         print(error, file=sys.stderr)
         return 1

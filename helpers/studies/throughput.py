@@ -13,13 +13,13 @@ import sys
 import time
 from collections.abc import Mapping
 
-from helpers import plots, records
+from helpers import cli, machine, plots, records
 from helpers.bench import checks, measure, selftest
 from helpers.bench.client import EndpointError
-from helpers.lessons.memory import roofline
-from helpers.servers import engines, guard, metrics, serving
+from helpers.lessons.memory import bandwidth
+from helpers.servers import engines, install, metrics, serving
 from helpers.servers.serving import Server
-from helpers.weights import models, same_values, sizes
+from helpers.weights import bounds, models, same_values, sizes
 from helpers.weights.files import ModelError
 
 NAME = "throughput"
@@ -94,7 +94,7 @@ def _provenance(servers: Mapping[str, Server]) -> dict:
             name: {"dtype": e.dtype, "read_per_step_bytes": sizes.weights_bytes(e.form, model), **_proof(e, model)}
             for name, e in here.items()
         },
-        versions={name: records.versions(engine) for name, engine in here.items()},
+        versions={name: install.versions(engine) for name, engine in here.items()},
         arguments={name: list(server.arguments) for name, server in servers.items()},
         plan={"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "requests": REQUESTS},
         instrument={}, workload_sha256={},
@@ -129,11 +129,11 @@ def _guards(servers: Mapping[str, Server]) -> dict[str, dict]:
     return found
 
 
-def _roof() -> roofline.Roof:
+def _roof() -> bounds.Roof:
     """The roof for bf16 weights: with torch's kernels, where its kernel is installed."""
     from helpers import kernels
 
-    return roofline.measure(kernel="transformers" if kernels.installed("transformers") else None)
+    return bandwidth.measure(kernel="transformers" if kernels.installed("transformers") else None)
 
 
 def draw(found: dict) -> None:
@@ -147,10 +147,10 @@ def main() -> int:
     parser.add_argument("--users", default="1,10,100", help="numbers of users, with commas")
     parser.add_argument("--draw", action="store_true", help="only draw the picture of the newest record")
     options = parser.parse_args()
-    guard.interruptible()
+    cli.interruptible()
     try:
         users = [int(n) for n in options.users.split(",")]
-        draw(records.load(NAME, records.machine_name()) if options.draw else record(users))
+        draw(records.load(NAME, machine.name()) if options.draw else record(users))
     except (serving.ServerError, EndpointError, ModelError, records.RecordError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from helpers.lessons.memory import roofline
-from helpers.servers import engines
-from helpers.weights import models, shapes, sizes
+from helpers import machine
+from helpers.weights import bounds, models, shapes, sizes
 from helpers.weights.files import ModelError
 from helpers.weights.sizes import GIB
 
@@ -163,9 +162,9 @@ def ask(
 
 def free_bytes() -> int | None:
     """The memory an engine could take now: of the emptiest GPU if there is one, else of the machine; ``None`` if unknown."""
-    if not engines.has_gpu():
+    if not machine.has_gpu():
         return psutil.virtual_memory().available
-    said = [mib.strip() for mib in engines.gpus("memory.free")]
+    said = [mib.strip() for mib in machine.gpus("memory.free")]
     return max((int(mib) * sizes.MIB for mib in said if mib.isdecimal()), default=None)
 
 
@@ -183,9 +182,9 @@ def _bound(sheet: shapes.Sheet, weights: int, per_token: int, users: int, contex
     if sheet.experts:
         return None, "no bound on its speed: it has experts, and a step reads only some of them"
     read = sheet.parameters - sheet.looked_up
-    work = roofline.Work(round(weights * read / sheet.parameters), per_token, read)
-    roof = roofline.Roof("as given", bandwidth, flops, {}, {}, threads=None, load_average=0, array_bytes=0)
-    return roofline.decode_bound(work, roof, users, context), ""
+    work = bounds.Work(round(weights * read / sheet.parameters), per_token, read)
+    roof = bounds.Roof("as given", bandwidth, flops, {}, {}, threads=None, load_average=0, array_bytes=0)
+    return bounds.decode_bound(work, roof, users, context), ""
 
 
 def _check(sheet: shapes.Sheet, memory_bytes, users, context, usable, bandwidth, flops) -> None:

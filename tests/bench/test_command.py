@@ -14,7 +14,7 @@ from leftovers import wait_until
 
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
-from helpers.kernels import REPOSITORY
+from helpers.paths import REPOSITORY
 
 FAST = ("--input-tokens", "8", "--output-tokens", "4", "--no-self-test")
 FIGURE = {"median", "low", "high", "interval"}

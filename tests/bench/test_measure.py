@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.bench import measure
+from helpers.bench import checks, measure
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.measure import Plan, TooFewRepeats
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
-from helpers.servers import metrics
 
 SMALL = {"input_tokens": 8, "output_tokens": 2}
 
@@ -242,7 +241,7 @@ def test_hits_that_only_the_engine_counts_are_refused_too():
     """The answers report none, the engine's counter grows by 7 during the repeats."""
     total = iter((100, 107))
     with TruthServer() as mock:
-        options = {"hits": lambda name: metrics.Hits(next(total), "a counter")}
+        options = {"hits": lambda name: checks.Hits(next(total), "a counter")}
         (level,) = measure.measure(endpoint(mock), Plan(requests=1, **SMALL), **options)
 
     assert level.refused.startswith("not a measurement: prefix cache: the engine counted 7 cached prompt tokens")

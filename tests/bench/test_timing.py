@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from helpers.bench.timing import Level, Sample, figure, percentile, told
+from helpers.bench.timing import Level, Sample, figure, percentile
+from helpers.formatting import told
 
 MS = 1_000_000  # ns
 

@@ -3,7 +3,8 @@
 import nbformat
 import pytest
 
-from helpers.collection import claims, notebooks
+from helpers import paths
+from helpers.collection import claims
 
 CLAIMS = claims.load()
 IN_NOTEBOOKS = [claim for claim in CLAIMS if claim.notebook]
@@ -42,7 +43,7 @@ def test_the_cell_shows_what_the_row_says(claim):
 def test_no_cell_has_a_claim_that_no_row_knows():
     """Each tag in a notebook belongs to a row that names this notebook."""
     rows = {(claim.notebook, claim.tag) for claim in IN_NOTEBOOKS}
-    for path in notebooks.listed():
+    for path in paths.notebooks():
         for cell in nbformat.read(path, as_version=4).cells:
             for id, verdict in claims.tags(cell).items():
                 assert (path.name[:2], f"{id}: {verdict}") in rows, f"{path.name}: {id}: {verdict}"
@@ -129,7 +130,7 @@ def notebook_with(tmp_path, monkeypatch):
         cell.metadata = {"tags": tags, "requires": list(requires)}
         path = tmp_path / "03_x.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-        monkeypatch.setattr(notebooks, "listed", lambda: [path])
+        monkeypatch.setattr(paths, "notebooks", lambda: [path])
 
     return write
 

@@ -11,12 +11,12 @@ import nbformat
 import pytest
 import yaml
 
-from helpers import kernels
+from helpers import paths
 from helpers.collection import notebooks
 from helpers.weights import models
 
-ROOT = kernels.REPOSITORY
-NOTEBOOKS = notebooks.listed()
+ROOT = paths.REPOSITORY
+NOTEBOOKS = paths.notebooks()
 HEADINGS = ("## What you measured", "## Exercises", "## What's next")
 ROWS = ("Before this", "Minutes", "Hardware", "Download")
 FRAMEWORK_HEADINGS = ["Load", "Generate", "Chat template", "Stream", "Batch", "Memory", "Serve over HTTP"]

@@ -5,8 +5,8 @@ import re
 import nbformat
 import pytest
 
-from helpers import kernels, records
-from helpers.collection import claims, document, document_figures, notebooks
+from helpers import formatting, paths, records
+from helpers.collection import claims, document, document_figures
 
 RATE = {"median": 100.0, "low": 50.0, "high": 200.0}
 
@@ -80,7 +80,7 @@ def test_bad_input_gets_the_way_out(ask, said):
 
 def test_a_shown_table_is_markdown_with_its_text_kept():
     """A bar or a star in a cell stays text."""
-    shown = document.show(document.said("quantization")).data
+    shown = formatting.show(document.said("quantization")).data
 
     assert shown.splitlines()[0] == "|  | INT8 | INT4 | FP8 | GPTQ | AWQ |"
     assert "| **vLLM** | Yes | Yes | Yes\\* | Yes | Yes |" in shown
@@ -138,8 +138,8 @@ def test_the_committed_record_has_the_documents_columns():
 
 def test_the_readme_has_the_half_page_of_the_notebook():
     """One text, in both places."""
-    book = nbformat.read(notebooks.numbered("14"), as_version=4)
+    book = nbformat.read(paths.notebook("14"), as_version=4)
     (cell,) = [cell.source for cell in book.cells if cell.source.startswith("### Half a page")]
-    readme = (kernels.REPOSITORY / "README.md").read_text()
+    readme = (paths.REPOSITORY / "README.md").read_text()
 
     assert re.search(r"## Half a page to take home\n\n(.*?)\n\n\[14", readme, re.S)[1] == cell.partition("\n\n")[2]

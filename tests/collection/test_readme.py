@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from helpers import formatting
 from helpers.collection import readme
 
 
@@ -60,7 +61,7 @@ def test_a_table_is_told_in_markdown():
     """The index in bold; what would be a mark of the table or of the text is escaped."""
     frame = pd.DataFrame({"x": ["1 | 2", "3*"], "y": [4, 5]}, index=["a", "b"])
 
-    assert readme.markdown(frame).splitlines() == [
+    assert formatting.markdown(frame).splitlines() == [
         "|  | x | y |",
         "|---|---|---|",
         "| **a** | 1 \\| 2 | 4 |",

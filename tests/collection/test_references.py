@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from helpers.collection import notebooks, references
+from helpers import paths
+from helpers.collection import references
 
 TERMS = references.terms()
 MEASURED = [term for term in TERMS if term.notebook]
@@ -129,4 +130,4 @@ def test_the_glossary_links_each_term_to_its_cell():
     row = references.glossary([term]).splitlines()[-1]
 
     assert row == f"| **kernel** | A process. | [00](00_start_here.ipynb#cell-id={references.cell(term).id}) |"
-    assert notebooks.FOLDER / "00_start_here.ipynb" in notebooks.listed()
+    assert paths.NOTEBOOKS / "00_start_here.ipynb" in paths.notebooks()

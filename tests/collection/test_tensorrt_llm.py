@@ -8,11 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.collection import notebooks
-from helpers.servers import engines
+from helpers import machine, paths
+from helpers.servers import tensorrt_llm
 
 API = json.loads(Path(__file__).with_name("tensorrt_llm_api.json").read_text())
-(NOTEBOOK,) = (path for path in notebooks.listed() if path.name.startswith("06"))
+(NOTEBOOK,) = (path for path in paths.notebooks() if path.name.startswith("06"))
 
 
 def never_run() -> list[str]:
@@ -83,8 +83,8 @@ def test_the_servers_options_are_documented():
 )
 def test_what_is_missing_is_said_in_this_order(monkeypatch, gpu, capability, package, says):
     """The machine first, then the installation."""
-    monkeypatch.setattr(engines, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(engines, "_compute_capability", lambda: capability)
-    monkeypatch.setattr(engines, "_importable", lambda kernel, package_name: package)
+    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(machine, "compute_capability", lambda: capability)
+    monkeypatch.setattr(tensorrt_llm, "_importable", lambda: package)
 
-    assert engines.tensorrt_llm_missing() == says
+    assert tensorrt_llm.missing() == says

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from helpers import machine
 from helpers.gpu import __main__, device, random_model
-from helpers.servers import engines
 from helpers.weights import sizes
 
 H100 = ("NVIDIA H100 80GB HBM3", "9.0", "580.159.04", "81559", "80995")
@@ -45,10 +45,10 @@ def test_only_the_gpus_that_a_process_may_use_are_asked(tmp_path, monkeypatch):
     script.write_text('#!/bin/sh\necho "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv(engines.VISIBLE, raising=False)
-    assert engines.gpus("name") == ["--query-gpu=name --format=csv,noheader,nounits"]
-    monkeypatch.setenv(engines.VISIBLE, "1,0")
-    assert engines.gpus("name") == ["--query-gpu=name --format=csv,noheader,nounits --id=1,0"]
+    monkeypatch.delenv(machine.VISIBLE, raising=False)
+    assert machine.gpus("name") == ["--query-gpu=name --format=csv,noheader,nounits"]
+    monkeypatch.setenv(machine.VISIBLE, "1,0")
+    assert machine.gpus("name") == ["--query-gpu=name --format=csv,noheader,nounits --id=1,0"]
 
     class MockNvml:
         nvmlDeviceGetHandleByIndex = staticmethod(lambda number: f"GPU number {number}")

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from helpers import records
-from helpers.gpu import cases, random_model, runs, session, tasks, tensorrt_llm
-from helpers.gpu.session import Life
-from helpers.gpu.tasks import Setting
+from helpers.gpu import cases, random_model, runs, session, tables, tasks
+from helpers.gpu.cases import Life
+from helpers.gpu.session import Setting
 
 TINY = Setting("tiny", "cpu", (1, 2), 3)
 LIVES = [Life("vllm", "offline", "as it comes", 1), Life("sglang", "offline", "as it comes", 1), Life("machine", "roof", "as it comes", 1)]  # noqa: E501  # fmt: skip
@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     """Records of the test's own, and mock works that need no engine."""
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     monkeypatch.setitem(cases.RUNS, "speed", lambda: LIVES)
-    monkeypatch.setattr(tasks, "versions", lambda engine: {engine: "1.0"})
+    monkeypatch.setattr(session, "versions", lambda engine: {engine: "1.0"})
     return tmp_path
 
 
@@ -35,7 +35,7 @@ def works(monkeypatch):
         ran.append(one.key)
         log.row("speed", users=1, repeat=0, seconds=1.0, output_tokens=128, ttft_s=None)
         if one.engine != "machine":
-            log.note(versions=tasks.versions(one.engine))
+            log.note(versions=session.versions(one.engine))
         if error := instead.get(one.engine):
             raise error
         return True
@@ -69,7 +69,7 @@ def test_a_new_version_is_measured_again(works, monkeypatch):
     """Only the engines whose versions changed; the machine's own figures have none."""
     runs.run("speed", TINY)
     works.ran.clear()
-    monkeypatch.setattr(tasks, "versions", lambda engine: {engine: "2.0" if engine == "vllm" else "1.0"})
+    monkeypatch.setattr(session, "versions", lambda engine: {engine: "2.0" if engine == "vllm" else "1.0"})
     runs.run("speed", TINY)
     assert works.ran == ["vllm, offline, as it comes"]
 
@@ -206,7 +206,7 @@ def test_tensorrt_llm_that_is_not_there_is_a_line_in_the_record(tmp_path, monkey
     log = session.Log(Life("tensorrt-llm", "offline", "as it comes", 1), lambda found: None)
     assert not tasks.run_offline(Life("tensorrt-llm", "offline", "as it comes", 1), TINY, log, 30)
     assert log.found["failed"] == ["failed: not measured here: no NVIDIA GPU here"]
-    assert len(tensorrt_llm.table()) == 2 and "not measured here" in tensorrt_llm.table().attrs["recorded"]
+    assert len(tables.tensorrt_llm()) == 2 and "not measured here" in tables.tensorrt_llm().attrs["recorded"]
 
 
 def test_a_reason_has_no_folders_of_this_machine():

@@ -7,29 +7,30 @@ import pytest
 from helpers import kernels, records
 from helpers.bench import client
 from helpers.bench.connection import Answer
-from helpers.gpu import across, read, streaming, tasks
-from helpers.gpu.session import Life, Log
+from helpers.gpu import cases, read, session, streaming, tables, tasks
+from helpers.gpu.cases import Life
+from helpers.gpu.session import Log
 
 
 def _did(ways: list[str], users: int) -> tuple[bool, dict]:
     """Whether the life was whole, and what it kept."""
     life, kept = Life("llama-cpp", "streaming", "q4_0", 1, {"ways": ways}), {}
-    return tasks.WORKS["streaming"](life, tasks.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), 120), kept
+    return tasks.WORKS["streaming"](life, session.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), 120), kept
 
 
 @pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
 def test_each_way_gets_every_token():
     """llama.cpp's real server, two users at once, in all of them."""
-    whole, kept = _did(list(streaming.WAYS), 2)
+    whole, kept = _did(list(cases.WAYS), 2)
     rows = [row for row in kept["rows"] if row["kind"] == "way"]
-    assert whole and [row["way"] for row in rows] == list(streaming.WAYS)
+    assert whole and [row["way"] for row in rows] == list(cases.WAYS)
     assert {row["output_tokens"] for row in rows} == {2 * 128} and all(row["seconds"] > 0 for row in rows)
 
 
 @pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
 def test_what_the_server_refuses_is_one_line(monkeypatch):
     """Its own words, as an error that the run keeps as the life's reason."""
-    monkeypatch.setitem(streaming.WAYS, "nonsense", {"stream": False, "max_tokens": "many"})
+    monkeypatch.setitem(cases.WAYS, "nonsense", {"stream": False, "max_tokens": "many"})
     with pytest.raises(client.EndpointError, match=r"^a request for 128 tokens: HTTP \d+: .*type") as caught:
         _did(["nonsense"], 1)
     assert "\n" not in str(caught.value)
@@ -92,7 +93,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     ways = [
         {"kind": "way", "way": way, "users": 10, "repeat": 0, "seconds": 2.0 if way == "streamed" else 1.0, "output_tokens": 1000}
-        for way in streaming.WAYS
+        for way in cases.WAYS
     ]  # fmt: skip
     short = ("vllm", "offline", "short context")
     first = _record("One", [_life("llama-cpp", "streaming", "q4_0", ways), _life(*short, [_speed(1, 1), _speed(100, 2)])])
@@ -112,7 +113,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_ways_stand_beside_the_engines_own_bench(folder):
     """Tokens per second, seconds for all answers, and times the streamed rate."""
-    shown = streaming.ways()
+    shown = tables.ways()
     assert shown.loc["llama.cpp, streamed"].tolist() == ["500 (500 to 500)", "2.0", "1.00"]
     assert shown.loc["llama.cpp, in one piece"].tolist() == ["1000 (1000 to 1000)", "1.0", "2.00"]
     assert shown.loc["llama.cpp, its own bench"].tolist() == ["2000", "0.5", "4.00"]
@@ -123,8 +124,8 @@ def test_a_life_that_did_not_get_far_is_shown_as_far_as_it_got(folder):
     found = read.load("options", "one-16-cores")
     life = found["lives"]["llama-cpp, streaming, q4_0"]
     loaded, one_way = ({**life, "rows": rows} for rows in ([{"kind": "loaded", "seconds": 1}], life["rows"][1:2]))
-    assert streaming.ways({**found, "lives": {"a": loaded}}).empty
-    shown = streaming.ways({**found, "lives": {"a": one_way}})
+    assert tables.ways({**found, "lives": {"a": loaded}}).empty
+    shown = tables.ways({**found, "lives": {"a": one_way}})
     assert shown.loc["llama.cpp, streamed"].tolist() == ["-", "-", "-"]
     assert shown.loc["llama.cpp, in one piece"].tolist() == ["1000 (1000 to 1000)", "1.0", "-"]
 
@@ -138,11 +139,11 @@ def test_all_tables_are_of_one_machine(folder):
 
 def test_the_same_life_on_several_machines(folder):
     """The machine of the other tables first; what one has not measured is a dash."""
-    shown = across.rates()
+    shown = tables.rates_across()
     assert list(shown.columns) == ["One, 16 cores", "Two, 16 cores", "x"]
     assert shown.loc["vLLM, 1 user"].tolist() == ["100", "200", "2.00"]
     assert shown.loc["vLLM, 100 users"].tolist() == ["5000", "-", "-"]
-    assert across.copying().loc["vLLM, 16 users, n-gram drafts"].tolist() == ["7 (6 to 8)"]
+    assert tables.copying_across().loc["vLLM, 16 users, n-gram drafts"].tolist() == ["7 (6 to 8)"]
 
 
 def test_without_a_record_of_any_machine_the_next_step_is_said(folder):
@@ -150,4 +151,4 @@ def test_without_a_record_of_any_machine_the_next_step_is_said(folder):
     for file in folder.glob("*/*.json"):
         file.unlink()
     with pytest.raises(records.RecordError, match="^no record of a GPU run 'options' is here: make one with"):
-        across.rates()
+        tables.rates_across()

@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.bench import workload
 from helpers.gpu import offline, random_model
 from helpers.weights import files, models, shapes, sizes
@@ -17,7 +17,7 @@ from helpers.weights import files, models, shapes, sizes
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache of the test's own, so that everything is made here."""
-    monkeypatch.setattr(files, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path)
 
 
 def test_the_7b_shape_has_the_published_number_of_parameters():

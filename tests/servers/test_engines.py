@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import kernels
+from helpers import kernels, machine
 from helpers.bench import client, workload
 from helpers.servers import engines, serving
 from helpers.servers.serving import ServerError
@@ -80,7 +80,7 @@ def test_a_model_the_engine_does_not_support(name, tmp_path):
     assert "no-such-model" in said or "NoSuchForCausalLM" in said, said
 
 
-@pytest.mark.skipif(engines.has_gpu(), reason="with a GPU the real sgl_kernel is used")
+@pytest.mark.skipif(machine.has_gpu(), reason="with a GPU the real sgl_kernel is used")
 def test_sglang_without_the_stand_in_says_what_is_missing(monkeypatch):
     """Its own package of kernels is not there."""
     env = {name: value for name, value in kernels.environment("sglang").items() if name != "PYTHONPATH"}

@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from helpers import kernels, records
-from helpers.servers import engines, llama_cpp
+from helpers import kernels, machine
+from helpers.servers import engines, install, llama_cpp
 
-REQUEST = engines.Request("python", "model.gguf", 8080, slots=4, context=512, name="m", kv_bytes_per_token=1)
+REQUEST = engines.Start("python", "model.gguf", 8080, slots=4, context=512, name="m", kv_bytes_per_token=1)
 
 
 @pytest.fixture
@@ -36,15 +36,19 @@ def _options(command: list[str]) -> dict[str, str]:
 def test_the_wheel_is_taken_where_there_is_no_program(monkeypatch):
     """In llama-cpp's own interpreter, with the same slots, context and threads."""
     monkeypatch.delenv(llama_cpp.BINARIES, raising=False)
-    command = llama_cpp.command(REQUEST, threads=3, gpu=False)
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    command = llama_cpp.command(REQUEST)
 
     assert command[:3] == ["python", "-m", "helpers.servers.xllamacpp_server"]
     assert [_options(command)[name] for name in ("--slots", "--context", "--threads", "--gpu-layers")] == ["4", "512", "3", "0"]
 
 
-def test_the_program_is_told_the_same(mock_program):
+def test_the_program_is_told_the_same(mock_program, monkeypatch):
     """All slots' context in one number, on loopback, and so much log that the KV cache's size is in it."""
-    command = llama_cpp.command(REQUEST, threads=3, gpu=True)
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    command = llama_cpp.command(REQUEST)
     options = _options(command)
 
     assert command[0] == f"{mock_program}/llama-server" and options["--host"] == "127.0.0.1"
@@ -61,12 +65,12 @@ def test_the_program_is_asked_for_its_version_and_its_kinds_of_drafts(mock_progr
     """A record names the program then, and no package."""
     assert llama_cpp.version() == "1234 (abc)"
     assert llama_cpp.draft_kinds() == ["draft-simple", "ngram-simple"]
-    assert records.versions(engines.get("llama-cpp")) == {"llama.cpp": "1234 (abc)"}
+    assert install.versions(engines.get("llama-cpp")) == {"llama.cpp": "1234 (abc)"}
 
 
 def test_the_wheel_knows_its_kinds_of_drafts():
     """Asked in llama-cpp's kernel, where it is installed."""
-    code = "import json; from helpers import llama_server; print(json.dumps(llama_server.draft_kinds()))"
+    code = "import json; from helpers.servers import llama_cpp; print(json.dumps(llama_cpp.draft_kinds()))"
     asked = subprocess.run([kernels.interpreter("llama-cpp"), "-c", code], capture_output=True, text=True, check=True)
 
     assert "ngram-simple" in json.loads(asked.stdout) and "none" not in json.loads(asked.stdout)

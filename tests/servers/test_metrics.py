@@ -8,9 +8,10 @@ import pytest
 
 from helpers import kernels
 from helpers.bench import checks, client, workload
+from helpers.bench.checks import Hits
 from helpers.bench.timing import Sample
 from helpers.servers import engines, metrics, serving
-from helpers.servers.metrics import Hits, Pool, Unreadable
+from helpers.servers.metrics import Pool, Unreadable
 from helpers.weights import models, sizes
 
 KV = 23_040  # SmolLM2-135M in bf16: 30 layers x 3 KV heads x 2 x 64 x 2 bytes
@@ -136,7 +137,7 @@ def test_hits_of_a_block(before, after, reported, hits):
     """The counter's difference or the answers' own figures; ``None`` if neither is known."""
     samples = [Sample(0, cached_tokens=tokens) for tokens in reported]
 
-    assert metrics.hits_between(before, after, samples) == hits
+    assert checks.hits_between(before, after, samples) == hits
 
 
 def test_a_metrics_page_is_read_by_name_and_label():

@@ -17,7 +17,7 @@ from leftovers import wait_until
 
 from helpers import kernels
 from helpers.bench import client, workload
-from helpers.servers import engines, processes, serving
+from helpers.servers import engines, guard, serving
 from helpers.servers.serving import ServerError
 from helpers.weights import models
 
@@ -182,7 +182,7 @@ def test_what_a_config_checker_refuses_is_in_the_reason(tmp_path):
         "You can update [type=value_error]\n    For further information visit https://errors.example/value_error\n"
     )
 
-    assert processes.reason(log) == "ValidationError: 1 validation error for ModelConfig: Value error, the type `x` is unknown."
+    assert guard.reason(log) == "ValidationError: 1 validation error for ModelConfig: Value error, the type `x` is unknown."
 
 
 def test_a_server_that_does_not_answer_in_time_is_ended():

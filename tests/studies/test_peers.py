@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from helpers.bench import timing
-from helpers.kernels import REPOSITORY
+from helpers.paths import REPOSITORY
 from helpers.studies import peer_clients, peers
 from helpers.studies.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
 from helpers.studies.peers import Run

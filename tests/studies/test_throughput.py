@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers import records
+from helpers import machine, records
 from helpers.studies import throughput
 
 
@@ -14,7 +14,7 @@ def folder(tmp_path, monkeypatch):
 
 def provenance(users: int, **other) -> dict:
     return {
-        "machine": records.machine(), "model": "tiny", "instrument": {str(users): {"ttft_error_s": users / 1e6}},
+        "machine": machine.facts(), "model": "tiny", "instrument": {str(users): {"ttft_error_s": users / 1e6}},
         "workload_sha256": {str(users): f"hash of {users}"}, **other,
     }  # fmt: skip
 

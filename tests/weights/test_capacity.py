@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from helpers import machine
 from helpers.servers import engines, metrics, serving
 from helpers.weights import capacity, models, shapes, sizes
 from helpers.weights.sizes import GIB
@@ -267,14 +268,14 @@ class TestFree:
 
     def test_on_a_cpu_it_is_the_machines(self, monkeypatch):
         """What the system calls available."""
-        monkeypatch.setattr(engines, "has_gpu", lambda: False)
+        monkeypatch.setattr(machine, "has_gpu", lambda: False)
 
         assert capacity.free_bytes() > 64 * sizes.MIB
 
     @pytest.mark.parametrize(("said", "free"), [("80000\n 1000\n", 80_000 * sizes.MIB), ("[N/A]\n", None), ("", None)])
     def test_of_several_gpus_it_is_the_emptiest(self, monkeypatch, said, free):
         """With a mock of nvidia-smi's answers; one that does not say is not full."""
-        monkeypatch.setattr(engines, "has_gpu", lambda: True)
+        monkeypatch.setattr(machine, "has_gpu", lambda: True)
         monkeypatch.setattr(engines.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=said))
 
         assert capacity.free_bytes() == free

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.weights import convert, files, models
 from helpers.weights.files import ModelError
 
@@ -40,8 +40,8 @@ def folder(tmp_path) -> Path:
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    files.cache_dir().mkdir(parents=True)
-    return files.cache_dir()
+    paths.cache_dir().mkdir(parents=True)
+    return paths.cache_dir()
 
 
 def refusal(spec) -> str:
@@ -268,7 +268,7 @@ def conversion(cache: Path) -> subprocess.Popen:
     )
 
 
-models_file = files.cache_dir() / Path(models.WHEEL_MEMBER).name
+models_file = paths.cache_dir() / Path(models.WHEEL_MEMBER).name
 
 
 def test_two_conversions_at_once_make_one_model(cache):

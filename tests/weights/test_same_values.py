@@ -10,6 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import quants
 
+from helpers import paths
 from helpers.weights import files, models, same_values
 from helpers.weights.files import ModelError
 
@@ -26,8 +27,8 @@ HEADS = {"blk.0.attn_q.weight": 2, "blk.0.attn_k.weight": 1}
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    files.cache_dir().mkdir(parents=True)
-    return files.cache_dir()
+    paths.cache_dir().mkdir(parents=True)
+    return paths.cache_dir()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers import memory
 from helpers.weights import files, models, sizes
 from helpers.weights.models import Shape
 
@@ -157,24 +158,24 @@ class TestTree:
 
     def test_this_process(self):
         """PSS is made of anonymous, file-backed and shared memory, and is at most the peak RSS."""
-        found = sizes.tree([psutil.Process()])
+        found = memory.tree([psutil.Process()])
 
         assert found.processes == 1
         assert 0 < found.anonymous_bytes + found.file_bytes <= found.pss_bytes <= found.peak_rss_bytes
 
     def test_what_is_allocated_is_seen(self):
         """64 MiB of touched anonymous memory raise PSS by as much, within 4 MiB."""
-        before = sizes.tree([psutil.Process()])
+        before = memory.tree([psutil.Process()])
         held = mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         held.write(b"\1" * 64 * MIB)
-        after = sizes.tree([psutil.Process()])
+        after = memory.tree([psutil.Process()])
         held.close()
 
         assert after.anonymous_bytes - before.anonymous_bytes == pytest.approx(64 * MIB, abs=4 * MIB)
 
     def test_a_shared_file_counts_once_in_pss(self, two_readers):
         """Two processes map one 64 MiB file: RSS counts it twice, PSS once."""
-        found = sizes.tree(two_readers)
+        found = memory.tree(two_readers)
         rss = sum(process.memory_info().rss for process in two_readers)
 
         assert found.processes == 2
@@ -185,16 +186,16 @@ class TestTree:
     def test_children_belong_to_this_process(self, two_readers):
         """``here`` counts them."""
 
-        assert sizes.here().processes >= 3
+        assert memory.here().processes >= 3
 
     def test_a_process_that_has_ended_is_left_out(self, two_readers):
         """One of two has ended, whether its parent has asked for its exit code or not."""
         two_readers[0].kill()
         while two_readers[0].status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
-        unasked = sizes.tree(two_readers)
+        unasked = memory.tree(two_readers)
         two_readers[0].wait()
-        asked = sizes.tree(two_readers)
+        asked = memory.tree(two_readers)
 
         assert (unasked.processes, asked.processes) == (1, 1)
         assert unasked.pss_bytes > 64 * MIB
@@ -202,7 +203,7 @@ class TestTree:
 
 def test_nothing_to_measure_is_none():
     """No process: not 0 bytes but no figure, and the repr says so."""
-    found = sizes.tree([])
+    found = memory.tree([])
 
     assert (found.pss_bytes, found.anonymous_bytes, found.file_bytes, found.peak_rss_bytes) == (None, None, None, None)
     assert "PSS not measurable" in repr(found)
@@ -210,8 +211,8 @@ def test_nothing_to_measure_is_none():
 
 def test_what_the_system_does_not_say_is_none(monkeypatch):
     """With a mock of a system that gives RSS and no PSS."""
-    monkeypatch.setattr(sizes, "_rollup", lambda process: {"VmHWM": 4096})
-    found = sizes.tree([psutil.Process()])
+    monkeypatch.setattr(memory, "_rollup", lambda process: {"VmHWM": 4096})
+    found = memory.tree([psutil.Process()])
 
     assert (found.pss_bytes, found.peak_rss_bytes) == (None, 4096)
 
@@ -221,8 +222,8 @@ def test_what_of_a_mapped_file_is_in_memory(tmp_path):
     file = tmp_path / "weights"
     file.write_bytes(os.urandom(MIB) * 16)
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as held:
-        before, quarter = sizes.mapped_bytes(file), sum(held[: 4 * MIB : 4096]) and sizes.mapped_bytes(file)
-        whole = sum(held[::4096]) and sizes.mapped_bytes(file)
+        before, quarter = memory.mapped_bytes(file), sum(held[: 4 * MIB : 4096]) and memory.mapped_bytes(file)
+        whole = sum(held[::4096]) and memory.mapped_bytes(file)
 
     assert before == 0 and 4 * MIB <= quarter < 8 * MIB and whole == 16 * MIB
-    assert sizes.mapped_bytes(file) == 0
+    assert memory.mapped_bytes(file) == 0

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from helpers.kernels import REPOSITORY
 from helpers.lessons.decision import rules
+from helpers.paths import REPOSITORY
 
 VIS = REPOSITORY / "vis"
 PAGE = Path(__file__).with_name("page.html")

@@ -18,7 +18,7 @@ import psutil
 
 from helpers.lessons.deployment import switching
 from helpers.servers import metrics
-from helpers.servers.processes import STOP_TIMEOUT_S
+from helpers.servers.guard import STOP_TIMEOUT_S
 from helpers.servers.serving import Server
 
 HEALTH_TIMEOUT_S = 2

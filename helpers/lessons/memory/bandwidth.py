@@ -1,11 +1,17 @@
 """How many bytes per second this machine moves and how many FLOP per second it computes.
 
+    python -m helpers.lessons.memory.bandwidth [--device cpu|cuda] [--json]
+
 Several kernels each, because none reaches everything: warm-up, then the median of repeats.
 Bytes are those the program asks for; what a cache reads in addition, to write, is not counted.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +22,9 @@ from statistics import median
 
 import numpy as np
 import psutil
+
+from helpers import kernels, machine
+from helpers.weights import bounds, sizes
 
 REPEATS = 7
 CACHES = 4  # arrays are this many times the last-level cache, so that a pass finds little of the one before
@@ -199,3 +208,60 @@ def _cuda_seconds(job: Job) -> float:
         end.record()
     torch.cuda.synchronize()
     return median(start.elapsed_time(end) / 1e3 for start, end in stamps[3:])
+
+
+def measure(device: str | None = None, kernel: str | None = None) -> bounds.Roof:
+    """Measure ``device``, "cpu" or "cuda" (default: a GPU if there is one); some seconds of all cores.
+
+    ``kernel`` names the framework in whose interpreter it is done; a GPU needs torch, so that of
+    ``transformers`` is taken where this one has none. Raises :class:`RooflineError` in one line.
+    """
+    device = device or ("cuda" if machine.has_gpu() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device={device!r}: choose cpu or cuda")
+    if device == "cuda" and not machine.has_gpu():
+        raise RooflineError("no NVIDIA GPU here: measure the cpu instead (--device cpu)")
+    if device == "cuda" and not find_spec("torch"):
+        kernel = kernel or "transformers"
+    if kernel:
+        return _measure_in(kernel, device)
+    load = round(os.getloadavg()[0], 2)
+    found = cuda() if device == "cuda" else cpu(machine.cores())
+    return bounds.Roof(
+        bandwidth_bytes_per_s=max(found["bandwidth_kernels"].values()),
+        flops_per_s=max(found["flops_kernels"].values()),
+        load_average=load,
+        **found,
+    )
+
+
+def _measure_in(kernel: str, device: str) -> bounds.Roof:
+    try:
+        return bounds.Roof(**kernels.ask(kernel, "helpers.lessons.memory.bandwidth", "--device", device, "--json"))
+    except kernels.AskError as error:
+        raise RooflineError(f"the roof could not be measured in the kernel {kernel!r}: {error}") from None
+
+
+def as_text(roof: bounds.Roof) -> str:
+    """The roof as lines of text: every kernel's figure, and the best."""
+    where = f"{roof.threads} threads" if roof.threads else "one device"
+    lines = [f"{roof.device}: {where}, arrays of {roof.array_bytes / sizes.GIB:.2f} GiB, load average {roof.load_average:g}"]
+    for title, found, best in (
+        ("memory bandwidth, GB/s", roof.bandwidth_kernels, roof.bandwidth_bytes_per_s),
+        ("arithmetic, GFLOP/s", roof.flops_kernels, roof.flops_per_s),
+    ):
+        lines.append(title)
+        lines += [f"  {name:<24}{value / 1e9:>12,.1f}" for name, value in [*found.items(), ("the roof", best)]]
+    return "\n".join([*lines, f"{'ridge, FLOP/byte':<26}{roof.ridge:>12,.1f}"])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    try:
+        measured = measure(options.device)
+    except (RooflineError, kernels.MissingKernel) as error:
+        sys.exit(str(error))
+    print(json.dumps(measured.to_dict()) if options.json else as_text(measured))

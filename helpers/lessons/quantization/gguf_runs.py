@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from helpers import kernels
+from helpers import kernels, memory
 from helpers.bench import checks
 from helpers.lessons.quantization import gguf_types
-from helpers.weights import sizes
 
 CONTEXT = 512
 PROMPT = "Once upon a time"
@@ -81,10 +80,10 @@ def llama(path: Path, context: int = CONTEXT, **more):
     """A ``llama_cpp.Llama`` with every core and, where the build can, the GPU; ``more`` are its other arguments."""
     import llama_cpp
 
-    from helpers.servers import engines
+    from helpers import machine
 
     return llama_cpp.Llama(
-        str(path), n_ctx=context, verbose=False, n_threads=engines.cores(), n_threads_batch=engines.cores(),
+        str(path), n_ctx=context, verbose=False, n_threads=machine.cores(), n_threads_batch=machine.cores(),
         n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0, **more,
     )  # fmt: skip
 
@@ -109,13 +108,13 @@ def _load(path: Path) -> dict:
     import llama_cpp
 
     llama_cpp.llama_backend_init()
-    before, started = sizes.here(), time.perf_counter()
+    before, started = memory.here(), time.perf_counter()
     model = llama(path)
     load_s = time.perf_counter() - started
     greedy(model, PROMPT, 2)  # touches every page that a step reads
-    after = sizes.here().anonymous_bytes
+    after = memory.here().anonymous_bytes
     added = None if after is None or before.anonymous_bytes is None else after - before.anonymous_bytes
-    return {"load_s": load_s, "mapped_bytes": sizes.mapped_bytes(path), "anonymous_bytes": added}
+    return {"load_s": load_s, "mapped_bytes": memory.mapped_bytes(path), "anonymous_bytes": added}
 
 
 def _decode(paths: Sequence[Path], repeats: int, tokens: int, answer_tokens: int) -> list[dict]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gguf import LlamaFileType
 
+from helpers import paths
 from helpers.weights import files, models
 from helpers.weights.files import ModelError
 
@@ -125,7 +126,7 @@ def check_source(path: Path, allow_requantize: bool = False) -> None:
 def made_path(name: str, source: Path) -> Path:
     """Where the type ``name`` of ``source`` belongs; it changes with the content of the source."""
     stem = source.stem.removesuffix("-bf16")
-    return files.cache_dir() / f"{stem}-{files.sha256(source)[:12]}-{name}.gguf"
+    return paths.cache_dir() / f"{stem}-{files.sha256(source)[:12]}-{name}.gguf"
 
 
 def made(name: str, source: Path | None = None, *, allow_requantize: bool = False) -> Path:
@@ -164,14 +165,14 @@ def quantize(name: str, source: Path, allow_requantize: bool = False) -> Path:
     """Make the type ``name`` in this interpreter, with llama.cpp's quantizer; a finished file is left as it is."""
     import llama_cpp
 
-    from helpers.servers import engines
+    from helpers import machine
 
     target = made_path(name, source)
     if target.exists():
         return target
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = check(name)
-    params.nthread = engines.cores()
+    params.nthread = machine.cores()
     params.allow_requantize = allow_requantize
     with files.staging() as folder:
         made = folder / "made.gguf"

@@ -8,17 +8,20 @@ details that cannot be asked on this machine.
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from helpers import kernels
-from helpers.servers import engines
+from helpers.frameworks import TITLES
+from helpers.servers import tensorrt_llm
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METHODS = ("INT8", "INT4", "FP8", "GPTQ", "AWQ", "GGUF")
-FRAMEWORKS = {name: engines.TITLES[name] for name in ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")}
+FRAMEWORKS = {name: TITLES[name] for name in ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")}
 KNOWN = ("ran here", "in the package", "by citation")
 TIMEOUT_S = 180
 
@@ -103,20 +106,14 @@ def probe(framework: str) -> list[Cell]:
     if framework not in FRAMEWORKS:
         raise ValueError(f"no framework is called {framework!r}: choose one of {', '.join(FRAMEWORKS)}")
     if framework == "tensorrt-llm":
-        return cited(framework, engines.tensorrt_llm_missing() or "")
-    try:
-        python = kernels.interpreter(framework)
-    except kernels.MissingKernel:
+        return cited(framework, tensorrt_llm.missing() or "")
+    if not kernels.installed(framework):
         return cited(framework, "not installed")
-    command, env = [python, "-m", "helpers.lessons.quantization.probes", framework], kernels.process_environment(framework)
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return cited(framework, f"its probe took longer than {TIMEOUT_S} s")
-    if ran.returncode:
-        last = (ran.stderr.strip().splitlines() or ["no output"])[-1]
-        return cited(framework, f"its probe failed ({last[:100]})")
-    found = {each["method"]: Cell(framework, **each) for each in json.loads(ran.stdout.splitlines()[-1])}
+        answered = kernels.ask(framework, "helpers.lessons.quantization.probes", framework, timeout_s=TIMEOUT_S)
+    except kernels.AskError as error:
+        return cited(framework, f"its probe failed ({str(error)[:100]})")
+    found = {each["method"]: Cell(framework, **each) for each in answered}
     return [found[method] for method in METHODS]
 
 
@@ -138,46 +135,32 @@ def _ran(cell: Cell, what: str | None) -> Cell:
     return replace(cell, supported=True, here=True, known="ran here", detail=what) if what else cell
 
 
-def said(framework: str, method: str) -> str | None:
-    """What the source document says of a cell; ``None`` for GGUF, which it does not ask."""
-    return dict(zip(METHODS, _document()[framework])).get(method)
+def said(document: Mapping[str, Sequence[str]], framework: str, method: str) -> str | None:
+    """What the source document says of a cell; ``None`` for GGUF, which it does not ask.
+
+    ``document`` is its table: a framework's name to its texts, in the order of :data:`METHODS`.
+    """
+    return dict(zip(METHODS, document[framework])).get(method)
 
 
-def changed(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells whose answer is no longer the document's."""
+def changed(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """The cells whose answer is no longer that of ``document`` (see :func:`said`)."""
     return [
         cell for cell in cells
-        if (before := said(cell.framework, cell.method)) and cell.supported is not None
+        if (before := said(document, cell.framework, cell.method)) and cell.supported is not None
         and before.startswith("Yes") != cell.supported
     ]  # fmt: skip
 
 
-def document():
-    """The source document's table, as a pandas table."""
-    import pandas as pd
-
-    said = _document()
-    return pd.DataFrame(said.values(), columns=METHODS[:5], index=[FRAMEWORKS[name] for name in said])
-
-
-def _document() -> dict[str, tuple[str, ...]]:
-    """The source document's rows by framework; it has no column for GGUF."""
-    from helpers.collection import (
-        document,  # only here: the frameworks' interpreters, which run the probes, have no notebook format
-    )
-
-    return {document.ENGINES[row]: texts for row, texts in document.texts("quantization").items()}
-
-
-def today(cells: Iterable[Cell]):
-    """The same table as it is now; an arrow marks an answer that is not the document's any more."""
+def today(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The table of ``document`` (see :func:`said`) as it is now; an arrow marks an answer that is not the document's any more."""
     import pandas as pd
 
     cells = list(cells)
-    moved = changed(cells)
+    moved = changed(cells, document)
     rows = {FRAMEWORKS[name]: {} for name in FRAMEWORKS}
     for cell in cells:
-        before = f"{said(cell.framework, cell.method)} → " if cell in moved else ""
+        before = f"{said(document, cell.framework, cell.method)} → " if cell in moved else ""
         rows[FRAMEWORKS[cell.framework]][cell.method] = before + cell.text
     return pd.DataFrame(rows).T[list(METHODS)]
 

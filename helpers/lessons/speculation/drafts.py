@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from helpers import paths, tokenizer
 from helpers.weights import files, models
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")  # how Llama and its like name the tensors of a layer
@@ -46,7 +47,7 @@ def check_draft(target: Path | str, draft: Path | str) -> None:
 
 def _vocabulary(path: Path) -> list[str]:
     """The entries by token id; rows that the model has beyond its tokenizer (padding) are empty ones."""
-    entries = models.tokens(str(path))
+    entries = tokenizer.entries(str(path))
     rows = 0 if path.suffix == ".gguf" else json.loads((path / "config.json").read_text()).get("vocab_size", 0)
     return entries + [""] * (rows - len(entries))
 
@@ -72,7 +73,7 @@ def truncated_draft(layers: int, model: models.Model | None = None) -> Path:
     parts = sorted(file for file in source.iterdir() if file.suffix in (*SMALL_FILES, ".safetensors"))
     state = [CUT, str(source), [(file.name, *file.stat()[6:7], file.stat().st_mtime_ns) for file in parts]]
     tag = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
-    made = files.cache_dir() / f"{model.name.replace('/', '--')}-{tag}-first-{layers}"
+    made = paths.cache_dir() / f"{model.name.replace('/', '--')}-{tag}-first-{layers}"
     if not made.exists():
         with files.staging() as folder:
             _cut(source, folder / "made", layers, config)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.bench.timing import figure, told
+from helpers.bench.timing import figure
+from helpers.formatting import told
 from helpers.lessons.speculation.drafts import DraftError, check_draft
 from helpers.servers import engines, metrics
 from helpers.weights import models

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from helpers.bench import client, timing, workload
+from helpers.bench import checks, client, timing, workload
 from helpers.lessons.structured import ask
 from helpers.servers import metrics
 from helpers.servers.serving import Server
@@ -106,7 +106,7 @@ def prefix_cache(server: Server) -> Cell:
     before = metrics.cache_hits(server)
     again = [client.run(client.request(endpoint, prompt, 4, timeout_s=TIMEOUT_S))]
     _raise(again)
-    hits = metrics.hits_between(before, metrics.cache_hits(server), again)
+    hits = checks.hits_between(before, metrics.cache_hits(server), again)
     if hits is None:
         return Cell(NOT_PROBED, f"the engine does not count: {before.source}")
     return Cell(WORKS if hits else IGNORES, f"{hits} of 256 prompt tokens came from the cache")

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from helpers.kernels import REPOSITORY
 from helpers.lessons.decision import figures, recommend, rules
+from helpers.paths import REPOSITORY
 
 DATA = rules.load()
 EVERY = list(rules.combinations(DATA))

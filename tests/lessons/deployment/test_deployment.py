@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.lessons.deployment import faults, pin_conflicts
 from helpers.servers import serving
 
@@ -49,7 +49,7 @@ def routed(deployments: list, fallbacks: dict | None, *sends: dict):
     given = json.dumps({"deployments": deployments, "fallbacks": fallbacks, "sends": sends})
     command = [kernels.interpreter("deploy"), str(Path(__file__).with_name("routed.py"))]
     env = {**os.environ, **kernels.environment("deploy")}
-    ran = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, env=env, cwd=kernels.REPOSITORY)
+    ran = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, env=env, cwd=paths.REPOSITORY)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
 

@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from helpers import kernels
+from helpers import paths
 from helpers.lessons.deployment import faults, order_pipeline
 from helpers.lessons.deployment.pipeline import Hopeless, Invalid, Pipeline, PipelineError, Stage
 from helpers.servers import serving
@@ -189,7 +189,7 @@ class TestKilled:
         """Killed after so many writes; between kill and restart and after it every item stands in one place."""
         path = tmp_path / "a.db"
         command = [sys.executable, "-c", self.PROGRAM, str(path)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=kernels.REPOSITORY)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.REPOSITORY)
         printed = [process.stdout.readline() for _ in range(lines)]
         os.kill(process.pid, signal.SIGKILL)
         printed += process.stdout.readlines()
@@ -197,7 +197,7 @@ class TestKilled:
         with Pipeline(path, [Stage("one", upper), Stage("two", upper)]) as made:
             between, written = made.counts(), len(made.results())
 
-        again = subprocess.run(command, capture_output=True, text=True, check=True, cwd=kernels.REPOSITORY)
+        again = subprocess.run(command, capture_output=True, text=True, check=True, cwd=paths.REPOSITORY)
         with Pipeline(path, [Stage("one", upper), Stage("two", upper)]) as made:
             after, results = made.counts(), made.results()
 
@@ -284,7 +284,7 @@ class TestOrders:
         bad = {"order-900": "", "order-901": "Please send some tea soon."}
         self.add(path, order_pipeline.notes(8) | bad)
         command = self.command(path, server.base_url)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=kernels.REPOSITORY)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.REPOSITORY)
         for line in process.stdout:
             if line.startswith("extract"):
                 process.kill()
@@ -292,7 +292,7 @@ class TestOrders:
         process.stdout.close()
         assert process.wait() == -signal.SIGKILL
 
-        done = subprocess.run(command, capture_output=True, text=True, cwd=kernels.REPOSITORY)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=paths.REPOSITORY)
         with Pipeline(path, order_pipeline.stages()) as made:
             results, aside = made.results(), made.aside()
 
@@ -310,7 +310,7 @@ class TestOrders:
         self.add(path, order_pipeline.notes(3))
         with faults.proxy(server.base_url) as remote:
             remote.set(faults.Fault("overloaded"))
-            ran = subprocess.run(self.command(path, remote.base_url), capture_output=True, text=True, cwd=kernels.REPOSITORY)
+            ran = subprocess.run(self.command(path, remote.base_url), capture_output=True, text=True, cwd=paths.REPOSITORY)
         with Pipeline(path, order_pipeline.stages()) as made:
             counts = made.counts()
 
@@ -323,7 +323,7 @@ class TestOrders:
         path = tmp_path / "orders.db"
         self.add(path, order_pipeline.notes(1))
         command = [sys.executable, "-m", "helpers.lessons.deployment.order_pipeline", str(path)]
-        ran = subprocess.run(command, capture_output=True, text=True, cwd=kernels.REPOSITORY)
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=paths.REPOSITORY)
 
         assert ran.returncode == 1
         assert "no server was given for it: give --extract URL MODEL" in ran.stderr

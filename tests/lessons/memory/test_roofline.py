@@ -7,11 +7,12 @@ import threading
 
 import pytest
 
-from helpers import plots
+from helpers import machine, plots
 from helpers.lessons.memory import bandwidth, roofline
-from helpers.lessons.memory.roofline import Bound, Roof, RooflineError, Work
+from helpers.lessons.memory.bandwidth import RooflineError
 from helpers.servers import engines
-from helpers.weights import models, sizes
+from helpers.weights import bounds, models, sizes
+from helpers.weights.bounds import Bound, Roof, Work
 from helpers.weights.models import ModelError
 
 MIB = 2**20
@@ -40,12 +41,12 @@ class TestDecode:
     def test_bytes_of_a_step_of_one_user(self, work, context_tokens, gigabytes):
         """8192 tokens of 128 KiB are 1.07 GB more."""
 
-        assert roofline.step_bytes(work, 1, context_tokens) / 1e9 == pytest.approx(gigabytes, abs=0.005)
+        assert bounds.step_bytes(work, 1, context_tokens) / 1e9 == pytest.approx(gigabytes, abs=0.005)
 
     def test_users_share_the_weights_and_not_the_kv_cache(self):
         """Ten users of 192 tokens: 269 MB once and ten times 4.4 MB."""
 
-        assert roofline.step_bytes(SMOLLM2, 10, 192) == 269_030_016 + 10 * 192 * 23_040
+        assert bounds.step_bytes(SMOLLM2, 10, 192) == 269_030_016 + 10 * 192 * 23_040
 
     @pytest.mark.parametrize(
         ("work", "on", "context_tokens", "tokens_per_s"),
@@ -60,29 +61,29 @@ class TestDecode:
     )
     def test_one_user_is_bound_by_memory(self, work, on, context_tokens, tokens_per_s):
         """3.35 TB/s over 15.01 GB are 223 tokens per second."""
-        found = roofline.decode_bound(work, on, 1, context_tokens)
+        found = bounds.decode_bound(work, on, 1, context_tokens)
 
         assert (round(found.tokens_per_s), found.limited_by) == (tokens_per_s, "memory")
 
     def test_many_users_are_bound_by_arithmetic(self):
         """989.4 TFLOP/s over 15.01 GFLOP a token, however many users."""
-        found = roofline.decode_bound(LLAMA_3_8B, H100, 1000)
+        found = bounds.decode_bound(LLAMA_3_8B, H100, 1000)
 
         assert (round(found.tokens_per_s), found.limited_by) == (65_917, "compute")
 
     def test_the_bounds_meet_at_the_ridge(self):
         """In bf16 without KV cache a user adds one FLOP per byte: on an H100 memory is the bound up to 295 users."""
-        limits = [roofline.decode_bound(LLAMA_3_8B, H100, users).limited_by for users in (295, 296)]
+        limits = [bounds.decode_bound(LLAMA_3_8B, H100, users).limited_by for users in (295, 296)]
 
         assert H100.ridge == pytest.approx(295.3, abs=0.05)
-        assert roofline.intensity(LLAMA_3_8B, 295) == 295
+        assert bounds.intensity(LLAMA_3_8B, 295) == 295
         assert limits == ["memory", "compute"]
 
     def test_attainable_arithmetic_is_what_the_bound_says(self):
         """The figure's line and the table's bound are one formula: FLOP/s = 2 x parameters x tokens/s."""
         for users in (1, 10, 100):
-            at = roofline.intensity(SMOLLM2, users, 192)
-            bound = roofline.decode_bound(SMOLLM2, TWO_CORES, users, 192)
+            at = bounds.intensity(SMOLLM2, users, 192)
+            bound = bounds.decode_bound(SMOLLM2, TWO_CORES, users, 192)
 
             assert TWO_CORES.attainable(at) == pytest.approx(2 * 134_515_008 * bound.tokens_per_s)
 
@@ -93,17 +94,17 @@ class TestPrefill:
     def test_a_long_prompt_is_bound_by_arithmetic(self):
         """1000 tokens: 2 x (6.980 G x 1000 + 0.525 G) FLOP, the head once, over 989.4 TFLOP/s."""
 
-        assert roofline.prefill_bound_s(LLAMA_3_8B, H100, 1000) == pytest.approx(0.014110, abs=1e-6)
+        assert bounds.prefill_bound_s(LLAMA_3_8B, H100, 1000) == pytest.approx(0.014110, abs=1e-6)
 
     def test_without_a_head_it_is_two_flop_per_parameter_and_token(self):
         """2 x 10 x 50 FLOP at 100 FLOP/s."""
 
-        assert roofline.prefill_bound_s(Work(1, 0, parameters=10), roof(1e9, 100), 50) == 10
+        assert bounds.prefill_bound_s(Work(1, 0, parameters=10), roof(1e9, 100), 50) == 10
 
     def test_a_short_prompt_is_bound_by_memory(self):
         """One token: 15.01 GB at 3.35 TB/s."""
 
-        assert roofline.prefill_bound_s(LLAMA_3_8B, H100, 1) == pytest.approx(0.0044806, abs=1e-7)
+        assert bounds.prefill_bound_s(LLAMA_3_8B, H100, 1) == pytest.approx(0.0044806, abs=1e-7)
 
 
 class TestShare:
@@ -112,21 +113,21 @@ class TestShare:
     def test_half_of_the_bound(self):
         """5 of 10 tokens per second."""
 
-        assert roofline.share(5, Bound(10, "memory")) == 0.5
-        assert roofline.share_text(0.5) == "50 %"
+        assert bounds.share(5, Bound(10, "memory")) == 0.5
+        assert bounds.share_text(0.5) == "50 %"
 
     def test_above_the_roof_is_said_and_not_cut_off(self):
         """12 of 10: the roof is wrong."""
-        found = roofline.share(12, Bound(10, "memory"))
+        found = bounds.share(12, Bound(10, "memory"))
 
         assert found == 1.2
-        assert roofline.share_text(found) == "120 % (above 100 %: the roof is wrong, not the engine)"
+        assert bounds.share_text(found) == "120 % (above 100 %: the roof is wrong, not the engine)"
 
     def test_nothing_measured_has_no_share(self):
         """Not 0 %."""
 
-        assert roofline.share(None, Bound(10, "memory")) is None
-        assert roofline.share_text(None) == "none"
+        assert bounds.share(None, Bound(10, "memory")) is None
+        assert bounds.share_text(None) == "none"
 
 
 @pytest.fixture
@@ -155,29 +156,29 @@ class TestWork:
     def test_the_default_model(self, form):
         """134,515,008 values in every form, the tied embedding (49,152 x 576) among them; all bytes are read."""
 
-        assert roofline.work(form) == Work(sizes.weights_bytes(form), 23_040, 134_515_008, 49_152 * 576)
+        assert bounds.work(form) == Work(sizes.weights_bytes(form), 23_040, 134_515_008, 49_152 * 576)
 
     def test_an_input_embedding_of_its_own_is_not_read(self, model):
         """10 x 4 values are looked up; the head's 10 x 4 and the layer's 4 x 4 are read, two bytes each."""
         untied = model({"model.embed_tokens.weight": [10, 4], "lm_head.weight": [10, 4], "model.layers.0.weight": [4, 4]})
 
-        assert roofline.work("safetensors", untied) == Work(112, 16, parameters=56, head_parameters=40)
+        assert bounds.work("safetensors", untied) == Work(112, 16, parameters=56, head_parameters=40)
 
     def test_a_tied_embedding_is_read(self, model):
         """It is the head too."""
         tied = model({"model.embed_tokens.weight": [10, 4], "model.layers.0.attn_output.weight": [4, 4]})
 
-        assert roofline.work("safetensors", tied) == Work(112, 16, parameters=56, head_parameters=40)
+        assert bounds.work("safetensors", tied) == Work(112, 16, parameters=56, head_parameters=40)
 
     def test_experts_are_refused(self, model):
         """A step reads some of them; the formulas say all."""
         with pytest.raises(ModelError, match="has experts.*for dense models"):
-            roofline.work("safetensors", model({"model.layers.0.mlp.experts.0.up_proj.weight": [4, 4]}))
+            bounds.work("safetensors", model({"model.layers.0.mlp.experts.0.up_proj.weight": [4, 4]}))
 
     def test_packed_weights_are_refused(self, model):
         """Eight four-bit values may be stored as one."""
         with pytest.raises(ModelError, match="is quantized.*give a Work yourself"):
-            roofline.work("safetensors", model({"w": [4, 4]}, quantization_config={"bits": 4}))
+            bounds.work("safetensors", model({"w": [4, 4]}, quantization_config={"bits": 4}))
 
 
 def level(users: int, tokens_per_s: float | None, label: str | None = None) -> dict:
@@ -289,7 +290,7 @@ class TestFigure:
 @pytest.fixture(scope="module")
 def printed() -> dict:
     """What ``python -m helpers.lessons.memory.roofline --json`` prints here, on the CPU."""
-    command = [sys.executable, "-m", "helpers.lessons.memory.roofline", "--device", "cpu", "--json"]
+    command = [sys.executable, "-m", "helpers.lessons.memory.bandwidth", "--device", "cpu", "--json"]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -308,7 +309,7 @@ class TestMeasure:
     def test_it_says_how_it_was_measured(self, printed):
         """All cores this process may use, and arrays that no cache holds."""
 
-        assert (printed["device"], printed["threads"]) == ("cpu", engines.cores())
+        assert (printed["device"], printed["threads"]) == ("cpu", machine.cores())
         assert printed["array_bytes"] >= 4 * (bandwidth.cache_bytes() or 0)
         assert printed["load_average"] >= 0
 
@@ -320,16 +321,16 @@ class TestMeasure:
 
     def test_text_names_every_kernel(self, printed):
         """A line each, the best and the ridge."""
-        lines = roofline.as_text(Roof(**printed)).splitlines()
+        lines = bandwidth.as_text(Roof(**printed)).splitlines()
         named = {line.rpartition("  ")[0].strip() for line in lines}
 
         assert named >= {*printed["bandwidth_kernels"], *printed["flops_kernels"], "the roof", "ridge, FLOP/byte"}
 
     @pytest.mark.gpu
-    @pytest.mark.skipif(not engines.has_gpu(), reason="no NVIDIA GPU here")
+    @pytest.mark.skipif(not machine.has_gpu(), reason="no NVIDIA GPU here")
     def test_a_gpu(self):
         """Measured in an interpreter that has torch; its arrays exceed its cache."""
-        found = roofline.measure("cuda")
+        found = bandwidth.measure("cuda")
 
         assert found.device != "cpu"
         assert found.threads is None
@@ -338,15 +339,15 @@ class TestMeasure:
 
     def test_a_gpu_that_is_not_there(self, monkeypatch):
         """One line with the next step, and nothing is measured."""
-        monkeypatch.setattr(engines, "has_gpu", lambda: False)
+        monkeypatch.setattr(machine, "has_gpu", lambda: False)
 
         with pytest.raises(RooflineError, match="no NVIDIA GPU here: measure the cpu instead"):
-            roofline.measure("cuda")
+            bandwidth.measure("cuda")
 
     def test_an_unknown_device(self):
         """Named, with what there is."""
         with pytest.raises(ValueError, match="device='tpu': choose cpu or cuda"):
-            roofline.measure("tpu")
+            bandwidth.measure("tpu")
 
 
 class TestKernels:
@@ -401,7 +402,7 @@ class TestKernels:
 
 def test_the_environment_of_a_framework_measures_too():
     """In the interpreter of transformers torch's bf16 joins numpy's float32."""
-    found = roofline.measure("cpu", kernel="transformers")
+    found = bandwidth.measure("cpu", kernel="transformers")
 
     assert any(name.startswith("bf16 (torch)") for name in found.flops_kernels)
     assert any(name.startswith("sgemm") for name in found.flops_kernels)

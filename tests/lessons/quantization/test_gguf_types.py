@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.lessons.quantization import gguf_types
 from helpers.lessons.quantization.gguf_types import UnknownType
 from helpers.weights import files, models
@@ -25,8 +25,8 @@ COMMAND = [sys.executable, "-m", "helpers.lessons.quantization.gguf_types"]
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    files.cache_dir().mkdir(parents=True)
-    return files.cache_dir()
+    paths.cache_dir().mkdir(parents=True)
+    return paths.cache_dir()
 
 
 def test_a_type_is_made_once_and_holds_what_its_name_says(cache):
@@ -131,7 +131,7 @@ def test_a_quantizer_that_is_killed_leaves_no_half_file(cache):
 
 def test_without_llama_cpp_the_next_step_is_said(cache, tmp_path, monkeypatch):
     """The kernel is not installed: one line."""
-    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
 
     with pytest.raises(kernels.MissingKernel, match="^the kernel 'llama-cpp' is not installed: run `nox -s tour -- llama-cpp`$"):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.lessons.quantization import gguf_types, perplexity
 from helpers.lessons.quantization.perplexity import PerplexityError
 from helpers.weights import models
@@ -178,7 +178,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_without_llama_cpp_the_next_step_is_said(tmp_path, monkeypatch):
     """The kernel is not installed: one line."""
-    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
 
     with pytest.raises(kernels.MissingKernel, match="^the kernel 'llama-cpp' is not installed: run `nox -s tour -- llama-cpp`$"):

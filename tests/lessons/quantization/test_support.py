@@ -4,11 +4,13 @@ import sys
 
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
+from helpers.collection import document
 from helpers.lessons.quantization import support
 from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Cell
 
 EVERY_CITED = [cell for name in FRAMEWORKS for cell in support.cited(name)]
+DOCUMENT = document.by_framework("quantization")
 
 
 def test_every_cell_has_a_citation_for_machines_that_cannot_ask():
@@ -21,21 +23,21 @@ def test_every_cell_has_a_citation_for_machines_that_cannot_ask():
 def test_the_document_has_five_columns_and_no_gguf():
     """Its answers are kept as they are, the star too."""
 
-    assert list(support.document().columns) == ["INT8", "INT4", "FP8", "GPTQ", "AWQ"]
-    assert support.said("vllm", "FP8") == "Yes*"
-    assert support.said("vllm", "GGUF") is None
+    assert list(document.said("quantization").columns) == ["INT8", "INT4", "FP8", "GPTQ", "AWQ"]
+    assert support.said(DOCUMENT, "vllm", "FP8") == "Yes*"
+    assert support.said(DOCUMENT, "vllm", "GGUF") is None
 
 
 def test_what_changed_since_the_document():
     """By citation alone: Transformers has FP8 now, TensorRT-LLM's PyTorch backend no GPTQ."""
-    changed = [(cell.framework, cell.method) for cell in support.changed(EVERY_CITED)]
+    changed = [(cell.framework, cell.method) for cell in support.changed(EVERY_CITED, DOCUMENT)]
 
     assert changed == [("transformers", "FP8"), ("tensorrt-llm", "GPTQ")]
 
 
 def test_a_changed_answer_is_marked_in_the_table():
     """The document's answer, an arrow, the new one; others stand alone."""
-    shown = support.today(EVERY_CITED)
+    shown = support.today(EVERY_CITED, DOCUMENT)
 
     assert shown.loc["HF Transformers", "FP8"] == "No → yes (by citation)"
     assert shown.loc["vLLM", "AWQ"] == "yes (by citation)"
@@ -65,7 +67,7 @@ def test_a_framework_that_does_not_exist():
 
 def test_a_framework_that_is_not_installed_is_cited(tmp_path, monkeypatch):
     """The row says why it was not asked."""
-    monkeypatch.setattr(kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     row = support.probe("sglang")
 

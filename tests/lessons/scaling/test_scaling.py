@@ -47,7 +47,7 @@ with scaling.cluster() as cluster:
         "processes": sorted({row["process"] for row in done} - set(killed)),
         "open": cluster.open_to_others(),
     }
-    join = "from helpers import scaling\\nwith scaling.cluster(sys.argv[1]):\\n import ray"
+    join = "from helpers.lessons.scaling import ray_cluster\\nwith ray_cluster.cluster(sys.argv[1]):\\n import ray"
     join = "import sys\\n" + join + "\\n print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
     joined = subprocess.run([sys.executable, "-c", join, cluster.address], capture_output=True, text=True, timeout=100)
     found["joined"] = joined.stdout.strip() or joined.stderr[-500:]

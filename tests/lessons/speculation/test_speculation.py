@@ -12,10 +12,11 @@ import numpy as np
 import psutil
 import pytest
 
+from helpers import paths
 from helpers.lessons.speculation import drafts, speedup
 from helpers.lessons.speculation.drafts import DraftError
 from helpers.lessons.speculation.speedup import Counts
-from helpers.servers import engines, metrics, processes, serving
+from helpers.servers import engines, guard, metrics, serving
 from helpers.weights import files, models
 
 PAGE = """# HELP vllm:spec_decode_num_drafts_total Number of spec decoding drafts.
@@ -61,7 +62,7 @@ def tensors(folder: Path) -> dict[str, bytes]:
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return files.cache_dir()
+    return paths.cache_dir()
 
 
 def refusal(*arguments, **named) -> str:
@@ -404,7 +405,7 @@ def test_every_engine_that_drafts_takes_a_draft_model(tmp_path):
     """The path stands in its options, and no folder of this machine in what a record would say."""
     for name in [name for name, entry in engines.ENGINES.items() if entry.drafting]:
         options = engines.get(name).drafting(engines.Drafting(4, 3, tmp_path / "draft"))
-        told = [processes.without_folders(part) for part in options]
+        told = [guard.without_folders(part) for part in options]
 
         assert str(tmp_path / "draft") in "".join(options)
         assert str(tmp_path) not in "".join(told) and "draft" in "".join(told)

@@ -6,36 +6,36 @@ from pathlib import Path
 
 import pytest
 
-from helpers.gpu import cases, flags, kernelspecs, session
-from helpers.servers import engines, llama_cpp
+from helpers.gpu import cases, kernelspecs, session, variants
+from helpers.servers import engines, flags, llama_cpp
 
-GPU = flags.Where(gpu=True, context=288)
-REQUEST = engines.Request("python", Path("folder"), 8000, 100, 288, "name", 0)
+GPU = variants.Where(gpu=True, context=288)
+REQUEST = engines.Start("python", Path("folder"), 8000, 100, 288, "name", 0)
 
 
 def test_keyword_arguments_become_options():
     """True is a switch, false is left out or negated, a table is JSON."""
     given = {"enforce_eager": True, "enable_prefix_caching": False, "max_num_seqs": 128, "compilation_config": {"mode": 0}}
-    assert flags.flags(given, negated=True) == [
+    assert flags.words(given, negated=True) == [
         "--enforce-eager", "--no-enable-prefix-caching", "--max-num-seqs", "128", "--compilation-config", '{"mode": 0}',
     ]  # fmt: skip
-    assert flags.flags({"disable_radix_cache": False}, negated=False) == []
+    assert flags.words({"disable_radix_cache": False}, negated=False) == []
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_an_option_changes_what_it_names_and_nothing_else(engine):
     """Every other argument is that of the engine as it comes."""
-    plain = flags.arguments(engine, flags.PLAIN, GPU)
-    for option, changed in flags.OPTIONS[engine].items():
-        assert flags.arguments(engine, option, GPU) == plain | dict(changed)
-        same = option in (flags.PLAIN, flags.SHORT)  # the second is given another context, and no other argument
+    plain = variants.arguments(engine, cases.PLAIN, GPU)
+    for option, changed in variants.OPTIONS[engine].items():
+        assert variants.arguments(engine, option, GPU) == plain | dict(changed)
+        same = option in (cases.PLAIN, cases.SHORT)  # the second is given another context, and no other argument
         assert same or dict(changed).items() - plain.items() if engine == "sglang" else True
 
 
 @pytest.mark.parametrize(("engine", "off"), [("vllm", "--no-enable-prefix-caching"), ("sglang", "--disable-radix-cache")])
 def test_the_server_is_started_with_the_same_arguments(engine, off):
     """The prefix cache is off as it comes, and on where the option says so; random weights, loopback only."""
-    commands = [flags.server(engine, option, GPU).command(REQUEST) for option in (flags.PLAIN, "prefix cache")]
+    commands = [variants.server(engine, option, GPU).command(REQUEST) for option in (cases.PLAIN, "prefix cache")]
     assert [off in command for command in commands] == [True, False]
     assert all(command[command.index("--load-format") + 1] == "dummy" for command in commands)
     assert all(command[command.index("--host") + 1] == "127.0.0.1" for command in commands)
@@ -43,19 +43,19 @@ def test_the_server_is_started_with_the_same_arguments(engine, off):
 
 def test_a_real_model_is_loaded_and_not_made_up():
     """Without ``random`` no engine is told to invent its weights."""
-    real = flags.Where(gpu=True, context=2048, random=False)
-    assert not any("load_format" in flags.arguments(engine, flags.PLAIN, real) for engine in ("vllm", "sglang"))
+    real = variants.Where(gpu=True, context=2048, random=False)
+    assert not any("load_format" in variants.arguments(engine, cases.PLAIN, real) for engine in ("vllm", "sglang"))
 
 
 def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     """The folder in its kernelspec or the environment decides between the binary and the wheel's server."""
     monkeypatch.setattr(llama_cpp.kernels, "environment", lambda kernel: {})
     monkeypatch.delenv(llama_cpp.BINARIES, raising=False)
-    assert flags.server("llama-cpp", "q4_0", GPU).command(REQUEST)[:3] == ["python", "-m", "helpers.servers.xllamacpp_server"]
+    assert variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)[:3] == ["python", "-m", "helpers.servers.xllamacpp_server"]
     monkeypatch.setenv(llama_cpp.BINARIES, "/there")
-    command = flags.server("llama-cpp", "q4_0", GPU).command(REQUEST)
+    command = variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)
     assert command[0] == "/there/llama-server" and command[command.index("--ctx-size") + 1] == "28800"
-    on_gpu = flags.server("llama-cpp", "q4_0, sampled on the GPU", GPU).command(REQUEST)
+    on_gpu = variants.server("llama-cpp", "q4_0, sampled on the GPU", GPU).command(REQUEST)
     assert on_gpu == [*command, "--backend-sampling"]
 
 
@@ -68,8 +68,8 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
 )  # fmt: skip
 def test_an_unknown_engine_or_option_names_those_there_are(engine, option, line):
     """One line, before anything starts."""
-    with pytest.raises(flags.UnknownOption) as refused:
-        flags.check(engine, option)
+    with pytest.raises(variants.UnknownOption) as refused:
+        variants.check(engine, option)
     assert str(refused.value) == line
 
 
@@ -80,7 +80,7 @@ def test_every_life_of_every_run_can_be_started():
         assert len({one.key for one in lives}) == len(lives)
         for one in lives:
             if one.engine != "machine" and one.work != "real":
-                flags.check(one.engine, one.option)
+                variants.check(one.engine, one.option)
             assert one.least_s > 0
 
 

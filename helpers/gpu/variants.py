@@ -1,0 +1,137 @@
+"""Each engine as it comes, and with one thing changed: the arguments of its API and of its server.
+
+One table for both, so that the server of a life and the engine of another are set up alike. The names
+are those of :mod:`helpers.servers.flags`; an option changes what only this engine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from helpers.gpu import cases
+from helpers.servers import engines, flags, llama_cpp, sglang, vllm
+from helpers.servers.engine import Engine
+
+SLOTS = 128  # requests decoded together, at most: the engines' own default on such a GPU is higher, and starts slower
+MEMORY = 0.9  # of the GPU, vLLM; SGLang takes what it finds right
+
+OPTIONS: dict[str, dict[str, Mapping]] = {
+    "vllm": {
+        cases.PLAIN: {},
+        "fp8 weights": {"quantization": "fp8"},
+        "fp8 weights and KV": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
+        "no graphs, no compile": {"enforce_eager": True},
+        "no compile": {"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}},
+        "prefix cache": {"enable_prefix_caching": True},
+        cases.SHORT: {},
+    },
+    "sglang": {
+        cases.PLAIN: {},
+        "fp8 weights": {"quantization": "fp8"},
+        "fp8 weights and KV": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
+        "no graphs": {"disable_decode_cuda_graph": True, "disable_prefill_cuda_graph": True},
+        "prefix cache": {"disable_radix_cache": False},
+        cases.SHORT: {},
+    },
+    "llama-cpp": {"q4_0": {}, "f16": {}, "q4_0, sampled on the GPU": {"backend_sampling": True}},
+    "transformers": {
+        cases.PLAIN: {},
+        "one by one": {},
+        "generate_batch": {},
+        "static cache, compiled": {},
+        "expandable segments": {},
+    },
+    "tensorrt-llm": {cases.PLAIN: {}},
+}
+
+
+class UnknownOption(ValueError):
+    """An engine or an option of it that is not measured here."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What every engine is told of the machine and of the work."""
+
+    gpu: bool
+    context: int  # tokens of a request, prompt and answer
+    slots: int = SLOTS
+    kv_bytes_per_token: int = 0  # for pools sized in bytes, on a CPU
+    random: bool = True  # the engine makes random weights itself
+
+    @property
+    def load_format(self) -> str | None:
+        """How vLLM and SGLang are told to make random weights up; ``None``: they load what there is."""
+        return "dummy" if self.random else None
+
+    @property
+    def pool_tokens(self) -> int:
+        """Where there is no GPU whose memory is taken: enough for every slot, in pages of 32 and one to spare."""
+        return (-(-self.context // 32) + 1) * 32 * self.slots
+
+
+def check(engine: str, option: str = cases.PLAIN) -> None:
+    """Raise :class:`UnknownOption`, naming those there are."""
+    if engine not in OPTIONS:
+        raise UnknownOption(f"no engine is called {engine!r}: choose from {', '.join(OPTIONS)}")
+    if option not in OPTIONS[engine]:
+        raise UnknownOption(f"{engine} has no option {option!r}: choose from {', '.join(OPTIONS[engine])}")
+
+
+def arguments(engine: str, option: str, where: Where) -> dict:
+    """The keyword arguments of ``engine``'s Python API, model left out; prefix cache off unless the option says so."""
+    check(engine, option)
+    common = {"vllm": _vllm, "sglang": _sglang, "tensorrt-llm": _tensorrt_llm}[engine](where)
+    return {**common, **OPTIONS[engine][option]}
+
+
+def _vllm(where: Where) -> dict:
+    common = flags.named(
+        "vllm", dtype="bfloat16", context=where.context, slots=where.slots, prefix_cache=False, load_format=where.load_format
+    )
+    if where.gpu:
+        return common | flags.named("vllm", memory_share=MEMORY)
+    pool_bytes = where.pool_tokens * where.kv_bytes_per_token
+    return common | flags.named("vllm", page_tokens=vllm.PAGE_TOKENS, pool_bytes=pool_bytes, eager=True)
+
+
+def _sglang(where: Where) -> dict:
+    common = flags.named(
+        "sglang", dtype="bfloat16", context=where.context, slots=where.slots, no_prefix_cache=True, load_format=where.load_format
+    )
+    if where.gpu:
+        return common | flags.named("sglang", graph_slots=where.slots)
+    return common | sglang.ON_CPU | flags.named("sglang", pool_tokens=where.pool_tokens)
+
+
+def _tensorrt_llm(where: Where) -> dict:
+    """Not run by us: no machine of ours could install it. Block reuse, its prefix cache, is switched off by the class."""
+    return flags.named("tensorrt-llm", load_format="dummy", dtype="bfloat16", context=where.context, slots=where.slots)
+
+
+def server(engine: str, option: str, where: Where) -> Engine:
+    """The entry of :mod:`helpers.servers.engines` whose server is started with these arguments."""
+    known = engines.get(engine)
+    if engine == "llama-cpp":
+        if not (folder := llama_cpp.binaries()):
+            return known
+        more = [*flags.options("llama-cpp", gpu_layers="999", attention="on"), *flags.words(OPTIONS[engine][option])]
+        return replace(known, command=lambda start: [*llama_cpp.program(folder, start), *more])
+    if engine == "transformers":
+        return known
+    listening = {"vllm": vllm.listening, "sglang": sglang.listening}[engine]
+    report = {"report_cached": True} | ({"metrics": True} if engine == "sglang" else {})
+    given = [*flags.options(engine, **report), *flags.words(arguments(engine, option, where), negated=engine == "vllm")]
+    return replace(known, command=lambda start: [*listening(start), *given])
+
+
+def batched_bench(folder: str, weights: Path, tokens_in: int, tokens_out: int, users: list[int], gpu: bool) -> list[str]:
+    """llama.cpp's offline benchmark: ``users`` in this order within one load of the model."""
+    most = max(users) * (tokens_in + tokens_out)
+    return [
+        f"{folder}/llama-batched-bench", *flags.options("llama-cpp", weights=weights, pool_tokens=most),
+        "-npp", str(tokens_in), "-ntg", str(tokens_out), "-npl", ",".join(map(str, users)),
+        *flags.options("llama-cpp", gpu_layers="999" if gpu else "0", attention="on"), "--output-format", "jsonl",
+    ]  # fmt: skip

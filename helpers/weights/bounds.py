@@ -1,0 +1,131 @@
+"""What memory and arithmetic allow a model: the roofline."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from helpers.weights import files, models, sizes
+from helpers.weights.models import Form, Model, ModelError
+
+ABOVE = "above 100 %: the roof is wrong, not the engine"
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What was measured: the best kernel of each kind is the roof; every kernel's median is kept."""
+
+    device: str  # "cpu" or the GPU's name
+    bandwidth_bytes_per_s: float
+    flops_per_s: float
+    bandwidth_kernels: dict[str, float]  # bytes/s
+    flops_kernels: dict[str, float]  # FLOP/s
+    threads: int | None  # None on a GPU
+    load_average: float  # of the last minute, before the first kernel
+    array_bytes: int
+
+    @property
+    def ridge(self) -> float:
+        """FLOP per byte from which on arithmetic is the bound and no longer memory."""
+        return self.flops_per_s / self.bandwidth_bytes_per_s
+
+    def attainable(self, intensity: float) -> float:
+        """The FLOP/s that work of ``intensity`` FLOP per byte can reach."""
+        return min(self.flops_per_s, intensity * self.bandwidth_bytes_per_s)
+
+    def to_dict(self) -> dict:
+        """For a record; ``Roof(**that)`` is this roof again."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a dense decoder asks of the machine, whatever the engine."""
+
+    weights_bytes: int  # read by every decode step
+    kv_bytes_per_token: int
+    parameters: int  # values multiplied for every token, one multiply-add each
+    head_parameters: int = 0  # those of them that a prompt needs for its last token only
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The most tokens per second, and what forbids more: "memory" or "compute"."""
+
+    tokens_per_s: float
+    limited_by: str
+
+
+def step_bytes(work: Work, batch: int = 1, context_tokens: float = 0) -> float:
+    """Bytes one decode step reads: the weights once, and the KV cache of each of ``batch`` users."""
+    return work.weights_bytes + batch * context_tokens * work.kv_bytes_per_token
+
+
+def intensity(work: Work, batch: int = 1, context_tokens: float = 0) -> float:
+    """FLOP per byte of a decode step: two per parameter and user; those of attention are left out."""
+    return 2 * work.parameters * batch / step_bytes(work, batch, context_tokens)
+
+
+def decode_bound(work: Work, roof: Roof, batch: int = 1, context_tokens: float = 0) -> Bound:
+    """The most output tokens per second of all ``batch`` users together."""
+    reading = batch * roof.bandwidth_bytes_per_s / step_bytes(work, batch, context_tokens)
+    computing = roof.flops_per_s / (2 * work.parameters)
+    return Bound(reading, "memory") if reading <= computing else Bound(computing, "compute")
+
+
+def prefill_bound_s(work: Work, roof: Roof, prompt_tokens: int) -> float:
+    """The least TTFT of one prompt, seconds: max(2 N T / FLOPS, W / BW); logits are needed once."""
+    body = work.parameters - work.head_parameters
+    flops = 2 * (body * prompt_tokens + work.head_parameters)
+    return max(flops / roof.flops_per_s, work.weights_bytes / roof.bandwidth_bytes_per_s)
+
+
+def share(measured_tokens_per_s: float | None, bound: Bound) -> float | None:
+    """The share of ``bound`` that was reached; above 1 it is not cut off (see :func:`share_text`)."""
+    return None if measured_tokens_per_s is None else measured_tokens_per_s / bound.tokens_per_s
+
+
+def share_text(reached: float | None) -> str:
+    """A share in words: "54 %", "none", and above 100 % with the warning."""
+    return "none" if reached is None else f"{100 * reached:.0f} %" + (f" ({ABOVE})" if reached > 1 else "")
+
+
+def work(form: Form, model: Model | None = None) -> Work:
+    """The :class:`Work` of ``model`` in ``form``, its KV cache in two bytes a value.
+
+    An input embedding that is not the head too costs one row per token and is left out. Raises
+    :class:`ModelError` for what the formulas do not hold for: experts, packed weights.
+    """
+    model = model or models.resolve()
+    tensors = list(_tensors(form, model))
+    if any("experts" in name or "exps" in name for name, _, _ in tensors):
+        raise ModelError(f"{model.name} has experts: a step reads only some of them; the roofline is for dense models")
+    untied = any(name.endswith("lm_head.weight") or name == "output.weight" for name, _, _ in tensors)
+    inputs = ("embed_tokens.weight", "token_embd.weight", "wte.weight")
+    read = [(values, size) for name, values, size in tensors if not (untied and name.endswith(inputs))]
+    shape = models.shape(model)
+    return Work(
+        weights_bytes=sum(size for _, size in read),
+        kv_bytes_per_token=sizes.kv_bytes_per_token(shape),
+        parameters=sum(values for values, _ in read),
+        head_parameters=shape.vocabulary * shape.hidden,
+    )
+
+
+def _tensors(form: Form, model: Model) -> Iterator[tuple[str, int, int]]:
+    """Name, number of values and bytes of every tensor."""
+    path = models.weights(form, model)
+    if path.suffix == ".gguf":
+        yield from ((t.name, int(t.n_elements), int(t.n_bytes)) for t in files.read_gguf(path).tensors)
+        return
+    if "quantization_config" in json.loads((path / "config.json").read_text()):
+        raise ModelError(f"{model.name} is quantized: its files do not say how many values they pack; give a Work yourself")
+    for file in path.glob("*.safetensors"):
+        with file.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                start, end = tensor["data_offsets"]
+                yield name, math.prod(tensor["shape"]), end - start
