@@ -19,7 +19,7 @@ import httpx
 
 from helpers.lessons.deployment.pipeline import Hopeless, Invalid, Item, Pipeline, PipelineError, Stage
 from helpers.lessons.structured import ask
-from helpers.servers import request
+from helpers.servers import constraints
 
 GOODS = ["tea", "coffee", "rice", "soap", "paper", "lamp"]
 NAMES = ["Anna", "Karl", "Maria", "Omar", "Lin"]
@@ -98,7 +98,7 @@ def check(item: Item) -> str:
 
 def extracted(item: Item, where: Where) -> dict:
     """The order in a note, as ``ORDER``; :class:`Invalid` if what came is not in the note, whatever the schema says."""
-    asked = request.response_format(ORDER)
+    asked = constraints.response_format(ORDER)
     text, reason = chat(where, [*EXTRACT, {"role": "user", "content": item.value}], max_tokens=40, tried=item.tried, **asked)
     found = ask.judge("the extraction", ORDER, text, finish_reason=reason)
     if not found.valid:

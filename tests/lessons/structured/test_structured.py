@@ -10,7 +10,7 @@ from helpers.bench.truth_server import TruthServer
 from helpers.lessons.structured import ask, schemas
 from helpers.lessons.structured.ask import Answer
 from helpers.lessons.structured.schemas import SchemaError
-from helpers.servers import engines, request, serving
+from helpers.servers import constraints, engines, serving
 
 AGE = {
     "type": "object",
@@ -200,7 +200,7 @@ class TestAsk:
             (did,) = mock.received
 
         assert did.path == "/v1/chat/completions"
-        assert did.body["response_format"] == request.response_format(AGE)["response_format"]
+        assert did.body["response_format"] == constraints.response_format(AGE)["response_format"]
         assert "ignore_eos" not in did.body and did.body["max_tokens"] == 4
         assert (answer.outcome, answer.asked, answer.ignored) == ("not JSON", ("response_format",), True)
         assert (answer.output_tokens, answer.finish_reason) == (4, "length")
