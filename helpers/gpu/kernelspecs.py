@@ -43,7 +43,7 @@ def environment(kernel: str, folder: Path) -> dict[str, str]:
     """The variables of ``kernel``: the engine's own, where its packages lie, and where llama.cpp's libraries are."""
     sites = [folder / name / "site" for name in (*OWN_SITES.get(kernel, ()), "lab")]
     path = os.pathsep.join(map(str, [*filter(Path.is_dir, sites), paths.REPOSITORY]))
-    own = dict(install.environment(kernel, sys.executable))
+    own = dict(engines.environment(kernel, sys.executable))
     if kernel == "vllm":
         own["VLLM_USE_FLASHINFER_SAMPLER"] = "0"  # it is not built there
     if kernel == "llama-cpp":

@@ -16,8 +16,8 @@ from helpers.bench.timing import figure
 from helpers.gpu import cases, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting, versions
-from helpers.lessons.speculation import speedup
-from helpers.lessons.structured import ask, schemas
+from helpers.lessons.speculation import speculative
+from helpers.lessons.structured import questions, schemas
 from helpers.servers import serving
 from helpers.weights import models
 
@@ -35,7 +35,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     told = variants.Where(setting.gpu, CONTEXT, slots, _kv_bytes(), random=False)
     engine = variants.server(life.engine, cases.PLAIN if life.engine != "llama-cpp" else "q4_0", told)
     drafting = life.option == "n-gram drafts"
-    extra = speedup.arguments(life.engine, DRAFT_TOKENS) if drafting else ()
+    extra = speculative.arguments(life.engine, DRAFT_TOKENS) if drafting else ()
     with serving.serve(engine, slots=slots, context=CONTEXT, timeout_s=left_s, extra=extra) as server:
         log.note(arguments=list(server.arguments), versions=versions(life.engine), model=models.resolve().name)
         log.row("loaded", seconds=server.startup_s)
@@ -55,7 +55,7 @@ def _kv_bytes() -> int:
 def _copying(server: serving.Server, users: int, tasks_per_user: int, repeats: int, log: Log, end: float) -> None:
     """Tasks whose answers stand in their prompts: seconds and tokens of each repeat, ``users`` at once."""
     endpoint = replace(server.endpoint, route="chat", token_ids=False, fields=lambda tokens: {})
-    tasks = [workload.Prompt(speedup.copying(number)) for number in range(users * tasks_per_user)]
+    tasks = [workload.Prompt(speculative.copying(number)) for number in range(users * tasks_per_user)]
     seconds, tokens = [], []
     for turn in range(-1, repeats):  # the first is a warm-up
         started = time.perf_counter()
@@ -80,7 +80,7 @@ def _counts(server: serving.Server) -> Mapping | None:
     if server.engine.name != "vllm":
         return None
     try:
-        counts = speedup.from_vllm(metrics.metrics_page(server))
+        counts = speculative.from_vllm(metrics.metrics_page(server))
     except (DraftError, metrics.Unreadable):
         return None
     return {**vars(counts), "acceptance": counts.acceptance, "tokens_per_step": counts.tokens_per_step}
@@ -88,10 +88,10 @@ def _counts(server: serving.Server) -> Mapping | None:
 
 def _json(server: serving.Server, log: Log) -> None:
     """Each prompt free and with its schema: outcomes, and the time per token of both."""
-    free, forced = ask.both_ways(server, schemas.cases()[:CASES])
+    free, forced = questions.both_ways(server, schemas.cases()[:CASES])
     log.row(
-        "json", asked=len(forced), free=ask.counts(free), constrained=ask.counts(forced),
-        time_per_token_ratio=ask.overhead(free, forced),
+        "json", asked=len(forced), free=questions.counts(free), constrained=questions.counts(forced),
+        time_per_token_ratio=questions.overhead(free, forced),
         tpot_s={name: _median(answers) for name, answers in (("free", free), ("constrained", forced))},
     )  # fmt: skip
 

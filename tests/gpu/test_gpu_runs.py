@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from helpers import records
-from helpers.gpu import cases, random_model, runs, session, tables, tasks
+from helpers import paths, records
+from helpers.gpu import cases, runs, session, tables, tasks
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Setting
 
@@ -195,8 +195,8 @@ def _bench(tmp_path, monkeypatch, script: str) -> None:
     file = tmp_path / "llama-batched-bench"
     file.write_text(script)
     file.chmod(0o755)
-    monkeypatch.setattr(random_model.files, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(tasks.llama_server, "binaries", lambda: str(tmp_path))
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(tasks.llama_cpp, "binaries", lambda: str(tmp_path))
     monkeypatch.setattr(session.kernels, "environment", lambda kernel: {})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import records
+from helpers import paths, records
 from helpers.gpu import cases, notebooks, read, tables
 
 MACHINE = {"cpu": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"], "gpu_driver": "580.1"}
@@ -263,7 +263,7 @@ def test_the_notebooks_that_ran_there_are_a_table():
 
 def test_a_notebook_is_not_run_again_while_its_code_is_what_passed(monkeypatch):
     """Another code, another machine or another version and it is run again; what did not pass always is."""
-    known = notebooks.notebooks.numbered("01")
+    known = paths.notebook("01")
     machine = {"cpu": "a", "cores": 2, "gpus": ["b"], "gpu_driver": "1", "system": "Linux", "memory_gib": 3.0}
     passed = {"result": "passed", "code_sha256": notebooks.digest(known)}
     record = {"provenance": {"machine": machine, "versions": {}}, "notebooks": {known.stem: passed}}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import paths
 from helpers.gpu import cases, kernelspecs, session, variants
 from helpers.servers import engines, flags, llama_cpp
 
@@ -92,7 +93,7 @@ def test_a_run_measures_what_matters_most_first():
 
 def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatch):
     """Each kernel's path has its own packages first and never another engine's; only what is there gets a kernel."""
-    monkeypatch.setattr(kernelspecs.kernels, "REPOSITORY", tmp_path / "repository")
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path / "repository")
     for there in ("lab/site", "common/site", "vllm/site/vllm", "llama/llama-server"):
         (tmp_path / there).mkdir(parents=True)
     assert kernelspecs.write(tmp_path) == ["lab", "transformers", "vllm", "llama-cpp", "tensorrt-llm"]
@@ -106,6 +107,6 @@ def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatc
 def test_an_engines_process_finds_the_collection_and_meets_in_a_file(tmp_path):
     """Its environment is its kernelspec's; no port is opened for its processes to meet."""
     env = session.environment("lab", tmp_path / "a.log")
-    assert env["PYTHONPATH"].split(":")[-1] == str(session.kernels.REPOSITORY)
+    assert env["PYTHONPATH"].split(":")[-1] == str(paths.REPOSITORY)
     assert env["SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"] == (tmp_path / "a.store").as_uri()
     assert "PYTEST_CURRENT_TEST" not in env

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers import paths
 from helpers.bench import timing
 from helpers.paths import REPOSITORY
 from helpers.studies import peer_clients, peers
@@ -122,7 +123,7 @@ def test_no_proxy_and_no_hub(tmp_path, monkeypatch):
 
 def test_a_missing_environment_is_told_with_the_next_step(monkeypatch, tmp_path):
     """Nothing is run, and the reason is kept."""
-    monkeypatch.setattr(peer_clients.kernels, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
 
     assert peer_clients.missing([CLIENTS["ours"], CLIENTS["guidellm"]]) == {
         "guidellm": "the environment .venvs/guidellm is not there: run `nox -s peers`"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from helpers import machine
-from helpers.servers import engines, metrics, serving
+from helpers.servers import metrics, serving
 from helpers.weights import capacity, models, shapes, sizes
 from helpers.weights.sizes import GIB
 
@@ -276,7 +276,7 @@ class TestFree:
     def test_of_several_gpus_it_is_the_emptiest(self, monkeypatch, said, free):
         """With a mock of nvidia-smi's answers; one that does not say is not full."""
         monkeypatch.setattr(machine, "has_gpu", lambda: True)
-        monkeypatch.setattr(engines.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=said))
+        monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=said))
 
         assert capacity.free_bytes() == free
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import httpx
 
 from helpers.lessons.deployment.pipeline import Hopeless, Invalid, Item, Pipeline, PipelineError, Stage
-from helpers.lessons.structured import ask
+from helpers.lessons.structured import questions
 from helpers.servers import constraints
 
 GOODS = ["tea", "coffee", "rice", "soap", "paper", "lamp"]
@@ -100,7 +100,7 @@ def extracted(item: Item, where: Where) -> dict:
     """The order in a note, as ``ORDER``; :class:`Invalid` if what came is not in the note, whatever the schema says."""
     asked = constraints.response_format(ORDER)
     text, reason = chat(where, [*EXTRACT, {"role": "user", "content": item.value}], max_tokens=40, tried=item.tried, **asked)
-    found = ask.judge("the extraction", ORDER, text, finish_reason=reason)
+    found = questions.judge("the extraction", ORDER, text, finish_reason=reason)
     if not found.valid:
         raise Invalid(f"{found.outcome}: {found.error}")
     order = found.value
@@ -122,7 +122,7 @@ def processed(item: Item, where: Where) -> dict:
 
 def written(item: Item) -> dict:
     """The last check, in Python, of all that is going to be written."""
-    found = ask.judge("the result", RESULT, json.dumps(item.value))
+    found = questions.judge("the result", RESULT, json.dumps(item.value))
     if not found.valid:
         raise Hopeless(f"{found.outcome}: {found.error}")
     return item.value

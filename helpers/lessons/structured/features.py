@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from helpers.bench import checks, client, timing, workload
-from helpers.lessons.structured import ask
+from helpers.lessons.structured import questions
 from helpers.servers import metrics
 from helpers.servers.serving import Server
 from helpers.weights import models
@@ -117,8 +117,8 @@ def _held_to(kind: str, value: object, follows: Callable[[str], bool]) -> Callab
 
     def probe(server: Server) -> Cell:
         try:
-            fields = ask.fields(server.engine, kind, value)
-        except ask.NoField:
+            fields = questions.fields(server.engine, kind, value)
+        except questions.NoField:
             fields = {kind: value}  # what a reader would try first
         text = text_of(post(server, **fields))
         name = next(iter(fields))
@@ -127,7 +127,7 @@ def _held_to(kind: str, value: object, follows: Callable[[str], bool]) -> Callab
     return probe
 
 
-json_schema = _held_to("schema", SEVEN_OR_EIGHT, lambda text: ask.judge("", SEVEN_OR_EIGHT, text).valid)
+json_schema = _held_to("schema", SEVEN_OR_EIGHT, lambda text: questions.judge("", SEVEN_OR_EIGHT, text).valid)
 regex = _held_to("regex", "(red|green)-[0-9]", lambda text: bool(re.fullmatch("(red|green)-[0-9]", text)))
 grammar = _held_to("grammar", 'root ::= "seven" | "eight"', lambda text: text in ("seven", "eight"))
 
@@ -143,7 +143,7 @@ def tool_calls(server: Server) -> Cell:
     if not (calls := choice["message"].get("tool_calls")):
         return Cell(IGNORES, f"tool_choice=required, no call, finish_reason {choice['finish_reason']}: {text!r}")
     function = calls[0]["function"]
-    good = ask.judge("", TOOL["function"]["parameters"], function["arguments"])
+    good = questions.judge("", TOOL["function"]["parameters"], function["arguments"])
     flags = " ".join(Path(flag).name for flag in server.engine.tool_flags)
     seen = f"{function['name']}({function['arguments'][:40]})" + (f", started with {flags}" if flags else "")
     return Cell(WORKS if good.valid and function["name"] == "weather" else IGNORES, seen)

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from helpers import paths
-from helpers.lessons.speculation import drafts, speedup
+from helpers.lessons.speculation import drafts, speculative
 from helpers.lessons.speculation.drafts import DraftError
-from helpers.lessons.speculation.speedup import Counts
+from helpers.lessons.speculation.speculative import Counts
 from helpers.servers import engines, guard, metrics, serving
 from helpers.weights import files, models
 
@@ -83,32 +83,32 @@ def test_expected_tokens_is_what_a_simulation_gives(alpha, draft_tokens):
             accepted += 1
         given += accepted + 1
 
-    assert given / 20_000 == pytest.approx(speedup.expected_tokens(alpha, draft_tokens), rel=0.01)
+    assert given / 20_000 == pytest.approx(speculative.expected_tokens(alpha, draft_tokens), rel=0.01)
 
 
 def test_speedup_is_the_theorem_of_the_paper():
     """Theorem 3.8: (1 - a^(g+1)) / ((1 - a)(g c + 1)), with a = 0.8, g = 5, c = 0.05."""
 
-    assert speedup.speedup(0.8, 5, 0.05) == pytest.approx((1 - 0.8**6) / (0.2 * 1.25))
-    assert speedup.speedup(0.8, 5, 0.05, verify=2) == pytest.approx((1 - 0.8**6) / (0.2 * 2.25))
+    assert speculative.speedup(0.8, 5, 0.05) == pytest.approx((1 - 0.8**6) / (0.2 * 1.25))
+    assert speculative.speedup(0.8, 5, 0.05, verify=2) == pytest.approx((1 - 0.8**6) / (0.2 * 2.25))
 
 
 def test_alpha_is_found_again_from_what_it_gives():
     """The inverse of expected_tokens, from end to end."""
     for alpha in (0.0, 0.1, 0.5, 0.9, 1.0):
-        accepted = speedup.expected_tokens(alpha, 4) - 1
-        assert speedup.alpha_from(accepted, 4) == pytest.approx(alpha, abs=1e-9)
+        accepted = speculative.expected_tokens(alpha, 4) - 1
+        assert speculative.alpha_from(accepted, 4) == pytest.approx(alpha, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: speedup.expected_tokens(1.2, 4),
-        lambda: speedup.expected_tokens(0.5, -1),
-        lambda: speedup.speedup(0.5, 4, cost=-1),
-        lambda: speedup.speedup(0.5, 4, verify=0),
-        lambda: speedup.alpha_from(5, 4),
-        lambda: speedup.alpha_from(0, 0),
+        lambda: speculative.expected_tokens(1.2, 4),
+        lambda: speculative.expected_tokens(0.5, -1),
+        lambda: speculative.speedup(0.5, 4, cost=-1),
+        lambda: speculative.speedup(0.5, 4, verify=0),
+        lambda: speculative.alpha_from(5, 4),
+        lambda: speculative.alpha_from(0, 0),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_in_one_line(wrong):
@@ -144,10 +144,10 @@ def test_counters_are_subtracted_and_added():
 def test_prediction_with_a_draft_in_every_step_is_the_formula():
     """With the acceptance of one alpha, counts and theorem say the same."""
     alpha, draft_tokens, steps = 0.5, 2, 1000
-    accepted = round(steps * (speedup.expected_tokens(alpha, draft_tokens) - 1))
+    accepted = round(steps * (speculative.expected_tokens(alpha, draft_tokens) - 1))
     counts = Counts(steps + accepted, steps * draft_tokens, accepted, steps)
 
-    assert counts.predicted(draft_tokens, 0.3, 1.2) == pytest.approx(speedup.speedup(alpha, draft_tokens, 0.3, 1.2))
+    assert counts.predicted(draft_tokens, 0.3, 1.2) == pytest.approx(speculative.speedup(alpha, draft_tokens, 0.3, 1.2))
 
 
 def test_prediction_charges_only_the_steps_that_had_a_draft():
@@ -176,15 +176,15 @@ def test_accepted_tokens_that_were_cut_off_do_not_count():
 def test_counts_from_the_widths_of_calls():
     """A prompt of 72 with 2 drafted behind it, then 4 drafted, none, 4 drafted: 9 tokens came."""
 
-    assert speedup.from_widths([74, 5, 1, 5], 72, 9) == Counts(tokens=9, drafted=10, accepted=5, drafts=3)
+    assert speculative.from_widths([74, 5, 1, 5], 72, 9) == Counts(tokens=9, drafted=10, accepted=5, drafts=3)
 
 
 def test_counts_from_a_reply_of_llama_cpp():
     """The reply leaves the two numbers out where nothing was drafted."""
     timings = {"predicted_n": 48, "draft_n": 36, "draft_n_accepted": 32}
 
-    assert speedup.from_llama_cpp(timings) == Counts(48, 36, 32)
-    assert speedup.from_llama_cpp({"predicted_n": 48}) == Counts(48, 0, 0)
+    assert speculative.from_llama_cpp(timings) == Counts(48, 36, 32)
+    assert speculative.from_llama_cpp({"predicted_n": 48}) == Counts(48, 0, 0)
 
 
 def test_counts_from_vllm_as_text_and_as_objects():
@@ -193,13 +193,13 @@ def test_counts_from_vllm_as_text_and_as_objects():
     inside = [SimpleNamespace(name=f"vllm:{name}", value=value) for name, value in {**named, "generation_tokens": 48}.items()]
     inside.append(SimpleNamespace(name="vllm:spec_decode_num_accepted_tokens_per_pos", values=[9, 8, 8, 7]))
 
-    assert speedup.from_vllm(PAGE) == speedup.from_vllm(inside) == Counts(48, 36, 32, 9)
+    assert speculative.from_vllm(PAGE) == speculative.from_vllm(inside) == Counts(48, 36, 32, 9)
 
 
 def test_vllm_without_drafts_is_told_from_one_that_accepted_none():
     """It has no such counters: no 0 is made up."""
     with pytest.raises(DraftError, match="^vLLM counts no drafts: start it with a speculative_config"):
-        speedup.from_vllm('vllm:generation_tokens_total{engine="0"} 48.0\n')
+        speculative.from_vllm('vllm:generation_tokens_total{engine="0"} 48.0\n')
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_vllm_without_drafts_is_told_from_one_that_accepted_none():
 def test_nothing_is_called_faster_that_was_not(speedups, expected):
     """Every repeat must say so, and by more than a tenth."""
 
-    assert speedup.word(speedups) == expected
+    assert speculative.word(speedups) == expected
 
 
 def test_ways_are_called_in_turns_and_the_order_turns_round():
     """Three turns of two ways."""
     called = []
-    times = speedup.in_turns({"plain": lambda: called.append("plain"), "other": lambda: called.append("other")})
+    times = speculative.in_turns({"plain": lambda: called.append("plain"), "other": lambda: called.append("other")})
 
     assert called == ["plain", "other", "other", "plain", "plain", "other"]
     assert [len(seconds) for seconds in times.values()] == [3, 3]
@@ -230,16 +230,16 @@ def test_ways_are_called_in_turns_and_the_order_turns_round():
 
 def test_a_gain_is_taken_turn_by_turn_and_told_with_its_spread():
     """Half the time is twice as fast."""
-    gains = speedup.gains({"plain": [2.0, 4.0, 3.0], "lookup": [1.0, 2.5, 1.5]})
+    gains = speculative.gains({"plain": [2.0, 4.0, 3.0], "lookup": [1.0, 2.5, 1.5]})
 
     assert gains == [2.0, 1.6, 2.0]
-    assert speedup.said(gains) == "2.00 (1.60 to 2.00), faster"
+    assert speculative.said(gains) == "2.00 (1.60 to 2.00), faster"
 
 
 def test_copying_tasks_differ():
     """Sixteen users ask for sixteen different copies."""
 
-    assert len({speedup.copying(number) for number in range(16)}) == 16
+    assert len({speculative.copying(number) for number in range(16)}) == 16
 
 
 def test_a_draft_of_the_same_vocabulary_is_good(tmp_path):
@@ -339,14 +339,14 @@ def test_a_model_without_numbered_layers_is_not_cut(tmp_path, cache):
 def test_options_that_cannot_be(arguments, message):
     """Before anything starts."""
     with pytest.raises(DraftError, match=f"^{message}$"):
-        speedup.arguments(*arguments)
+        speculative.arguments(*arguments)
 
 
 def test_a_bad_draft_starts_no_engine(tmp_path):
     """Another vocabulary is said while the options are made: no process, no log."""
     before = psutil.Process().children()
     with pytest.raises(DraftError, match="cannot draft: its vocabulary has 3 entries, that of "):
-        speedup.arguments("vllm", 4, draft=tiny(tmp_path / "other"))
+        speculative.arguments("vllm", 4, draft=tiny(tmp_path / "other"))
 
     assert psutil.Process().children() == before
 
@@ -366,7 +366,7 @@ def test_a_draft_that_only_the_engine_can_refuse_is_one_line(tmp_path):
 def ask(server: serving.Server) -> dict:
     """The reply to a copying task, greedy, from llama.cpp's own route, which says token ids."""
     with httpx.Client(base_url=server.base_url.removesuffix("/v1"), timeout=60, trust_env=False) as http:
-        said = {"messages": [{"role": "user", "content": speedup.copying()}]}
+        said = {"messages": [{"role": "user", "content": speculative.copying()}]}
         prompt = http.post("/apply-template", json=said).json()["prompt"]
         body = {"prompt": prompt, "n_predict": 24, "temperature": 0, "return_tokens": True, "cache_prompt": False}
         return http.post("/completion", json=body).json()
@@ -377,25 +377,25 @@ def test_a_server_that_drafts_says_the_same_and_counts():
     small = {"slots": 1, "context": 256}
     with serving.serve("llama-cpp-bf16", **small) as server:
         plain = ask(server)
-    extra = speedup.arguments("llama-cpp-bf16", 4)
+    extra = speculative.arguments("llama-cpp-bf16", 4)
     with serving.serve("llama-cpp-bf16", **small, extra=extra) as server:
         drafted, told = ask(server), server.arguments
-    counts = speedup.from_llama_cpp(drafted["timings"])
+    counts = speculative.from_llama_cpp(drafted["timings"])
 
     assert plain["tokens"] == drafted["tokens"] and len(plain["tokens"]) == 24
-    assert speedup.from_llama_cpp(plain["timings"]).drafted == 0 < counts.drafted
+    assert speculative.from_llama_cpp(plain["timings"]).drafted == 0 < counts.drafted
     assert counts.tokens_per_step > 1.2 and told[-6:] == extra
 
 
 def test_vllms_server_drafts_and_its_page_counts():
     """The counters begin at nothing and grow with a copying task."""
-    extra = speedup.arguments("vllm", 4)
+    extra = speculative.arguments("vllm", 4)
     with serving.serve("vllm", slots=2, context=256, extra=extra) as server:
-        before = speedup.from_vllm(metrics.metrics_page(server))
-        said = [{"role": "user", "content": speedup.copying()}]
+        before = speculative.from_vllm(metrics.metrics_page(server))
+        said = [{"role": "user", "content": speculative.copying()}]
         body = {"model": server.endpoint.model, "messages": said, "max_tokens": 24, "temperature": 0}
         answer = httpx.post(f"{server.base_url}/chat/completions", json=body, timeout=60, trust_env=False)
-        counts = speedup.from_vllm(metrics.metrics_page(server)) - before
+        counts = speculative.from_vllm(metrics.metrics_page(server)) - before
 
     assert answer.json()["usage"]["completion_tokens"] == 24
     assert counts.tokens == 24 and 0 < counts.accepted <= counts.drafted <= 4 * counts.drafts

@@ -7,8 +7,8 @@ import pytest
 from helpers.bench.client import Endpoint
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
-from helpers.lessons.structured import ask, schemas
-from helpers.lessons.structured.ask import Answer
+from helpers.lessons.structured import questions, schemas
+from helpers.lessons.structured.questions import Answer
 from helpers.lessons.structured.schemas import SchemaError
 from helpers.servers import constraints, engines, serving
 
@@ -150,14 +150,14 @@ class TestJudge:
     )
     def test_the_outcome_and_the_keyword(self, text, finish, outcome, keyword):
         """Valid, violated (which keyword), no JSON at all, or JSON that was cut off."""
-        answer = ask.judge("an engine", AGE, text, finish_reason=finish)
+        answer = questions.judge("an engine", AGE, text, finish_reason=finish)
 
         assert (answer.outcome, answer.keyword) == (outcome, keyword)
-        assert answer.outcome in ask.OUTCOMES
+        assert answer.outcome in questions.OUTCOMES
 
     def test_one_line_says_engine_field_and_keyword(self):
         """What a reader sees."""
-        answer = ask.judge("vLLM", AGE, '{"age": 700}', asked=("guided_json",), finish_reason="stop")
+        answer = questions.judge("vLLM", AGE, '{"age": 700}', asked=("guided_json",), finish_reason="stop")
 
         assert str(answer) == "vLLM, guided_json: violates: $.age breaks maximum: 700 is greater than the maximum of 120"
         assert answer.ignored
@@ -165,18 +165,18 @@ class TestJudge:
     def test_a_free_answer_ignores_nothing(self):
         """Nothing was asked for."""
 
-        assert not ask.judge("vLLM", AGE, "seven").ignored
+        assert not questions.judge("vLLM", AGE, "seven").ignored
 
     def test_only_a_valid_answer_has_a_value(self):
         """The others say why not."""
 
-        assert ask.judge("vLLM", AGE, '{"age": 7}').value == {"age": 7}
+        assert questions.judge("vLLM", AGE, '{"age": 7}').value == {"age": 7}
         with pytest.raises(ValueError, match="^vLLM, free: not JSON: Expecting value at character 0 of 'seven'$"):
-            _ = ask.judge("vLLM", AGE, "seven").value
+            _ = questions.judge("vLLM", AGE, "seven").value
 
     def test_formats_are_checked(self):
         """30 February is no date."""
-        answer = ask.judge("vLLM", {"type": "string", "format": "date"}, '"2026-02-30"')
+        answer = questions.judge("vLLM", {"type": "string", "format": "date"}, '"2026-02-30"')
 
         assert (answer.outcome, answer.keyword) == ("violates", "format")
 
@@ -196,7 +196,7 @@ class TestAsk:
     def test_the_request_carries_the_schema_and_no_forced_length(self):
         """OpenAI's field, the chat route, and nothing that keeps the model from ending."""
         with TruthServer(Script()) as mock:
-            answer = ask.ask(MockServer(mock.base_url), "How old?", AGE, max_tokens=4)
+            answer = questions.ask(MockServer(mock.base_url), "How old?", AGE, max_tokens=4)
             (did,) = mock.received
 
         assert did.path == "/v1/chat/completions"
@@ -208,7 +208,7 @@ class TestAsk:
     def test_a_free_question_carries_no_constraint(self):
         """``{}`` asks freely."""
         with TruthServer(Script()) as mock:
-            answer = ask.ask(MockServer(mock.base_url), "How old?", AGE, with_fields={}, max_tokens=4)
+            answer = questions.ask(MockServer(mock.base_url), "How old?", AGE, with_fields={}, max_tokens=4)
             (did,) = mock.received
 
         assert "response_format" not in did.body
@@ -218,14 +218,14 @@ class TestAsk:
         """The server's own words, in one line."""
         refused = Script(status=400, answer={"error": {"message": "Grammar error:\n no"}})
         with TruthServer(refused) as mock:
-            answer = ask.ask(MockServer(mock.base_url), "How old?", AGE, max_tokens=4)
+            answer = questions.ask(MockServer(mock.base_url), "How old?", AGE, max_tokens=4)
 
         assert answer.outcome == "refused" and not answer.ignored
         assert answer.error == "HTTP 400: Grammar error: no"
 
     def test_a_server_that_is_not_there_is_no_refusal(self):
         """It failed: nobody looked at the schema."""
-        answer = ask.ask(MockServer("http://127.0.0.1:9/v1"), "How old?", AGE, max_tokens=4)
+        answer = questions.ask(MockServer("http://127.0.0.1:9/v1"), "How old?", AGE, max_tokens=4)
 
         assert answer.outcome == "failed"
 
@@ -233,25 +233,25 @@ class TestAsk:
     def test_an_impossible_schema_is_never_sent(self, name):
         """Refused before the server hears of it."""
         with TruthServer(Script()) as mock, pytest.raises(SchemaError):
-            ask.ask(MockServer(mock.base_url), "How old?", schemas.impossible()[name])
+            questions.ask(MockServer(mock.base_url), "How old?", schemas.impossible()[name])
 
         assert mock.received == []
 
     def test_no_tokens_no_question(self):
         """A bad argument is refused before anything is sent."""
         with pytest.raises(ValueError, match="^max_tokens=0: an answer has at least one token$"):
-            ask.ask(MockServer("http://127.0.0.1:9/v1"), "How old?", AGE, max_tokens=0)
+            questions.ask(MockServer("http://127.0.0.1:9/v1"), "How old?", AGE, max_tokens=0)
 
     def test_a_kind_without_a_field_names_those_there_are(self):
         """Transformers' server knows no regular expressions."""
-        with pytest.raises(ask.NoField, match="^HF Transformers's server has no field for a regex: it takes schema$"):
-            ask.fields(engines.get("transformers"), "regex", "a")
+        with pytest.raises(questions.NoField, match="^HF Transformers's server has no field for a regex: it takes schema$"):
+            questions.fields(engines.get("transformers"), "regex", "a")
 
     def test_both_ways_turns_the_order_round(self):
         """Free and constrained, then constrained and free: what drifts hits both."""
         cases = schemas.cases()[:4]
         with TruthServer(Script()) as mock:
-            free, forced = ask.both_ways(MockServer(mock.base_url), cases, max_tokens=4)
+            free, forced = questions.both_ways(MockServer(mock.base_url), cases, max_tokens=4)
             sent = ["response_format" in did.body for did in mock.received]
 
         assert sent == [False, True] + [False, True, True, False] * 2
@@ -265,18 +265,18 @@ def timed(tpot_s: float | None, outcome: str = "valid") -> Answer:
 def test_the_overhead_is_a_ratio_of_medians():
     """One slow answer decides nothing."""
 
-    assert ask.overhead([timed(0.1), timed(0.1), timed(9)], [timed(0.15), timed(None), timed(0.15)]) == pytest.approx(1.5)
+    assert questions.overhead([timed(0.1), timed(0.1), timed(9)], [timed(0.15), timed(None), timed(0.15)]) == pytest.approx(1.5)
 
 
 def test_without_times_there_is_no_overhead():
     """``None``, not 0."""
 
-    assert ask.overhead([timed(None)], [timed(0.1)]) is None
+    assert questions.overhead([timed(None)], [timed(0.1)]) is None
 
 
 def test_the_table_counts_what_was_not_valid():
     """And says "not measured" where nothing was."""
-    shown = ask.table({"vLLM": ([timed(0.1, "not JSON")], [timed(0.2), timed(None, "cut off")])}).loc["vLLM"]
+    shown = questions.table({"vLLM": ([timed(0.1, "not JSON")], [timed(0.2), timed(None, "cut off")])}).loc["vLLM"]
 
     assert shown["valid, free"] == "0 of 1" and shown["valid, constrained"] == "1 of 2"
     assert shown["others, constrained"] == "1 cut off" and shown["ratio"] == 2.0
@@ -294,7 +294,7 @@ class TestLive:
     @pytest.mark.parametrize("case", schemas.cases(of_each=1), ids=lambda case: case.schema_name)
     def test_a_constrained_answer_follows_its_schema_or_was_cut_off(self, llama, case):
         """Every schema of the file."""
-        answer = ask.ask(llama, case.prompt, case.schema)
+        answer = questions.ask(llama, case.prompt, case.schema)
 
         assert answer.outcome in ("valid", "cut off"), str(answer)
         assert answer.finish_reason == ("stop" if answer.valid else "length")
@@ -302,20 +302,20 @@ class TestLive:
     def test_too_few_tokens_break_it(self, llama):
         """Constrained, and not valid."""
         case = schemas.cases()[0]
-        answer = ask.ask(llama, case.prompt, case.schema, max_tokens=4)
+        answer = questions.ask(llama, case.prompt, case.schema, max_tokens=4)
 
         assert (answer.outcome, answer.finish_reason, answer.output_tokens) == ("cut off", "length", 4)
 
     def test_a_grammar_with_an_error_is_refused_and_the_server_goes_on(self, llama):
         """One line, and the next question is answered."""
-        broken = ask.ask(llama, "Hello", AGE, with_fields={"grammar": 'root ::= "a" ('})
-        after = ask.ask(llama, "How old is a child? Answer as JSON.", AGE)
+        broken = questions.ask(llama, "Hello", AGE, with_fields={"grammar": 'root ::= "a" ('})
+        after = questions.ask(llama, "How old is a child? Answer as JSON.", AGE)
 
         assert broken.outcome == "refused" and "\n" not in broken.error, str(broken)
         assert after.valid
 
     def test_a_misspelled_field_is_caught(self, llama):
         """The server takes it and answers freely."""
-        answer = ask.ask(llama, "Tell me about the sea.", AGE, with_fields={"guided_json": AGE}, max_tokens=16)
+        answer = questions.ask(llama, "Tell me about the sea.", AGE, with_fields={"guided_json": AGE}, max_tokens=16)
 
         assert answer.ignored and answer.asked == ("guided_json",)
