@@ -73,8 +73,8 @@ class Plan:
 
     def prompts(self, load: int | float, turn: int, words: int, vocabulary, copy: int = 0) -> list[workload.Prompt]:
         """What is sent in ``turn`` (negative: a warm-up); a ``copy`` of an endpoint gets prompts of its own."""
-        seed = hash((self.seed, load, turn if turn >= 0 else 2 * turn))  # numbers hash the same everywhere; -1 and -2 alike
-        return workload.prompts(self.count(load), words, seed=seed + copy * 10**9, vocabulary=vocabulary)
+        seed = f"{self.seed}, load {load}, turn {turn}, copy {copy}"
+        return workload.prompts(self.count(load), words, seed=seed, vocabulary=vocabulary)
 
 
 def levels(
@@ -251,7 +251,7 @@ def probe(endpoint: Endpoint, plan: Plan, vocabulary: Sequence[str] | None = Non
         )
     target = Target(endpoint, plan.input_tokens)
     for attempt in range(4):
-        prompt = workload.prompts(1, target.words, seed=-1 - attempt, vocabulary=vocabulary)[0]
+        prompt = workload.prompts(1, target.words, seed=f"probe {attempt}", vocabulary=vocabulary)[0]
         sample = client.run(client.request(endpoint, prompt, plan.output_tokens, timeout_s=plan.timeout_s))
         if sample.error:
             raise EndpointError(f"{endpoint.base_url} gives no answer to measure: {sample.error}")

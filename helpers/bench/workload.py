@@ -41,8 +41,8 @@ def words(vocabulary: Sequence[str]) -> list[tuple[int, str]]:
     return found
 
 
-def prompts(count: int, input_tokens: int, *, seed: int, vocabulary: Sequence[str] | None = None) -> list[Prompt]:
-    """``count`` prompts of ``input_tokens`` tokens, different from their first token on.
+def prompts(count: int, input_tokens: int, *, seed: int | str, vocabulary: Sequence[str] | None = None) -> list[Prompt]:
+    """``count`` prompts of ``input_tokens`` tokens, different from their first token on, the same for the same ``seed``.
 
     The different first token keeps prefix caches from helping. Raises ``ValueError`` for
     sizes below one and for more prompts than the vocabulary has first words.

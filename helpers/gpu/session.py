@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from helpers import kernels, paths
 from helpers.gpu import cases, device, random_model, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
-from helpers.servers import engines, guard, install, llama_cpp, serving
+from helpers.servers import engines, guard, install, llama_cpp, serving, sglang
 from helpers.weights import models, sizes
 
 SETTLED_BYTES = 2**30  # a GPU that holds no more than this above the level before is free again
@@ -67,34 +65,22 @@ class Log:
         self._keep(self.found)
 
 
-def environment(kernel: str, log: Path) -> dict[str, str]:
-    """What an engine's process is started with: its kernelspec's variables, and a file where its processes meet."""
-    env = kernels.process_environment(kernel) | {"PYTHONUNBUFFERED": "1"}
-    env["SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"] = guard.store(log).as_uri()
-    here = str(paths.REPOSITORY)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), here)))
-    env.pop("PYTEST_CURRENT_TEST", None)
-    return env
+def environment(kernel: str) -> dict[str, str]:
+    """What an engine's process is started with: its kernelspec's variables, and the way to this collection."""
+    env = kernels.process_environment(kernel)
+    return env | {"PYTHONPATH": os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(paths.REPOSITORY))))}
 
 
 @contextmanager
-def guarded(command: list[str], kernel: str) -> Iterator[tuple[subprocess.Popen, Path]]:
-    """Run ``command`` in ``kernel``'s environment under the guard; nothing of it is left when the block ends."""
-    handle, name = tempfile.mkstemp(prefix="gpu-", suffix=".log")
-    log = Path(name)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.servers.guard", str(os.getpid()), name, "--", *command],
-        stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=environment(kernel, log),
-        cwd=paths.REPOSITORY,
-    )  # fmt: skip
-    try:
-        yield process, log
-    finally:
-        os.close(handle)
-        guard.end(process)
-        collect(" ".join(command[1:4]), log)
-        log.unlink(missing_ok=True)
-        guard.store(log).unlink(missing_ok=True)
+def guarded(command: list[str], kernel: str) -> Iterator[guard.Guarded]:
+    """Run ``command`` in ``kernel``'s environment under guard; the end of its log is collected."""
+    how = {"name": "gpu", "meets_by": sglang.STORE_VARIABLE, "cwd": paths.REPOSITORY}
+    with guard.guarded(command, environment(kernel), **how) as running:
+        try:
+            yield running
+        finally:
+            guard.end(running.process)  # its last words belong to the log
+            collect(" ".join(command[1:4]), running.log)
 
 
 def run_job(kernel: str, job: dict, log: Log, left_s: float) -> bool:
@@ -104,16 +90,16 @@ def run_job(kernel: str, job: dict, log: Log, left_s: float) -> bool:
         rows.touch()
         file.write_text(json.dumps({**job, "rows": str(rows), "left_s": left_s}))
         command = [kernels.interpreter(kernel), "-m", "helpers.gpu.offline", str(file)]
-        with guarded(command, kernel) as (process, output):
-            return _follow(process, rows, output, log, time.monotonic() + left_s)
+        with guarded(command, kernel) as running:
+            return _follow(running, rows, log, time.monotonic() + left_s)
 
 
-def _follow(process: subprocess.Popen, rows: Path, output: Path, log: Log, end: float) -> bool:
+def _follow(running: guard.Guarded, rows: Path, log: Log, end: float) -> bool:
     """Take up each line as it is written, until the job says it is done, ends by itself, or the time is over."""
     done = False
     with rows.open() as lines:
         while True:
-            ended = process.poll() is not None
+            ended = running.process.poll() is not None
             while line := lines.readline():
                 row = json.loads(line)
                 done |= row["kind"] in ("done", "failed")
@@ -122,7 +108,7 @@ def _follow(process: subprocess.Popen, rows: Path, output: Path, log: Log, end: 
             if done:
                 return row["kind"] == "done"
             if ended:
-                log.row("failed", reason=f"it ended by itself: {guard.reason(output)}")
+                log.row("failed", reason=f"it ended by itself: {running.reason()}")
                 return False
             if time.monotonic() > end:
                 log.row("stopped", reason="the time was over")

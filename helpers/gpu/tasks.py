@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TextIO
 
 from helpers.bench import checks, client, measure, selftest, workload
 from helpers.bench.timing import Level
@@ -52,16 +53,15 @@ def _batched_bench(life: Life, setting: session.Setting, log: Log, left_s: float
     log.note(arguments=[guard.without_folders(part) for part in command[1:]], versions=session.versions("llama-cpp"))
     log.row("weights", bytes=sizes.stored_bytes(file), source="the tensors of the GGUF file")
     numbered = iter([(None, users) for users in setting.users] + turns)
-    with session.guarded(command, "llama-cpp") as (process, output):
-        with output.open() as lines:
-            return _follow_bench(process, lines, numbered, log, time.monotonic() + left_s, lambda: guard.reason(output))
+    with session.guarded(command, "llama-cpp") as running, running.log.open() as lines:
+        return _follow_bench(running, lines, numbered, log, time.monotonic() + left_s)
 
 
-def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reason: Callable[[], str]) -> bool:
+def _follow_bench(running: guard.Guarded, lines: TextIO, numbered: Iterator, log: Log, end: float) -> bool:
     """One row for each line of JSON; the first of each number of users was the warm-up."""
     rest = ""
     while True:
-        ended = process.poll() is not None
+        ended = running.process.poll() is not None
         rest += lines.read()
         *whole, rest = rest.split("\n")
         for said in (json.loads(line) for line in whole if line.startswith("{") and '"t_pp"' in line):
@@ -76,11 +76,10 @@ def _follow_bench(process, lines, numbered: Iterator, log: Log, end: float, reas
                 log.row("first token", users=users, repeat=turn, seconds=said["t_pp"])
         if ended:
             missing = sum(1 for _ in numbered)
-            if process.returncode or missing:
-                log.row(
-                    "failed", reason=f"llama-batched-bench ended with {process.returncode}, {missing} lines short: {reason()}"
-                )
-            return not process.returncode and not missing
+            if running.process.returncode or missing:
+                ended_with = f"llama-batched-bench ended with {running.process.returncode}, {missing} lines short"
+                log.row("failed", reason=f"{ended_with}: {running.reason()}")
+            return not running.process.returncode and not missing
         if time.monotonic() > end:
             log.row("stopped", reason="the time was over")
             return False
@@ -159,12 +158,12 @@ def _prefix(server: serving.Server, life: Life, setting: session.Setting, log: L
     return True
 
 
-def shared(users: int, tokens: int, common: bool, seed: int, vocabulary) -> list[workload.Prompt]:
+def shared(users: int, tokens: int, common: bool, turn: int, vocabulary) -> list[workload.Prompt]:
     """``users`` prompts of ``tokens``: a common prefix and some words of each one's own, or nothing in common."""
     if not common:
-        return workload.prompts(users, tokens, seed=10**6 + seed, vocabulary=vocabulary)
-    (prefix,) = workload.prompts(1, tokens - offline.SUFFIX_TOKENS, seed=2 * 10**6 + seed, vocabulary=vocabulary)
-    ends = workload.prompts(users, offline.SUFFIX_TOKENS, seed=3 * 10**6 + seed, vocabulary=vocabulary)
+        return workload.prompts(users, tokens, seed=f"own, turn {turn}", vocabulary=vocabulary)
+    (prefix,) = workload.prompts(1, tokens - offline.SUFFIX_TOKENS, seed=f"prefix, turn {turn}", vocabulary=vocabulary)
+    ends = workload.prompts(users, offline.SUFFIX_TOKENS, seed=f"ends, turn {turn}", vocabulary=vocabulary)
     return [workload.Prompt(prefix.text + one.text, prefix.token_ids + one.token_ids) for one in ends]
 
 

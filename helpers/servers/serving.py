@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +33,7 @@ class Server:
     """A running server. ``endpoint`` is what the client is given."""
 
     engine: engines.Engine
+    model: models.Model
     endpoint: Endpoint
     process: subprocess.Popen
     log: Path
@@ -89,48 +87,42 @@ def serve(
     or a model that does not fit).
     A server that ends or does not answer within ``timeout_s`` raises :class:`ServerError` with
     the end of its log. However the block ends, no process of the server is left. ``extra`` are
-    options of the engine's own, added to its command (see :func:`helpers.lessons.speculation.speedup.arguments`).
+    options of the engine's own, added to its command (see :func:`helpers.lessons.speculation.speculative.arguments`).
     """
     engine = engines.get(engine) if isinstance(engine, str) else engine
+    model = model or models.resolve()
+    start = _checked(engine, model, slots, context, port)
+    command = [*engine.command(start), *extra]
+    started = time.perf_counter()
+    env = kernels.process_environment(engine.kernel)
+    with guard.guarded(command, env, name=engine.name, meets_by=engine.store_variable) as running:
+        try:
+            _wait(engine, running, start.port, timeout_s)
+        except ServerError:
+            running.keep_log = True  # the message names it
+            raise
+        startup_s = time.perf_counter() - started
+        endpoint = Endpoint(
+            f"http://{HOST}:{start.port}/v1", str(start.weights) if engine.named_by_path else model.name,
+            token_ids=engine.token_ids, fields=engine.fields, context=context, cache_fields=engine.cache_fields,
+        )  # fmt: skip
+        told = tuple(guard.without_folders(part) for part in command[1:] if part != str(start.port))
+        yield Server(engine, model, endpoint, running.process, running.log, startup_s, slots, context, told)
+
+
+def _checked(engine: engines.Engine, model: models.Model, slots: int, context: int, port: int | None) -> engines.Start:
+    """What the server is started with; raises what :func:`serve` says of its arguments."""
     if slots < 1 or context < 1:
         raise ValueError(f"slots={slots}, context={context}: both must be at least 1")
-    model = model or models.resolve()
     shape = models.shape(model)
     if context > (limit := shape.context):
         raise ValueError(f"context={context}: {model.name} knows {limit} tokens; ask for {limit} or fewer")
     python = kernels.interpreter(engine.kernel)
     path = models.weights(engine.form, model)
     port = free_port() if port is None else check_port(port, engine)
-    kv_bytes = sizes.kv_bytes_per_token(shape)
-    request = engines.Start(python, path, port, slots, context, model.name, kv_bytes)
-    check_memory(request, engine)
-    command = [*engine.command(request), *extra]
-
-    handle, name = tempfile.mkstemp(prefix=f"{engine.name}-", suffix=".log")
-    log, started = Path(name), time.perf_counter()
-    process, answered = None, False
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.servers.guard", str(os.getpid()), name, "--", *command],
-            stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True, env=_environment(engine, log),
-        )  # fmt: skip
-        _wait(engine, process, port, log, timeout_s)
-        answered = True
-        startup_s = time.perf_counter() - started
-        named = str(path) if engine.named_by_path else model.name
-        endpoint = Endpoint(
-            f"http://{HOST}:{port}/v1", named, token_ids=engine.token_ids, fields=engine.fields, context=context,
-            cache_fields=engine.cache_fields,
-        )  # fmt: skip
-        told = tuple(guard.without_folders(part) for part in command[1:] if part != str(port))
-        yield Server(engine, endpoint, process, log, startup_s, slots, context, told)
-    finally:
-        os.close(handle)
-        if process is not None:
-            guard.end(process)
-        if answered or not isinstance(sys.exception(), ServerError):  # whose message names the log
-            log.unlink(missing_ok=True)
-        guard.store(log).unlink(missing_ok=True)
+    start = engines.Start(python, path, port, slots, context, model.name, sizes.kv_bytes_per_token(shape))
+    check_memory(start, engine)
+    return start
 
 
 @contextmanager
@@ -157,13 +149,13 @@ def free_port() -> int:
     raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
 
 
-def check_memory(request: engines.Start, engine: engines.Engine) -> None:
+def check_memory(start: engines.Start, engine: engines.Engine) -> None:
     """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded."""
     if (free := capacity.free_bytes()) is None:
         return
     answer = capacity.Answer(
-        request.name, engine.dtype, "16 bit", request.slots, request.context, free, free,
-        sizes.stored_bytes(request.weights), request.kv_bytes_per_token, counted="slots",
+        start.name, engine.dtype, "16 bit", start.slots, start.context, free, free,
+        sizes.stored_bytes(start.weights), start.kv_bytes_per_token, counted="slots",
     )  # fmt: skip
     if not answer.fits:
         raise ServerError(f"{engine.title}'s server was not started: {answer.say}")
@@ -184,25 +176,17 @@ def check_port(port: int, engine: engines.Engine) -> int:
     return port
 
 
-def _environment(engine: engines.Engine, log: Path) -> dict[str, str]:
-    env = kernels.process_environment(engine.kernel) | {"PYTHONUNBUFFERED": "1"}
-    if engine.store_variable:
-        env[engine.store_variable] = guard.store(log).as_uri()
-    env.pop("PYTEST_CURRENT_TEST", None)
-    return env
-
-
-def _wait(engine: engines.Engine, process: subprocess.Popen, port: int, log: Path, timeout_s: float) -> None:
+def _wait(engine: engines.Engine, running: guard.Guarded, port: int, timeout_s: float) -> None:
     deadline = time.perf_counter() + timeout_s
     while True:
-        if process.poll() is not None:
-            raise ServerError(f"{engine.title}'s server ended before it answered: {guard.reason(log)}; its log: {log}")
+        if running.process.poll() is not None:
+            raise ServerError(f"{engine.title}'s server ended before it answered: {running.reason()}; its log: {running.log}")
         try:
             if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
         if time.perf_counter() > deadline:
-            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {guard.reason(log)}"
-            raise ServerError(f"{waited}; give it more time or read its log: {log}")
+            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {running.reason()}"
+            raise ServerError(f"{waited}; give it more time or read its log: {running.log}")
         time.sleep(0.1)

@@ -10,7 +10,6 @@ against what the server really did. The order turns round from round to round.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -118,23 +117,14 @@ def execute(client: Client, job: Job, timeout_s: float = TIMEOUT_S) -> None:
 
     Raises :class:`PeerError` with the last line of its log if it fails or takes too long.
     """
-    log = job.folder / "log"
-    command = client.command(peer_clients.interpreter(client), job)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.servers.guard", str(os.getpid()), str(log), "--", *command],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=job.folder,
-            env=peer_clients.environment(client, job),
-        )  # fmt: skip
+    command, env = client.command(peer_clients.interpreter(client), job), peer_clients.environment(client, job)
+    with guard.guarded(command, env, name=client.name, cwd=job.folder) as running:
         try:
-            code = process.wait(timeout_s)
+            code = running.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise PeerError(f"{client.title} did not end within {timeout_s:g} s: {guard.reason(log)}") from None
-        finally:
-            if process.poll() is None:
-                guard.end(process)
-    if code:
-        raise PeerError(f"{client.title} ended with exit code {code}: {guard.reason(log)}")
+            raise PeerError(f"{client.title} did not end within {timeout_s:g} s: {running.reason()}") from None
+        if code:
+            raise PeerError(f"{client.title} ended with exit code {code}: {running.reason()}")
 
 
 def compare(

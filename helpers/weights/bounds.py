@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from helpers.weights import files, models, sizes
+from helpers.weights import models, sizes, tensors
 from helpers.weights.models import Form, Model, ModelError
 
 ABOVE = "above 100 %: the roof is wrong, not the engine"
@@ -99,33 +97,19 @@ def work(form: Form, model: Model | None = None) -> Work:
     :class:`ModelError` for what the formulas do not hold for: experts, packed weights.
     """
     model = model or models.resolve()
-    tensors = list(_tensors(form, model))
-    if any("experts" in name or "exps" in name for name, _, _ in tensors):
+    path = models.weights(form, model)
+    if path.is_dir() and "quantization_config" in json.loads((path / "config.json").read_text()):
+        raise ModelError(f"{model.name} is quantized: its files do not say how many values they pack; give a Work yourself")
+    stored = tensors.of(path)
+    if any("experts" in one.name or "exps" in one.name for one in stored):
         raise ModelError(f"{model.name} has experts: a step reads only some of them; the roofline is for dense models")
-    untied = any(name.endswith("lm_head.weight") or name == "output.weight" for name, _, _ in tensors)
+    untied = any(one.name.endswith("lm_head.weight") or one.name == "output.weight" for one in stored)
     inputs = ("embed_tokens.weight", "token_embd.weight", "wte.weight")
-    read = [(values, size) for name, values, size in tensors if not (untied and name.endswith(inputs))]
+    read = [one for one in stored if not (untied and one.name.endswith(inputs))]
     shape = models.shape(model)
     return Work(
-        weights_bytes=sum(size for _, size in read),
+        weights_bytes=sum(one.bytes for one in read),
         kv_bytes_per_token=sizes.kv_bytes_per_token(shape),
-        parameters=sum(values for values, _ in read),
+        parameters=sum(one.values for one in read),
         head_parameters=shape.vocabulary * shape.hidden,
     )
-
-
-def _tensors(form: Form, model: Model) -> Iterator[tuple[str, int, int]]:
-    """Name, number of values and bytes of every tensor."""
-    path = models.weights(form, model)
-    if path.suffix == ".gguf":
-        yield from ((t.name, int(t.n_elements), int(t.n_bytes)) for t in files.read_gguf(path).tensors)
-        return
-    if "quantization_config" in json.loads((path / "config.json").read_text()):
-        raise ModelError(f"{model.name} is quantized: its files do not say how many values they pack; give a Work yourself")
-    for file in path.glob("*.safetensors"):
-        with file.open("rb") as handle:
-            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                start, end = tensor["data_offsets"]
-                yield name, math.prod(tensor["shape"]), end - start

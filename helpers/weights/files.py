@@ -62,17 +62,20 @@ def check_folder(path: Path) -> None:
     if not files:
         raise ModelError(f"{path} is not a model this collection loads: it has no .safetensors file")
     for file in files:
-        with file.open("rb") as handle:
-            head = int.from_bytes(handle.read(8), "little")
-            try:
-                tensors = json.loads(handle.read(min(head, 100_000_000)))
-                end = max(t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__")
-            except (ValueError, LookupError, TypeError, AttributeError):
-                raise ModelError(f"{file} is damaged: its header cannot be read; get the file again") from None
-        if file.stat().st_size != 8 + head + end:
-            raise ModelError(
-                f"{file} is truncated or altered: {file.stat().st_size} bytes instead of {8 + head + end}; get it again"
-            )
+        with open_safetensors(file) as handle:
+            if not handle.keys():
+                raise ModelError(f"{file} holds no tensor; get the file again")
+
+
+def open_safetensors(file: Path):
+    """A ``safetensors.safe_open`` over ``file``, for names, types and shapes; :class:`ModelError` if it is not whole."""
+    import safetensors
+
+    try:
+        return safetensors.safe_open(file, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        raise ModelError(f"{file} is not a whole safetensors file ({reason}); get it again") from None
 
 
 def check_gguf(path: Path) -> None:

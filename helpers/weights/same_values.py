@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.weights import files, models
+from helpers.weights import files, models, tensors
 
 SMALL_VALUES = 1_000_000  # a tensor with fewer values is always compared
 MOST_VALUES = 300_000_000  # up to here all tensors are compared, about 10 s; of a larger model a seeded sample is
@@ -109,19 +109,19 @@ def content_sha256(path: Path) -> str:
 def compare(source: Path, made: Path, form: str, hashes: Mapping[str, str]) -> WeightsProof:
     """Dequantize ``source``, round, compare with ``made`` (a GGUF or a folder of safetensors); nothing is kept."""
     reader = files.read_gguf(source)
-    tensors = {tensor.name: tensor for tensor in reader.tensors if tensor.name not in COMPUTED}
+    given = {tensor.name: tensor for tensor in reader.tensors if tensor.name not in COMPUTED}
     stored = gguf_tensors(made) if made.is_file() else safetensors(made, reader)
-    chosen = choose({name: int(tensor.n_elements) for name, tensor in tensors.items()})
+    chosen = choose({name: int(tensor.n_elements) for name, tensor in given.items()})
     found = [name for name in chosen if name in stored]
-    differing = [name for name in found if not np.array_equal(stored[name].bits(), source_bits(tensors[name]))]
+    differing = [name for name in found if not np.array_equal(stored[name].bits(), source_bits(given[name]))]
     return WeightsProof(
         form=form, **hashes,
-        source_dtypes=dict(Counter(tensor.tensor_type.name for tensor in tensors.values())),
+        source_dtypes=dict(Counter(tensor.tensor_type.name for tensor in given.values())),
         dtypes=dict(Counter(tensor.dtype for tensor in stored.values())),
-        dequantized=tuple(name for name, tensor in tensors.items() if tensor.tensor_type.name not in PLAIN),
-        checked="all tensors" if len(chosen) == len(tensors) else f"all small ones, the others by sample with seed {SEED}",
-        tensors_checked=len(found), values_checked=sum(int(tensors[name].n_elements) for name in found),
-        differing=tuple(differing + sorted(set(tensors) ^ set(stored))),
+        dequantized=tuple(name for name, tensor in given.items() if tensor.tensor_type.name not in PLAIN),
+        checked="all tensors" if len(chosen) == len(given) else f"all small ones, the others by sample with seed {SEED}",
+        tensors_checked=len(found), values_checked=sum(int(given[name].n_elements) for name in found),
+        differing=tuple(differing + sorted(set(given) ^ set(stored))),
     )  # fmt: skip
 
 
@@ -165,32 +165,25 @@ def plain_bits(data: np.ndarray, dtype: str) -> np.ndarray | None:
 
 def gguf_tensors(path: Path) -> dict[str, Stored]:
     """The tensors of a bf16 GGUF by name."""
-    tensors = [tensor for tensor in files.read_gguf(path).tensors if tensor.name not in COMPUTED]
-    return {t.name: Stored(t.tensor_type.name, lambda t=t: plain_bits(t.data, t.tensor_type.name)) for t in tensors}
+    given = [tensor for tensor in files.read_gguf(path).tensors if tensor.name not in COMPUTED]
+    return {t.name: Stored(t.tensor_type.name, lambda t=t: plain_bits(t.data, t.tensor_type.name)) for t in given}
 
 
 def safetensors(folder: Path, reader) -> dict[str, Stored]:
     """The tensors of a folder of safetensors by the names that the GGUF of ``reader`` gives them."""
     found, name_of = {}, gguf_names(reader)
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as handle:
-            head = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(head))
-        header.pop("__metadata__", None)
-        data = np.memmap(file, np.uint8, "r", 8 + head)
-        for hf_name, entry in header.items():
-            name = name_of(hf_name) or hf_name
-            found[name] = Stored(entry["dtype"], partial(_rows, data, entry, permuted_heads(name, reader)))
+    for tensor in tensors.of(folder):
+        name = name_of(tensor.name) or tensor.name
+        found[name] = Stored(tensor.dtype, partial(_rows, tensor, permuted_heads(name, reader)))
     return found
 
 
-def _rows(data: np.ndarray, entry: Mapping, heads: int | None) -> np.ndarray | None:
-    """A safetensors entry's bits. A head's Q and K rows stand there as two halves, in a Llama's GGUF as pairs."""
-    start, end = entry["data_offsets"]
-    bits = plain_bits(data[start:end], entry["dtype"])
+def _rows(tensor: tensors.Tensor, heads: int | None) -> np.ndarray | None:
+    """A safetensors tensor's bits. A head's Q and K rows stand there as two halves, in a Llama's GGUF as pairs."""
+    bits = plain_bits(tensor.data(), tensor.dtype)
     if bits is None or heads is None:
         return bits
-    return bits.reshape(heads, 2, entry["shape"][0] // heads // 2, -1).swapaxes(1, 2).reshape(-1)
+    return bits.reshape(heads, 2, tensor.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(-1)
 
 
 def gguf_names(reader) -> Callable[[str], str | None]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.weights import files, models
+from helpers.memory import GIB as GIB
+from helpers.memory import MIB as MIB
+from helpers.weights import models, tensors
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}
 KV_DTYPES = ("float32", "bfloat16", "float16", "fp8", "int8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
@@ -64,11 +66,4 @@ def weights_bytes(form: models.Form, model: models.Model | None = None) -> int:
 
 def stored_bytes(path: Path) -> int:
     """The bytes of all tensors in the file or folder ``path``, headers left out."""
-    if path.suffix == ".gguf":
-        return sum(int(tensor.n_bytes) for tensor in files.read_gguf(path).tensors)
-    return sum(file.stat().st_size - 8 - _header_bytes(file) for file in path.glob("*.safetensors"))
-
-
-def _header_bytes(file) -> int:
-    with file.open("rb") as handle:
-        return int.from_bytes(handle.read(8), "little")
+    return sum(tensor.bytes for tensor in tensors.of(path))

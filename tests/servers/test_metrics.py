@@ -61,7 +61,7 @@ def test_transformers_5_17_keeps_two_tensors_for_each_layer():
     code = """
 import torch
 from types import SimpleNamespace
-from helpers import transformers_server
+from helpers.servers import transformers_server
 layer = torch.zeros(6 * 32, 3, 64, dtype=torch.bfloat16)
 layers = {"key_cache": 30 * [layer], "value_cache": 30 * [layer]}
 mock_cache = SimpleNamespace(**layers, num_blocks=4, block_size=32, cache_shape=layer.shape)

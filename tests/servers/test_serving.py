@@ -24,7 +24,7 @@ from helpers.weights import models
 SMALL = {"slots": 2, "context": 128}
 PARENT = """
 import sys
-from helpers import serving
+from helpers.servers import serving
 with serving.serve("llama-cpp", slots=2, context=128) as server:
     print(server.log, *(p.pid for p in server.processes()), server.process.pid, flush=True)
     sys.stdin.read()

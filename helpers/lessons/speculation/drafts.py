@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from helpers import paths, tokenizer
-from helpers.weights import files, models
+from helpers.weights import files, models, tensors
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")  # how Llama and its like name the tensors of a layer
 SMALL_FILES = (".json", ".jinja", ".model", ".txt")  # a model's folder without its weights
@@ -54,9 +53,7 @@ def _vocabulary(path: Path) -> list[str]:
 
 def parameters(path: Path) -> int:
     """The number of values in all tensors of a folder of safetensors or a ``.gguf`` file."""
-    if path.suffix == ".gguf":
-        return sum(int(tensor.n_elements) for tensor in files.read_gguf(path).tensors)
-    return sum(math.prod(entry["shape"]) for _, entry, _, _ in _tensors(path))
+    return sum(tensor.values for tensor in tensors.of(path))
 
 
 def truncated_draft(layers: int, model: models.Model | None = None) -> Path:
@@ -86,39 +83,16 @@ def truncated_draft(layers: int, model: models.Model | None = None) -> Path:
     return made
 
 
-def _tensors(folder: Path) -> list[tuple[str, dict, Path, int]]:
-    """Every tensor of a folder of safetensors: its name, header entry, file, and first byte there."""
-    found = []
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as handle:
-            head = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(head))
-        header.pop("__metadata__", None)
-        found += [(name, entry, file, 8 + head + entry["data_offsets"][0]) for name, entry in header.items()]
-    return found
-
-
 def _cut(source: Path, target: Path, layers: int, config: Mapping) -> None:
     """Copy ``source`` without the layers from ``layers`` on: the stored bytes of the others, and a changed config."""
-    tensors = _tensors(source)
-    if not any(LAYER.search(name) for name, *_ in tensors):
+    stored = tensors.of(source)
+    if not any(LAYER.search(one.name) for one in stored):
         raise files.ModelError(f"{source.name} has no tensors named as Llama's layers are: choose a model like Llama or Qwen")
-    kept = [one for one in tensors if not (found := LAYER.search(one[0])) or int(found[1]) < layers]
     target.mkdir()
     for file in source.iterdir():
         if file.suffix in SMALL_FILES and not file.name.endswith(".index.json"):
             shutil.copyfile(file, target / file.name)
     per_layer = {key: value[:layers] for key, value in config.items() if key == "layer_types" and isinstance(value, list)}
     (target / "config.json").write_text(json.dumps({**config, **per_layer, "num_hidden_layers": layers}, indent=1))
-    header, end = {}, 0
-    for name, entry, _, _ in kept:
-        size = entry["data_offsets"][1] - entry["data_offsets"][0]
-        header[name] = {**entry, "data_offsets": [end, end := end + size]}
-    head = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    head += b" " * (-len(head) % 8)  # the format wants the values to begin at a multiple of 8
-    with (target / "model.safetensors").open("wb") as out:
-        out.write(len(head).to_bytes(8, "little") + head)
-        for name, _, file, start in kept:
-            with file.open("rb") as handle:
-                handle.seek(start)
-                out.write(handle.read(header[name]["data_offsets"][1] - header[name]["data_offsets"][0]))
+    kept = [one for one in stored if not (found := LAYER.search(one.name)) or int(found[1]) < layers]
+    tensors.write(kept, target / "model.safetensors")

@@ -91,7 +91,7 @@ def streaming(server: Server) -> Cell:
 
 def batching(server: Server) -> Cell:
     """Four requests at once: are several between their first and their last token at the same time?"""
-    prompts = workload.prompts(USERS, 16, seed=7, vocabulary=models.vocabulary())
+    prompts = workload.prompts(USERS, 16, seed=7, vocabulary=models.vocabulary(server.model))
     samples = client.run(client.closed_loop(server.endpoint, prompts, users=USERS, output_tokens=24, timeout_s=TIMEOUT_S))
     _raise(samples)
     at_once = timing.answers_at_once(samples)
@@ -100,7 +100,7 @@ def batching(server: Server) -> Cell:
 
 def prefix_cache(server: Server) -> Cell:
     """The same long prompt twice: what the engine counts as cached tokens."""
-    prompt = workload.prompts(1, 256, seed=8, vocabulary=models.vocabulary())[0]
+    prompt = workload.prompts(1, 256, seed=8, vocabulary=models.vocabulary(server.model))[0]
     endpoint = server.endpoint.cached()
     _raise([client.run(client.request(endpoint, prompt, 4, timeout_s=TIMEOUT_S))])
     before = metrics.cache_hits(server)

@@ -21,12 +21,13 @@ pytestmark = pytest.mark.skipif(
 
 BEGIN = """
 import json, os, signal, subprocess, sys, time
-from helpers import replicas, scaling, serving
+from helpers.lessons.scaling import ray_cluster, replicas
+from helpers.servers import serving
 ENGINE = {"slots": 4, "context": 128, "threads": 1}
 """
 
 BATCH = """
-with scaling.cluster() as cluster:
+with ray_cluster.cluster() as cluster:
     import ray
     rows = [{"id": i, "prompt": f"The number {i} is"} for i in range(16)]
     rows[5]["prompt"] = "word " * 400
@@ -57,7 +58,7 @@ print(json.dumps(found))
 
 SERVICE = """
 import concurrent.futures, httpx
-with scaling.cluster() as cluster:
+with ray_cluster.cluster() as cluster:
     from openai import OpenAI
     from ray import serve
     port = serving.free_port()
@@ -84,7 +85,7 @@ with scaling.cluster() as cluster:
     found["replicas"] = {str(state): count for state, count in status().items()}
     try:
         replicas.run(serve.deployment(replicas.Replica).options(**options).bind(context=9999), port)
-    except scaling.ScalingError as error:
+    except ray_cluster.ScalingError as error:
         found["refused"] = str(error)
     found["status"] = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=60, trust_env=False).status_code
 found["left"] = len(cluster.processes())
@@ -92,7 +93,7 @@ print(json.dumps(found))
 """
 
 KILLED = """
-with scaling.cluster() as cluster:
+with ray_cluster.cluster() as cluster:
     import ray
     Asker = ray.remote(replicas.Asker)
     asker = Asker.options(num_cpus=0.5).remote(**ENGINE)

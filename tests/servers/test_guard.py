@@ -1,0 +1,43 @@
+"""One guarded process: what it is started with, and what is left of it."""
+
+import json
+import os
+import sys
+
+import psutil
+import pytest
+
+from helpers.servers import guard
+
+SAYS_ITS_VARIABLES = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+
+
+def test_its_processes_meet_in_a_file_and_its_output_comes_at_once(monkeypatch):
+    """No port is opened for them; pytest's own variable does not reach an engine."""
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "this one")
+    with guard.guarded(SAYS_ITS_VARIABLES, dict(os.environ), name="mock", meets_by="MEET_AT") as running:
+        running.process.wait(30)
+        said = json.loads(running.log.read_text())
+
+    assert said["MEET_AT"] == running.log.with_suffix(".store").as_uri()
+    assert said["PYTHONUNBUFFERED"] == "1" and "PYTEST_CURRENT_TEST" not in said
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_its_log_goes_unless_it_is_kept(keep):
+    """Whatever ends the block."""
+    with pytest.raises(ZeroDivisionError):
+        with guard.guarded([sys.executable, "-c", "import time; time.sleep(99)"], dict(os.environ), name="mock") as running:
+            running.keep_log = keep
+            raise ZeroDivisionError
+
+    assert running.log.exists() is keep
+    running.log.unlink(missing_ok=True)
+    assert not psutil.pid_exists(running.process.pid)
+
+
+def test_a_command_that_does_not_exist_is_one_line():
+    """As the guard says it."""
+    with guard.guarded(["/no/such/engine"], dict(os.environ), name="mock") as running:
+        assert running.process.wait(30) == 127
+        assert running.reason() == "/no/such/engine cannot be run: No such file or directory"
