@@ -235,7 +235,7 @@ def test_what_is_no_cluster_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         started = time.monotonic()
-        said, error = start(f"scaling.cluster({address!r}).__enter__()").communicate(timeout=60)
+        said, error = start(f"ray_cluster.cluster({address!r}).__enter__()").communicate(timeout=60)
 
     assert f"what listens at {address} does not answer as a Ray cluster" in error
     assert time.monotonic() - started < 2 * ray_cluster.ANSWER_TIMEOUT_S + 10
