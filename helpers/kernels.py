@@ -64,35 +64,46 @@ def interpreter(kernel: str) -> str:
 
 
 class AskError(RuntimeError):
-    """What ran in another interpreter and failed: the last line it said."""
+    """What ran in another interpreter and failed: its last line; ``errors`` has all that it wrote to standard error."""
+
+    def __init__(self, reason: str, errors: str = ""):
+        super().__init__(reason)
+        self.errors = errors
 
 
-def ask(kernel: str, module: str, *arguments: str, given: str | None = None, timeout_s: float | None = None, **variables: str):
-    """What ``python -m module`` prints as JSON, in its last line, in ``kernel``'s interpreter; ``given`` is its standard input.
+def run(
+    kernel: str | None, module: str, *arguments: str, given: str | None = None, timeout_s: float | None = None, **variables: str
+) -> str:
+    """What ``python -m module`` prints in ``kernel``'s interpreter (``None``: in this one); ``given`` is its standard input.
 
     It is started with the kernel's variables and with ``variables``, and has ended when this returns.
     :class:`MissingKernel`, or :class:`AskError` if it fails or takes longer than ``timeout_s``.
     """
-    return _asked(kernel, ["-m", module, *arguments], given, timeout_s, variables)
+    return _run(kernel, ["-m", module, *arguments], given, timeout_s, variables)
 
 
-def ask_code(kernel: str, code: str, *arguments: str, given: str | None = None, timeout_s: float | None = None):
+def ask(kernel: str | None, module: str, *arguments: str, given: str | None = None, timeout_s: float | None = None):
+    """As :func:`run`: the value that the last line printed is JSON of. Libraries may have written before it."""
+    return json.loads(run(kernel, module, *arguments, given=given, timeout_s=timeout_s).splitlines()[-1])
+
+
+def ask_code(kernel: str, code: str, *arguments: str):
     """As :func:`ask`, of a few lines of code, which find ``arguments`` in ``sys.argv[1:]``."""
-    return _asked(kernel, ["-c", code, *arguments], given, timeout_s, {})
+    return json.loads(_run(kernel, ["-c", code, *arguments], None, None, {}).splitlines()[-1])
 
 
-def _asked(kernel: str, what: list[str], given: str | None, timeout_s: float | None, variables: Mapping[str, str]):
-    env = process_environment(kernel) | variables
+def _run(kernel: str | None, what: list[str], given: str | None, timeout_s: float | None, variables: Mapping[str, str]) -> str:
+    python, env = (interpreter(kernel), process_environment(kernel)) if kernel else (sys.executable, dict(os.environ))
     try:
         ran = subprocess.run(
-            [interpreter(kernel), *what], input=given, capture_output=True, text=True, env=env, timeout=timeout_s
-        )
+            [python, *what], input=given, capture_output=True, text=True, env=env | variables, timeout=timeout_s
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise AskError(f"it did not end within {timeout_s:g} s") from None
     if ran.returncode:
         lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
-        raise AskError(lines[-1])
-    return json.loads(ran.stdout.splitlines()[-1])  # libraries may have written before
+        raise AskError(lines[-1], ran.stderr)
+    return ran.stdout
 
 
 def environment(kernel: str) -> dict[str, str]:

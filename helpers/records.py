@@ -10,7 +10,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -93,15 +93,39 @@ def kept(name: str) -> dict | None:
     return _read(_draft(name)) if _draft(name).exists() else None
 
 
-def earlier(name: str) -> Iterator[dict]:
-    """What a run of ``name`` may go on with here: its draft, then the newest record; what cannot be read is left out."""
-    for read in (kept, lambda name: load(name, machine.name())):
+def resume(
+    name: str, source: Mapping, differ: Callable[[Mapping, Mapping], str | None], *, finished: bool = False
+) -> dict | None:
+    """What a run of ``name`` on this machine goes on with: what an earlier one kept and was made alike, or ``None``.
+
+    ``source`` is the provenance of the new run; ``differ(known, source)`` says in words what two provenances differ in, or
+    ``None`` (see :func:`difference`). The draft comes first, then, where ``finished`` ones may be gone on with, the newest
+    record. One that is not used is named with the reason.
+    """
+    for what, known in _earlier(name, finished):
+        if (reason := differ(known["provenance"], source)) is None:
+            return known
+        print(f"the {what} of an earlier run is not used: {reason}", flush=True)
+    return None
+
+
+def _earlier(name: str, finished: bool) -> Iterator[tuple[str, dict]]:
+    """The draft of ``name``, then its newest record; what is not there or cannot be read is left out."""
+    for what, read in (("draft", kept), ("record", lambda name: load(name, machine.name())))[: 1 + finished]:
         try:
             known = read(name)
         except RecordError:
             continue
         if known:
-            yield known
+            yield what, known
+
+
+def difference(one: Mapping, other: Mapping, keys: Sequence[str] = ALIKE) -> str | None:
+    """The first of ``keys`` in which two provenances differ, with both values, or ``None``: they were made alike."""
+    for what in keys:
+        if one.get(what) != other.get(what):
+            return f"different {what}: {_short(one.get(what))} and {_short(other.get(what))}"
+    return None
 
 
 def _draft(name: str) -> Path:
@@ -141,10 +165,8 @@ def merge(first: dict, second: dict) -> dict:
 
     :class:`RecordError` if they were not made alike: on the same machine, of the same versions, weights and arguments.
     """
-    for what in ALIKE:
-        one, other = (record["provenance"].get(what) for record in (first, second))
-        if one != other:
-            raise RecordError(f"records of different {what} are not merged: {_short(one)} and {_short(other)}; keep them apart")
+    if reason := difference(first["provenance"], second["provenance"]):
+        raise RecordError(f"records of {reason} are not merged; keep them apart")
     levels = {name: list(found) for name, found in first["engines"].items()}
     for name, found in second["engines"].items():
         new = {level["users"] for level in found}

@@ -12,7 +12,9 @@ import re
 import sys
 from collections.abc import Callable
 
-from helpers import formatting, paths, records
+from helpers import cli, formatting, paths, plots, records
+from helpers.gpu import read, tables
+from helpers.studies import conformance, peers
 
 FILE = paths.REPOSITORY / "README.md"
 PICTURE = paths.REPOSITORY / "vis" / "throughput_gpu.png"
@@ -24,27 +26,19 @@ def _recorded(frame) -> str:
 
 
 def _gpu() -> str:
-    from helpers.gpu import tables
-
     return _recorded(tables.throughput())
 
 
 def _notebooks() -> str:
-    from helpers.gpu import tables
-
     return _recorded(tables.notebooks())
 
 
 def _peers() -> str:
-    from helpers.studies import peers
-
     found = records.load(peers.NAME)
     return f"{records.describe(found)}:\n\n{formatting.markdown(peers.every(found))}"
 
 
 def _conformance() -> str:
-    from helpers.studies import conformance
-
     found = records.load(conformance.NAME)
     return f"{records.describe(found)}:\n\n{formatting.markdown(conformance.table(found['cells']))}"
 
@@ -74,9 +68,6 @@ def written(text: str, name: str) -> str:
 
 def draw_gpu() -> None:
     """Draw the newest GPU record: what each framework serves, and the wait for the first token."""
-    from helpers import plots
-    from helpers.gpu import read
-
     found = read.load("speed")
     plots.save(plots.by_users(read.levels(found), title=read.recorded(found)), PICTURE)
 
@@ -95,12 +86,8 @@ def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m helpers.collection.readme", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TABLES))
-    try:
-        update(*parser.parse_args().names)
-    except (ValueError, records.RecordError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    names = parser.parse_args().names
+    return cli.finish(lambda: update(*names), ValueError, records.RecordError, stopped="the README is whole")
 
 
 if __name__ == "__main__":

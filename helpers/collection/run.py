@@ -152,17 +152,16 @@ def outputs(names: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description="Run the numbered notebooks.")
     parser.add_argument("what", choices=("tour", "comparison", "outputs"))
     parser.add_argument("names", nargs="*", help="frameworks for tour, notebook numbers for outputs")
     options = parser.parse_args()
     os.environ.setdefault("JUPYTER_PATH", str(paths.REPOSITORY / ".jupyter"))
-    cli.interruptible()
-    try:
-        sys.exit({"tour": tour, "comparison": comparison, "outputs": outputs}[options.what](options.names))
-    except notebooks.NotebookError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt as stopped:
-        print("stopped; what had run is kept", file=sys.stderr)
-        sys.exit(128 + stopped.args[0])
+    asked = {"tour": tour, "comparison": comparison, "outputs": outputs}[options.what]
+    return cli.finish(lambda: asked(options.names), notebooks.NotebookError, stopped="what had run is kept")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers import cli, kernels, records
-from helpers.gpu import cases, device, runs
+from helpers.gpu import cases, device, kernelspecs, runs, tables
 from helpers.gpu.session import Setting
 from helpers.weights.files import ModelError
 
@@ -51,38 +51,26 @@ def _measure(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (the reason is printed), 75 (run again for the rest), 130/143 (stopped)."""
     options = _arguments(argv)
-    cli.interruptible()
-    try:
-        match options.what:
-            case ["finish", name]:
-                print(f"saved: {runs.finish(name).name}")
-            case ["kernelspecs", folder]:
-                from helpers.gpu import kernelspecs
+    errors = (device.DeviceError, ModelError, records.RecordError, kernels.MissingKernel, ValueError)
+    return cli.finish(lambda: _do(options), *errors, stopped="what was measured is kept")
 
-                print(", ".join(kernelspecs.write(Path(folder))))
-            case ["notebooks"]:
-                from helpers.gpu import notebooks
 
-                return notebooks.run(options.budget_s, options.out, [number for number in options.numbers.split(",") if number])
-            case ["tables"]:
-                from helpers.gpu import tables
+def _do(options: argparse.Namespace) -> int | None:
+    """What was asked for; ``None`` or an exit code."""
+    match options.what:
+        case ["finish", name]:
+            print(f"saved: {runs.finish(name).name}")
+        case ["kernelspecs", folder]:
+            print(", ".join(kernelspecs.write(Path(folder))))
+        case ["notebooks"]:
+            from helpers.gpu import notebooks  # needs nbformat, which the runs do not
 
-                print(tables.text())
-            case _:
-                return _measure(options)
-    except (
-        device.DeviceError,
-        ModelError,
-        records.RecordError,
-        kernels.MissingKernel,
-        ValueError,
-    ) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        print("stopped; what was measured is kept", file=sys.stderr)
-        return 128 + (stopped.args[0] if stopped.args else 2)
-    return 0
+            return notebooks.run(options.budget_s, options.out, [number for number in options.numbers.split(",") if number])
+        case ["tables"]:
+            print(tables.text())
+        case _:
+            return _measure(options)
+    return None
 
 
 if __name__ == "__main__":

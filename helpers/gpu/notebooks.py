@@ -56,14 +56,16 @@ def run(budget_s: float, out: Path | None = None, numbers: Sequence[str] = ()) -
 
 def _passed(source: Mapping) -> dict:
     """What the draft, else the newest record of this machine and these versions has as passed, if its code is still the same."""
-    for known in records.earlier(NAME):
-        before = known["provenance"]
-        if before["versions"] == source["versions"] and machine.same(before["machine"], source["machine"]):
-            passed = {stem: one for stem, one in known["notebooks"].items() if one["result"] == "passed"}
-            return {
-                stem: passed[stem] for stem, path in _paths().items() if passed.get(stem, {}).get("code_sha256") == digest(path)
-            }
-    return {}
+    known = records.resume(NAME, source, _differ, finished=True) or {"notebooks": {}}
+    codes = {stem: digest(path) for stem, path in _paths().items()}
+    passed = {stem: one for stem, one in known["notebooks"].items() if one["result"] == "passed"}
+    return {stem: passed[stem] for stem, code in codes.items() if passed.get(stem, {}).get("code_sha256") == code}
+
+
+def _differ(known: Mapping, source: Mapping) -> str | None:
+    if not machine.same(known["machine"], source["machine"]):
+        return "it was made on another machine"
+    return records.difference(known, source, ("versions",))
 
 
 def _paths(numbers: Sequence[str] = NUMBERS) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from string import ascii_lowercase
 
 from helpers import paths
-from helpers.weights import files, models, shapes
+from helpers.weights import files, models, shapes, sizes
 
 WORDS_MARK = "\u2581"  # SentencePiece's leading space
 SPECIAL = ("<unk>", "<s>", "</s>")
@@ -52,8 +52,6 @@ def sheet(shape: str) -> shapes.Sheet:
 
 def weights_bytes(shape: str, dtype: str = "bfloat16") -> int:
     """The bytes of all parameters as ``dtype``."""
-    from helpers.weights import sizes
-
     return sizes.bytes_of(sheet(shape).parameters, dtype)
 
 

@@ -97,17 +97,16 @@ def _resume(run_name: str, setting: Setting) -> dict:
     """The draft, else the newest record of this machine, if they were made in the same setting; else an empty one."""
     source = records.provenance(shape=setting.shape, device=setting.device, plan=_plan(setting))
     source["weights"] = f"random, shape of {setting.shape}"
-    for known in records.earlier(name(run_name, setting.gpu)):
-        if _alike(known["provenance"], source):
-            lives_known = {key: one for key, one in known["lives"].items() if _same_versions(one)}
-            return {"provenance": source, "lives": lives_known}
-    return {"provenance": source, "lives": {}}
+    known = records.resume(name(run_name, setting.gpu), source, _differ, finished=True)
+    lives = {key: one for key, one in known["lives"].items() if _same_versions(one)} if known else {}
+    return {"provenance": source, "lives": lives}
 
 
-def _alike(one: Mapping, other: Mapping) -> bool:
-    """Whether two records were made on the same machine and in the same setting."""
-    alike = all(one.get(key) == other[key] for key in ("shape", "device", "plan"))
-    return alike and machine.same(one["machine"], other["machine"])
+def _differ(known: Mapping, source: Mapping) -> str | None:
+    """Whether two records were made on different machines or in different settings."""
+    if not machine.same(known["machine"], source["machine"]):
+        return "it was made on another machine"
+    return records.difference(known, source, ("shape", "device", "plan"))
 
 
 def _plan(setting: Setting) -> dict:

@@ -17,8 +17,9 @@ from helpers.gpu import cases, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting, versions
 from helpers.lessons.speculation import speculative
+from helpers.lessons.speculation.drafts import DraftError
 from helpers.lessons.structured import questions, schemas
-from helpers.servers import serving
+from helpers.servers import metrics, serving
 from helpers.weights import models
 
 CONTEXT = 2048
@@ -74,9 +75,6 @@ def _copying(server: serving.Server, users: int, tasks_per_user: int, repeats: i
 
 def _counts(server: serving.Server) -> Mapping | None:
     """What vLLM counts of its drafts since its start; llama.cpp says it in each reply only."""
-    from helpers.lessons.speculation.drafts import DraftError
-    from helpers.servers import metrics
-
     if server.engine.name != "vllm":
         return None
     try:

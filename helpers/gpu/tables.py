@@ -16,7 +16,7 @@ from helpers.formatting import told, users_told
 from helpers.gpu import cases, read
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
-from helpers.weights import shapes, sizes
+from helpers.weights import bounds, shapes, sizes
 
 
 def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")):
@@ -242,8 +242,6 @@ def _framework(one: Mapping) -> str:
 
 def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
-    from helpers.weights import bounds
-
     speed = speed or read.load("speed")
     memory_record = memory_record or read.beside(speed, "memory")
     row = next((row for one in read.lives(memory_record, "roof") for row in one["rows"] if row["kind"] == "roof"), None)

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from helpers.bench import checks, client, measure, selftest, workload
 from helpers.bench.timing import Level
-from helpers.gpu import offline, random_model, session, variants
+from helpers.gpu import offline, random_model, session, small_model, streaming, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log
@@ -187,21 +187,7 @@ def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> b
     return True
 
 
-def run_real(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
-    """A real, small model: see :mod:`helpers.gpu.small_model`."""
-    from helpers.gpu import small_model
-
-    return small_model.run(life, setting, log, left_s)
-
-
-def run_streaming(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
-    """Answers streamed and in one piece: see :mod:`helpers.gpu.streaming`."""
-    from helpers.gpu import streaming
-
-    return streaming.run(life, setting, log, left_s)
-
-
 WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
-    "roof": run_roof, "instrument": run_instrument, "real": run_real, "streaming": run_streaming,
+    "roof": run_roof, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from helpers.lessons.structured import features, questions, schemas
 from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Cell
 from helpers.servers import engines, install, serving, tensorrt_llm
 from helpers.weights import models
+from helpers.weights.files import ModelError
 
 NAME = "conformance"
 SLOTS, CONTEXT, MAX_TOKENS = features.USERS, 1024, 64
@@ -52,13 +53,16 @@ def record(names: Sequence[str] = FRAMEWORKS) -> dict:
 
 def _draft(versions: Mapping[str, dict]) -> dict:
     """What an earlier run kept, if it was made on this machine with these versions; else an empty record."""
-    kept = records.kept(NAME)
     source = records.provenance(model=models.resolve().name, arguments={}, versions={})
-    if kept is not None:
+
+    def differ(known: Mapping, source: Mapping) -> str | None:
+        """Machine, model, and the versions of those frameworks that were measured."""
+        measured = {name: versions.get(name) for name in known["versions"]}
+        return records.difference(known, {**source, "versions": measured}, ("machine", "model", "versions"))
+
+    if kept := records.resume(NAME, source, differ):
         old = kept["provenance"]
-        alike = old["machine"] == source["machine"] and old["model"] == source["model"]
-        if alike and all(versions.get(name) == known for name, known in old["versions"].items()):
-            return {**kept, "provenance": {**source, "arguments": old["arguments"], "versions": old["versions"]}}
+        return {**kept, "provenance": {**source, "arguments": old["arguments"], "versions": old["versions"]}}
     return {"provenance": source, "cells": {}, "validity": {}}
 
 
@@ -122,16 +126,20 @@ def notes(cells: Mapping[str, Mapping[str, Mapping]], verdicts: Sequence[str] = 
     ]
 
 
-def main() -> None:
-    """The command: probe the engines at hand (or those named) and save the record."""
+def main() -> int:
+    """The command: probe the engines at hand (or those named) and save the record; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m helpers.studies.conformance", description=__doc__.splitlines()[0])
     parser.add_argument("frameworks", nargs="*", default=list(FRAMEWORKS), metavar="FRAMEWORK")
     names = parser.parse_args().frameworks
     if unknown := [name for name in names if name not in FRAMEWORKS]:
         sys.exit(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
-    cli.interruptible()
-    print(table(record(names)["cells"]).to_string())
+
+    def program() -> None:
+        print(table(record(names)["cells"]).to_string())
+
+    errors = (serving.ServerError, ModelError, records.RecordError)
+    return cli.finish(program, *errors, stopped="the frameworks that were probed are kept")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

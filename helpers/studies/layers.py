@@ -173,12 +173,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (a layer failed or is left out), 2 (bad arguments), 130/143 (stopped)."""
     options = _arguments(argv)
-    cli.interruptible()
-    try:
-        turns = compare([layer for layer in options.layers if layer.missing() is None], options.loads, options.rounds)
-    except KeyboardInterrupt as stopped:
-        print("stopped; nothing is kept", file=sys.stderr)
-        return 128 + stopped.args[0]
+    return cli.finish(lambda: _compare_and_tell(options), stopped="nothing is kept")
+
+
+def _compare_and_tell(options: argparse.Namespace) -> int:
+    turns = compare([layer for layer in options.layers if layer.missing() is None], options.loads, options.rounds)
     rows = summary(turns, options.layers, options.loads)
     found = record(turns, rows, options.loads, options.rounds)
     print(table(rows))

@@ -223,7 +223,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (a client failed or is missing), 2 (bad arguments), 130/143 (stopped)."""
     options = _arguments(argv)
-    cli.interruptible()
     left_out = peer_clients.missing(options.clients)
     for name, reason in left_out.items():
         print(f"{name} is left out: {reason}", file=sys.stderr)
@@ -236,20 +235,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             records.keep(NAME, found)
 
-    try:
+    def program() -> int:
         runs = compare(here, options.streams, options.rounds, keep)
-    except KeyboardInterrupt as stopped:
-        print("stopped; the runs that had ended are kept", file=sys.stderr)
-        return 128 + stopped.args[0]
-    if not options.json:
-        found = record(runs, options.rounds, left_out)
-        records.save(NAME, found)
-    print(table(summary(runs)))
-    return 1 if left_out or any(one.error for one in runs) else 0
+        if not options.json:
+            records.save(NAME, record(runs, options.rounds, left_out))
+        print(table(summary(runs)))
+        return 1 if left_out or any(one.error for one in runs) else 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return cli.finish(program, stopped="the runs that had ended are kept")
 
 
 ERRORS = {
@@ -284,3 +277,7 @@ def every(record: Mapping):
 
     told = [{"": title, "streams": of, **cells} for of, title, cells in error_rows(record)]
     return pd.DataFrame(told, columns=["", "streams", *ERRORS]).set_index("")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

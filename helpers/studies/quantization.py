@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from helpers import cli, formatting, kernels, records
@@ -82,10 +83,8 @@ def _versions() -> dict[str, str]:
 
 def _draft(source: dict) -> dict:
     """What an earlier run kept, if it was made alike; else an empty record."""
-    kept = records.kept(NAME)
-    if kept and all(kept["provenance"].get(what) == source[what] for what in ALIKE):
-        return {**kept, "provenance": source}
-    return {"provenance": source, "quality": {}}
+    kept = records.resume(NAME, source, partial(records.difference, keys=ALIKE))
+    return {**(kept or {"quality": {}}), "provenance": source}
 
 
 def _spread(values) -> dict:
@@ -133,19 +132,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--types", default=",".join(gguf_types.COMMON), help="GGUF types, with commas")
     options = parser.parse_args()
-    cli.interruptible()
-    try:
-        record(options.types.split(","))
-    except (
+    errors = (
         gguf_types.UnknownType, ModelError, kernels.MissingKernel, perplexity.PerplexityError, gguf_runs.RunError,
         records.RecordError, bandwidth.RooflineError,
-    ) as error:  # fmt: skip
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        print("stopped; what was scored is kept", file=sys.stderr)
-        return 128 + stopped.args[0]
-    return 0
+    )  # fmt: skip
+
+    def program() -> None:
+        record(options.types.split(","))
+
+    return cli.finish(program, *errors, stopped="what was scored is kept")
 
 
 if __name__ == "__main__":

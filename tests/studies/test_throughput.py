@@ -37,4 +37,4 @@ def test_a_draft_of_another_model_is_not_used(folder, capsys):
     found = throughput._draft(source)
 
     assert found["engines"] == {} and set(source["instrument"]) == {"10"}
-    assert capsys.readouterr().out.startswith("the draft of an earlier run is not used: records of different model")
+    assert capsys.readouterr().out.startswith("the draft of an earlier run is not used: different model: ")

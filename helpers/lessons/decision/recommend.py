@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from helpers.lessons.decision import figures
 from helpers.lessons.decision.rules import ANY, TITLES, decide, load, summary
 
 
@@ -170,8 +171,6 @@ def widget():
 def main(arguments: Sequence[str]) -> None:
     if list(arguments) != ["figures"]:
         sys.exit("usage: python -m helpers.lessons.decision.recommend figures")
-    from helpers.lessons.decision import figures
-
     for path in figures.write():
         print(path)
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from helpers.servers.serving import free_port
+
 HOST = "127.0.0.1"
 REPLY_TIMEOUT_S = 30  # for what is asked of the proxy itself
 
@@ -237,8 +239,6 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 @contextmanager
 def proxy(upstream: str) -> Iterator[Proxy]:
     """A :class:`Proxy` before the server whose base URL is ``upstream``, for the length of a ``with`` block."""
-    from helpers.servers.serving import free_port
-
     made = Proxy(upstream, free_port())
     thread = threading.Thread(target=made._loop.run_forever, name="faults", daemon=True)
     thread.start()

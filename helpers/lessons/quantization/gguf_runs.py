@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from helpers import kernels, memory
+from helpers import kernels, machine, memory
 from helpers.bench import checks
 from helpers.lessons.quantization import gguf_types
 
@@ -79,8 +79,6 @@ def _ask(*arguments: str):
 def llama(path: Path, context: int = CONTEXT, **more):
     """A ``llama_cpp.Llama`` with every core and, where the build can, the GPU; ``more`` are its other arguments."""
     import llama_cpp
-
-    from helpers import machine
 
     return llama_cpp.Llama(
         str(path), n_ctx=context, verbose=False, n_threads=machine.cores(), n_threads_batch=machine.cores(),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from gguf import LlamaFileType
 
-from helpers import paths
+from helpers import kernels, machine, paths
 from helpers.weights import files, models
 from helpers.weights.files import ModelError
 
@@ -146,26 +145,20 @@ def made(name: str, source: Path | None = None, *, allow_requantize: bool = Fals
 
 
 def _make(name: str, source: Path, allow_requantize: bool) -> None:
-    """Run this module where llama.cpp is: here, or in its kernel."""
-    from helpers import kernels  # only here: kernels needs jupyter_client
-
-    python, env = sys.executable, None
-    if not find_spec("llama_cpp") or kernels.installed("llama-cpp"):  # the kernel says where its libraries are
-        python, env = kernels.interpreter("llama-cpp"), kernels.process_environment("llama-cpp")
-    command = [python, "-m", "helpers.lessons.quantization.gguf_types", name, "--source", str(source)]
-    ran = subprocess.run(command + ["--allow-requantize"] * allow_requantize, capture_output=True, text=True, env=env)
-    if ran.returncode:
-        lines = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode} and wrote nothing"]
-        said = [line for line in lines if "failed to quantize" in line]
-        reason = (said or lines)[-1].removeprefix("llama_model_quantize: ")
-        raise ModelError(f"{source.name} could not be made into {name}: {reason}; choose another type")
+    """Run this module where llama.cpp is: in its kernel, which says where its libraries are, else here."""
+    kernel = "llama-cpp" if kernels.installed("llama-cpp") or not find_spec("llama_cpp") else None
+    options = ["--source", str(source), *["--allow-requantize"] * allow_requantize]
+    try:
+        kernels.run(kernel, "helpers.lessons.quantization.gguf_types", name, *options)
+    except kernels.AskError as error:
+        said = [line for line in error.errors.splitlines() if "failed to quantize" in line]
+        reason = (said or [str(error)])[-1].removeprefix("llama_model_quantize: ")
+        raise ModelError(f"{source.name} could not be made into {name}: {reason}; choose another type") from None
 
 
 def quantize(name: str, source: Path, allow_requantize: bool = False) -> Path:
     """Make the type ``name`` in this interpreter, with llama.cpp's quantizer; a finished file is left as it is."""
     import llama_cpp
-
-    from helpers import machine
 
     target = made_path(name, source)
     if target.exists():
