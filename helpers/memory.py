@@ -1,4 +1,4 @@
-"""Memory, in bytes: weights, KV cache, and what a server's whole process tree holds.
+"""What processes hold, in bytes: one, or a server's whole tree.
 
 ``None`` means "not measurable here", never 0. RSS counts a page once for every process that
 maps it; PSS shares it out, so PSS may be summed over a tree and RSS may not.

@@ -7,9 +7,13 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import formatting, frameworks
 from helpers.frameworks import Framework
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AXES = {
     "output_tokens_per_s": ("output tokens/s, all users", 1.0),
@@ -20,7 +24,7 @@ DPI = 110
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
 
-def table(levels: Mapping[str, list[dict]]):
+def table(levels: Mapping[str, list[dict]]) -> pd.DataFrame:
     """A pandas table of ``levels`` (see :func:`by_users`): medians over repeats, with their spread.
 
     A level that is no measurement says why in a column of its own.

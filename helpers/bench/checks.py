@@ -37,6 +37,14 @@ Answer = str | Sequence[str]  # a text, or its pieces in the order they came
 
 
 @dataclass(frozen=True)
+class Hits:
+    """Prompt tokens that a prefix cache has saved since the server's start; ``None`` where the engine does not count."""
+
+    tokens: int | None
+    source: str  # where it was read, or why it was not
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How far one engine's greedy answers go along with the reference's; one share, 0 to 1, for each prompt."""
 
@@ -167,14 +175,6 @@ def unproven(samples: Iterable[timing.Sample], *, cache_hits: int | None = None)
     if cache_hits is None and any(sample.cached_tokens is None for sample in done):
         found.append("prefix cache: neither the engine nor its answers report hits")
     return found
-
-
-@dataclass(frozen=True)
-class Hits:
-    """Prompt tokens that a prefix cache has saved since the server's start; ``None`` where the engine does not count."""
-
-    tokens: int | None
-    source: str  # where it was read, or why it was not
 
 
 def hits_between(before: Hits, after: Hits, samples: Iterable[timing.Sample] = ()) -> int | None:

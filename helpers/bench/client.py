@@ -1,4 +1,4 @@
-"""A load client for OpenAI-compatible servers: stamps at the socket (``wire``), parses afterwards (``answers``).
+"""A load client for OpenAI-compatible servers: stamps at the socket (``connection``), parses afterwards (``stream``).
 
 Closed loop: so many users, each sending its next request when its last one has ended. Open
 loop: requests arrive at random, however busy the server is.

@@ -23,6 +23,14 @@ OPEN_LOOP_S = 30  # so long does an open loop send, unless told how many
 
 
 @dataclass(frozen=True)
+class Target:
+    """An endpoint and how many words make a prompt that it counts as the asked length."""
+
+    endpoint: Endpoint
+    words: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is sent to every endpoint. Bad numbers raise before a request is sent."""
 
@@ -227,14 +235,6 @@ class _Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-@dataclass(frozen=True)
-class Target:
-    """An endpoint and how many words make a prompt that it counts as the asked length."""
-
-    endpoint: Endpoint
-    words: int
 
 
 def probe(endpoint: Endpoint, plan: Plan, vocabulary: Sequence[str] | None = None) -> Target:

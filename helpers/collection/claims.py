@@ -14,11 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 
 from helpers import paths
 from helpers.collection import notebooks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = paths.NOTEBOOKS / "claims.toml"
 VERDICTS = ("holds", "holds with conditions", "outdated", "wrong", "cannot be checked")
@@ -225,7 +229,7 @@ def link(claim: Claim) -> str:
     return f"[{claim.notebook}]({path.name}#cell-id={cell(claim).id})" if path else claim.notebook
 
 
-def table(claims: Iterable[Claim]):
+def table(claims: Iterable[Claim]) -> pd.DataFrame:
     """A pandas table of ``claims`` for a notebook: what was claimed, the verdict, why, and where it is shown."""
     import pandas as pd
 

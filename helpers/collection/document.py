@@ -12,9 +12,13 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.collection import claims
 from helpers.servers import engines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = Path(__file__).with_name("document.toml")
 ENGINES = {title: name for name, title in engines.TITLES.items()} | {"HuggingFace": "transformers"}  # by the document's names
@@ -73,14 +77,14 @@ def by_framework(name: str) -> dict[str, tuple[str, ...]]:
     return {ENGINES[row]: found for row, found in texts(name).items()}
 
 
-def said(name: str):
+def said(name: str) -> pd.DataFrame:
     """The table as the document has it, as a :class:`pandas.DataFrame`."""
     import pandas as pd
 
     return pd.DataFrame.from_dict(texts(name), orient="index", columns=_table(name)["columns"])
 
 
-def now(name: str):
+def now(name: str) -> pd.DataFrame:
     """The same table as it is today, each cell behind the sign of its claim's verdict (:data:`SIGNS`)."""
     found = cells(name)
     if missing := {cell.claim.id for cell in found if cell.claim.now is None}:
@@ -102,7 +106,7 @@ def _today(found: Sequence[Cell]) -> list[str]:
     return told
 
 
-def verdicts(name: str, *, changed: bool = True):
+def verdicts(name: str, *, changed: bool = True) -> pd.DataFrame:
     """The claims that a table makes: what it says, the verdict, why, and a link to the cell or page that settles it.
 
     With ``changed`` those that simply hold are left out. A :class:`pandas.DataFrame` with the claim's id as index.
@@ -124,7 +128,7 @@ def _where(group: list[Cell]) -> str:
     return ", ".join(rows) + (f": {next(iter(columns))}" if len(columns) == 1 else "")
 
 
-def sentences(framework: str):
+def sentences(framework: str) -> pd.DataFrame:
     """What the document says of ``framework`` in sentences, and what remains of it, as :func:`verdicts`."""
     wanted = [claim for claim in claims.load() if claim.path[0] == framework]
     if not wanted:
@@ -138,13 +142,13 @@ def judged(claim: claims.Claim) -> dict[str, str]:
     return {"verdict": f"{SIGNS[claim.verdict]} {claim.verdict}", "why": claim.why, "shown": claims.link(claim)}
 
 
-def _by_id(rows: dict[str, dict]):
+def _by_id(rows: dict[str, dict]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows).T.rename_axis(None)
 
 
-def _frame(found: list[Cell], texts: list[str]):
+def _frame(found: list[Cell], texts: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     rows: dict[str, dict[str, str]] = {}

@@ -7,11 +7,15 @@ it. Its first line, :func:`helpers.records.describe`, belongs above every table 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from helpers import formatting
 from helpers.collection import document
 from helpers.servers import engines
 from helpers.weights import shapes, sizes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROWS = document.ENGINES | {"llama.cpp (CPU)": "llama-cpp"}
 ROWS_ON_GPU = document.ENGINES | {"llama.cpp (Metal)": "llama-cpp"}  # the document has no other GPU for it
@@ -20,12 +24,12 @@ NONE = "no measurement"  # notes says why
 GROUPED = "Llama-3.1-8B"  # a model of today with about as many parameters, and GQA
 
 
-def throughput(record: Mapping):
+def throughput(record: Mapping) -> pd.DataFrame:
     """Output tokens/s of all users together: a row for each engine, a column for each number of users."""
     return _by_users(record, lambda level: _told(level, "output_tokens_per_s", ",.0f"))
 
 
-def first_token(record: Mapping):
+def first_token(record: Mapping) -> pd.DataFrame:
     """TTFT in ms, median over requests, of the fewest and of the most users in ``record``."""
     found = _by_users(record, lambda level: _told(level, "ttft_s", ",.0f", 1000))
     return found[[found.columns[0], found.columns[-1]]].add_suffix(", ms")
@@ -36,7 +40,7 @@ def rates(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
     return {_title(name): by_users for name, by_users in by_engine(record).items()}
 
 
-def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float):
+def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float) -> pd.DataFrame:
     """What a million output tokens cost, in the currency of ``price_per_hour``, if the machine is busy all the time.
 
     ``of`` are :func:`rates`, or those of a GPU record (:func:`helpers.gpu.read.every_rate`); ``price_per_hour`` is what
@@ -63,7 +67,7 @@ def per_million(rate: Mapping, price_per_hour: float) -> dict[str, float]:
     return prices | ({"repeats": rate["repeats"]} if "repeats" in rate else {})
 
 
-def _by_users(record: Mapping, cell: Callable[[Mapping], str]):
+def _by_users(record: Mapping, cell: Callable[[Mapping], str]) -> pd.DataFrame:
     import pandas as pd
 
     rows = {
@@ -92,7 +96,7 @@ def notes(record: Mapping) -> list[str]:
     ]
 
 
-def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str] = ROWS):
+def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str] = ROWS) -> pd.DataFrame:
     """How many times the tokens of one user: what can be compared although the document names no machine.
 
     Each row of the document's throughput table beside ``of``: rates by engine name and number of users, of
@@ -131,7 +135,7 @@ def _times(many: object, one: object) -> str:
         return str(many)
 
 
-def memory_of_7b(tokens_per_user: int, users: int = 100):
+def memory_of_7b(tokens_per_user: int, users: int = 100) -> pd.DataFrame:
     """The document's memory table, computed: weights in GB, and the KV cache in GB of ``users`` of ``tokens_per_user`` each.
 
     Bytes do not depend on the engine, only on the types and on the shape: Llama-2-7B (MHA) is the

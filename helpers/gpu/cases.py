@@ -7,6 +7,30 @@ from dataclasses import dataclass, field
 
 LONG = {"input_tokens": 1024, "output_tokens": 32}  # the common prefix: it is the prompts that matter
 ROOM = {"context": 1024 + 128 + 32, "prefix": LONG}
+PLAIN = "as it comes"
+SHORT = "short context"  # as it comes, with no more room than 128 tokens in and out take: what the other options are beside
+WHOLE = {"stream": False, "stream_options": None}
+WAYS = {  # a way's request fields, beside those of :class:`helpers.bench.client.Endpoint`
+    "streamed": {},
+    "in one piece": WHOLE,
+    "in one piece, one sampler": {**WHOLE, "samplers": ["top_k"], "top_k": 1},  # instead of llama.cpp's whole chain
+    "in one piece, sampled on the GPU": {**WHOLE, "backend_sampling": True},
+}
+
+
+@dataclass(frozen=True)
+class Life:
+    """``work`` names a function of :mod:`helpers.gpu.tasks`; ``least_s`` must be left, or it is not started."""
+
+    engine: str
+    work: str
+    option: str
+    least_s: float
+    given: Mapping = field(default_factory=dict)  # more for the work: lengths, users, tasks
+
+    @property
+    def key(self) -> str:
+        return f"{self.engine}, {self.work}, {self.option}"
 
 
 def speed() -> list[Life]:
@@ -72,35 +96,3 @@ def options() -> list[Life]:
 
 
 RUNS = {"speed": speed, "memory": memory, "options": options}
-
-
-PLAIN = "as it comes"
-
-
-SHORT = "short context"  # as it comes, with no more room than 128 tokens in and out take: what the other options are beside
-
-
-@dataclass(frozen=True)
-class Life:
-    """``work`` names a function of :mod:`helpers.gpu.tasks`; ``least_s`` must be left, or it is not started."""
-
-    engine: str
-    work: str
-    option: str
-    least_s: float
-    given: Mapping = field(default_factory=dict)  # more for the work: lengths, users, tasks
-
-    @property
-    def key(self) -> str:
-        return f"{self.engine}, {self.work}, {self.option}"
-
-
-WHOLE = {"stream": False, "stream_options": None}
-
-
-WAYS = {  # a way's request fields, beside those of :class:`helpers.bench.client.Endpoint`
-    "streamed": {},
-    "in one piece": WHOLE,
-    "in one piece, one sampler": {**WHOLE, "samplers": ["top_k"], "top_k": 1},  # instead of llama.cpp's whole chain
-    "in one piece, sampled on the GPU": {**WHOLE, "backend_sampling": True},
-}

@@ -6,11 +6,15 @@ A figure is the median of the repeats with the lowest and the highest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from helpers import machine, records
 from helpers.bench.timing import figure
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUNS = ("speed", "memory", "options")
 
@@ -61,7 +65,7 @@ def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:
     return f"recorded on {gpu}{driver}, {' and '.join(dates) or source['date'][:10]}; {made}"
 
 
-def frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = ()):
+def frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = ()) -> pd.DataFrame:
     """A row for each entry, "-" where one has nothing to say; in ``attrs["recorded"]`` which records it comes from."""
     import pandas as pd
 

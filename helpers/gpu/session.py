@@ -27,6 +27,21 @@ SETTLE_S = 15
 FOLDERS = re.compile(r"/(?:[\w.+-]+/)+")
 TAIL_CHARACTERS = 6000
 logs: Path | None = None  # where the ends of engines' logs are collected, if anywhere
+SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for all lives of a run."""
+
+    shape: str
+    device: str  # "cuda" or "cpu"
+    users: tuple[int, ...] = (1, 10, 100)
+    repeats: int = 3
+
+    @property
+    def gpu(self) -> bool:
+        return self.device == "cuda"
 
 
 def without_folders(text: str) -> str:
@@ -121,23 +136,6 @@ def settle(nvml: device.Nvml, level_bytes: int | None) -> None:
     end = time.monotonic() + SETTLE_S
     while level_bytes is not None and nvml.used_bytes() > level_bytes + SETTLED_BYTES and time.monotonic() < end:
         time.sleep(0.2)
-
-
-SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What holds for all lives of a run."""
-
-    shape: str
-    device: str  # "cuda" or "cpu"
-    users: tuple[int, ...] = (1, 10, 100)
-    repeats: int = 3
-
-    @property
-    def gpu(self) -> bool:
-        return self.device == "cuda"
 
 
 def where(life: Life, setting: Setting) -> variants.Where:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from helpers import records
 from helpers.bench.timing import figure
@@ -18,20 +19,23 @@ from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")):
+
+def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")) -> pd.DataFrame:
     """Output tokens/s at each number of users, one row for each way of asking; the source document's first table."""
     found = found or read.load("speed")
     return _table(found, works, read.rates, ".0f", 1)
 
 
-def ttft(found: Mapping | None = None, works: Sequence[str] = ("server", "offline")):
+def ttft(found: Mapping | None = None, works: Sequence[str] = ("server", "offline")) -> pd.DataFrame:
     """Milliseconds to the first token at each number of users; the source document's second table, single and high load."""
     found = found or read.load("speed")
     return _table(found, works, read.first_tokens, ".1f", 1000)
 
 
-def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float):
+def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float) -> pd.DataFrame:
     known = {read.label(one): values(one) for one in read.lives(found, *works)}
     rows = {
         name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
@@ -40,7 +44,7 @@ def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float
     return shown[sorted(shown.columns, key=lambda name: int(name.split()[0]))]
 
 
-def memory_use(*found: Mapping):
+def memory_use(*found: Mapping) -> pd.DataFrame:
     """GiB of weights, KV pool and device, each as the engine or NVML says it; the source document's third table.
 
     ``found`` are the records to take it from; by default those of speed (the servers' pools) and of memory.
@@ -69,7 +73,7 @@ def _memory(one: Mapping) -> dict[str, str]:
     }
 
 
-def search(found: Mapping | None = None, option: str = PLAIN):
+def search(found: Mapping | None = None, option: str = PLAIN) -> pd.DataFrame:
     """Where a static batch of Transformers runs out of memory: what PyTorch had allocated and reserved at each number of users.
 
     Of a batch that failed, what was allocated when it did, as PyTorch's message says.
@@ -89,7 +93,7 @@ def search(found: Mapping | None = None, option: str = PLAIN):
     return read.frame(rows, found, works=("memory",))
 
 
-def notebooks(found: Mapping | None = None):
+def notebooks(found: Mapping | None = None) -> pd.DataFrame:
     """Each notebook on that machine under nbval: passed or not, its cells, its seconds."""
     found = found or read.load("notebooks")
     rows = {
@@ -103,7 +107,7 @@ def notebooks(found: Mapping | None = None):
     return shown
 
 
-def prefix(*several: Mapping):
+def prefix(*several: Mapping) -> pd.DataFrame:
     """100 users with a common prefix and with prefixes of their own: tokens/s, TTFT and cached prompt tokens.
 
     ``several`` are records as for :func:`memory_use`.
@@ -150,7 +154,7 @@ def _cached(counts: Sequence[int | None]) -> str:
     return f"{median(known):,.0f}" if known else "not told"
 
 
-def changed(found: Mapping | None = None, plain: Mapping | None = None, works: Sequence[str] = ("offline",)):
+def changed(found: Mapping | None = None, plain: Mapping | None = None, works: Sequence[str] = ("offline",)) -> pd.DataFrame:
     """Each option beside the engine as it comes (of the speed record): output tokens/s, how many times as fast, KV pool.
 
     Where the engine was also measured as it comes with the options' shorter context, that one is what stands beside.
@@ -169,7 +173,7 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None, works: S
     return read.frame(rows, found)
 
 
-def every_change(found: Mapping | None = None):
+def every_change(found: Mapping | None = None) -> pd.DataFrame:
     """:func:`changed` of the engines' APIs and of their servers."""
     return changed(found, works=("offline", "server"))
 
@@ -200,7 +204,7 @@ def _pool_tokens(one: Mapping) -> str:
     return f"{said:,}" if said else "-"
 
 
-def copying(found: Mapping | None = None):
+def copying(found: Mapping | None = None) -> pd.DataFrame:
     """The real small model at tasks whose answers stand in their prompts: output tokens/s plainly and with drafts."""
     found = found or read.load("options")
     rows = {
@@ -212,7 +216,7 @@ def copying(found: Mapping | None = None):
     return read.frame(rows, found, works=("real",))
 
 
-def answers(found: Mapping | None = None):
+def answers(found: Mapping | None = None) -> pd.DataFrame:
     """The real small model with and without a JSON schema: valid answers of each, and the time per token as a ratio."""
     found = found or read.load("options")
     rows = {
@@ -240,7 +244,7 @@ def _framework(one: Mapping) -> str:
     return engines.TITLES[one["engine"]]
 
 
-def shares(speed: Mapping | None = None, memory_record: Mapping | None = None):
+def shares(speed: Mapping | None = None, memory_record: Mapping | None = None) -> pd.DataFrame:
     """The share of the roof that each engine's decoding reaches offline, at each number of users."""
     speed = speed or read.load("speed")
     memory_record = memory_record or read.beside(speed, "memory")
@@ -291,7 +295,7 @@ def text() -> str:
 Figures = Iterator[tuple[Mapping, str, Mapping]]  # a life, what was measured, the figure
 
 
-def rates_across(option: str = SHORT):
+def rates_across(option: str = SHORT) -> pd.DataFrame:
     """Output tokens/s of the engines' APIs with ``option``: a row for each engine and number of users, a column for each GPU.
 
     The machine of the other tables comes first; *x* is how many times its rate the last column's is.
@@ -311,7 +315,7 @@ def rates_across(option: str = SHORT):
     return shown
 
 
-def copying_across():
+def copying_across() -> pd.DataFrame:
     """Output tokens/s of the small model at tasks whose answers stand in their prompts, with and without drafts, on each GPU."""
 
     def figures(record: Mapping) -> Figures:
@@ -339,7 +343,7 @@ def _across(figures: Callable[[Mapping], Figures]):
     return shown, found
 
 
-def ways(found: Mapping | None = None):
+def ways(found: Mapping | None = None) -> pd.DataFrame:
     """Output tokens/s of all users at once in each way and of the engine's own bench; the seconds that all answers took.
 
     *x* is how many times the rate of the streamed answers.
@@ -404,7 +408,7 @@ TENSORRT_LLM = (
 )
 
 
-def tensorrt_llm():
+def tensorrt_llm() -> pd.DataFrame:
     """Both results as a pandas table, under the words *not measured here*."""
     import pandas as pd
 

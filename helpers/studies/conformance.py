@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from helpers import cli, records
 from helpers.lessons.structured import features, questions, schemas
@@ -18,6 +19,9 @@ from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WO
 from helpers.servers import engines, install, serving, tensorrt_llm
 from helpers.weights import models
 from helpers.weights.files import ModelError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "conformance"
 SLOTS, CONTEXT, MAX_TOKENS = features.USERS, 1024, 64
@@ -88,7 +92,7 @@ def _answers(server: serving.Server) -> list[dict]:
     return [{"schema": case.schema_name, "free": row(a), "constrained": row(b)} for case, a, b in zip(cases, free, forced)]
 
 
-def validity(rows: Mapping[str, Sequence[Mapping]]):
+def validity(rows: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
     """A pandas table of a record's ``validity``: for each schema and framework the valid answers, free and constrained."""
     import pandas as pd
 
@@ -106,7 +110,7 @@ def validity(rows: Mapping[str, Sequence[Mapping]]):
     )
 
 
-def table(cells: Mapping[str, Mapping[str, Mapping]]):
+def table(cells: Mapping[str, Mapping[str, Mapping]]) -> pd.DataFrame:
     """A pandas table of a record's ``cells``: features down, frameworks across, the verdicts."""
     import pandas as pd
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from helpers.bench import timing, truth_server
 from helpers.servers import guard
 from helpers.studies import peer_clients
 from helpers.studies.peer_clients import CLIENTS, Client, Figures, Job, Load, PeerError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "clients"
 FIRST_S, GAP_S = 0.05, 0.01  # what the server is asked for: 100 streams are 10,000 events a second
@@ -265,13 +269,13 @@ def error_rows(record: Mapping) -> list[tuple[int, str, dict[str, str]]]:
     ]
 
 
-def errors(record: Mapping, streams: int):
+def errors(record: Mapping, streams: int) -> pd.DataFrame:
     """The rows of ``record`` for one number of ``streams``, as a :class:`pandas.DataFrame`."""
     found = every(record)
     return found[found["streams"] == streams].drop(columns="streams")
 
 
-def every(record: Mapping):
+def every(record: Mapping) -> pd.DataFrame:
     """All rows of ``record``, with the number of streams in the first column."""
     import pandas as pd
 

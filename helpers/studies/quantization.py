@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import cli, formatting, kernels, records
 from helpers.bench import checks, timing
@@ -23,6 +24,9 @@ from helpers.lessons.quantization import gguf_runs, gguf_types, perplexity
 from helpers.servers import engines, install
 from helpers.weights import bounds, models, sizes
 from helpers.weights.files import ModelError, sha256
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "quantization"
 REFERENCE = "bf16"
@@ -92,7 +96,7 @@ def _spread(values) -> dict:
     return {"median": figure.median, "low": figure.low, "high": figure.high}
 
 
-def table(found: Mapping):
+def table(found: Mapping) -> pd.DataFrame:
     """The record as a pandas table, a row per type, the most bits first."""
     import pandas as pd
 

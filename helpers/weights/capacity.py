@@ -5,7 +5,7 @@
 
 Exact arithmetic on the model's shape (``shapes``): weights = parameters x bytes per value, KV cache =
 users x context x bytes per token. What an engine takes besides is not known from a shape: ``usable``
-keeps a part of the memory for it. The speed is a bound (``roofline``): each step reads the weights
+keeps a part of the memory for it. The speed is a bound (``bounds``): each step reads the weights
 once and the whole KV cache of every user.
 """
 

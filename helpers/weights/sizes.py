@@ -1,8 +1,4 @@
-"""Memory, in bytes: weights, KV cache, and what a server's whole process tree holds.
-
-``None`` means "not measurable here", never 0. RSS counts a page once for every process that
-maps it; PSS shares it out, so PSS may be summed over a tree and RSS may not.
-"""
+"""What a model takes, in bytes: its weights as stored, a token of its KV cache, numbers of any type."""
 
 from __future__ import annotations
 

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from helpers import formatting
 from helpers.servers import engines
 from helpers.weights import bounds
 from helpers.weights.models import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def table(
     roof: bounds.Roof,
     works: Mapping[str, bounds.Work] | None = None,
     model: Model | None = None,
-):
+) -> pd.DataFrame:
     """A pandas table of :func:`reached`: each engine's share of the roof at each number of users."""
     import pandas as pd
 

@@ -165,7 +165,7 @@ def today(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> pd.Da
     return pd.DataFrame(rows).T[list(METHODS)]
 
 
-def details(cells: Iterable[Cell], framework: str | None = None):
+def details(cells: Iterable[Cell], framework: str | None = None) -> pd.DataFrame:
     """Every cell with what it rests on, as a pandas table; of one framework or of all."""
     import pandas as pd
 

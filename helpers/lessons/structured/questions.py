@@ -11,12 +11,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TYPE_CHECKING
 
 from helpers.bench import client, workload
 from helpers.lessons.structured import schemas
 from helpers.lessons.structured.schemas import Case, check_schema
 from helpers.servers.engines import Engine
 from helpers.servers.serving import Server
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_TOKENS = 128
 OUTCOMES = ("valid", "violates", "not JSON", "cut off", "refused", "failed")
@@ -188,7 +192,7 @@ def counts(answers: Iterable[Answer]) -> dict[str, int]:
     return {outcome: given.count(outcome) for outcome in OUTCOMES if outcome in given}
 
 
-def table(found: Mapping[str, tuple[Sequence[Answer], Sequence[Answer]]]):
+def table(found: Mapping[str, tuple[Sequence[Answer], Sequence[Answer]]]) -> pd.DataFrame:
     """A pandas table: per way of asking the valid answers free and constrained, and the time per token of each."""
     import pandas as pd
 
