@@ -38,7 +38,7 @@ def report(found: Sequence[Level], provenance: Mapping, slo: Mapping[str, float]
     }
 
 
-def table(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> str:
+def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> str:
     """The levels as lines of text: median and spread over repeats."""
     first = "users" if all(level.users for level in found) else "rate/s"
     goodput = f" {'goodput, requests/s':>24}" if slo else ""
@@ -198,7 +198,7 @@ def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, sl
         workload_sha256=workload_sha256(plan, vocabulary), plan=vars(plan),
         instrument={users: vars(test) for users, test in instrument.items()}, **asked,
     )  # fmt: skip
-    print(table(found, slo))
+    print(as_text(found, slo))
     if options.json:
         records.write_json(options.json, report(found, provenance, slo), replace=True)
 

@@ -20,7 +20,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from helpers.bench import connection, stream
-from helpers.bench.connection import Answer
+from helpers.bench.connection import Reply
 from helpers.bench.timing import Sample
 from helpers.bench.workload import Prompt
 
@@ -113,7 +113,7 @@ class _User:
         if self.connection is None or not self.connection.usable:
             self.connection = await self.endpoint.connect(self.timeout_s)
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes) -> Reply:
         """Send ``request`` and return what came back, however it ended.
 
         A server may close a kept connection at any time; a request that met this is sent once more
@@ -124,11 +124,11 @@ class _User:
         stalled = answer.problem and answer.problem.startswith("stalled")
         return await self._once(request) if kept and not answer.stamps_ns and not stalled else answer
 
-    async def _once(self, request: bytes) -> Answer:
+    async def _once(self, request: bytes) -> Reply:
         try:
             await self.ready()
         except connection.Refused as error:
-            return Answer(time.perf_counter_ns(), problem=f"refused: {error}")
+            return Reply(time.perf_counter_ns(), problem=f"refused: {error}")
         answer = self.connection.send(request)
         try:
             return await asyncio.wait_for(asyncio.shield(answer), self.timeout_s)
@@ -167,7 +167,7 @@ async def closed_loop(
 
     async def work(user: _User, reader: _Reader) -> None:
         for refusal, data in waiting:
-            reader.put(Answer(time.perf_counter_ns(), problem=refusal) if refusal else await user.ask(data))
+            reader.put(Reply(time.perf_counter_ns(), problem=refusal) if refusal else await user.ask(data))
 
     everyone = [_User(endpoint, timeout_s) for _ in range(min(users, len(prompts)))]
     async with _reader(on_sample) as reader:
@@ -230,7 +230,7 @@ class _Reader:
     def __init__(self, on_sample: Callable[[Sample], None]):
         self.on_sample, self.samples, self.queue = on_sample, [], asyncio.Queue()
 
-    def put(self, answer: Answer, scheduled_ns: int | None = None) -> None:
+    def put(self, answer: Reply, scheduled_ns: int | None = None) -> None:
         self.queue.put_nowait((answer, scheduled_ns))
 
     async def work(self) -> None:

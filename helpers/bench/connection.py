@@ -30,7 +30,7 @@ LONGEST_LAG_NS = 60_000_000_000  # a longer one is a clock that was set meanwhil
 
 
 @dataclass
-class Answer:
+class Reply:
     """The bytes of one answer as they came, and how it ended. Times are ``perf_counter_ns``."""
 
     sent_ns: int
@@ -71,21 +71,21 @@ class Connection:
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self.loop = loop
-        self.answer: Answer | None = None
+        self.answer: Reply | None = None
         self.parser: httptools.HttpResponseParser | None = None
         self.usable = True  # for another request
         self.answers = 0  # so many came over it
 
-    def send(self, wire: bytes) -> asyncio.Future[Answer]:
+    def send(self, wire: bytes) -> asyncio.Future[Reply]:
         """Write ``wire``, a whole request; the clock starts right before."""
         self.future = self.loop.create_future()
         self.parser = httptools.HttpResponseParser(self)
-        self.answer = Answer(0)
+        self.answer = Reply(0)
         self.answer.sent_ns = time.perf_counter_ns()
         self._write(wire)
         return self.future
 
-    def give_up(self, problem: str) -> Answer:
+    def give_up(self, problem: str) -> Reply:
         """End the request under way with ``problem`` and close; returns what had come of its answer."""
         self._end(problem)
         return self.future.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from helpers.bench.connection import Answer
+from helpers.bench.connection import Reply
 from helpers.bench.timing import Sample
 
 
@@ -13,7 +13,7 @@ class _Bad(ValueError):
     """What is wrong with an answer, as ``kind: detail``."""
 
 
-def read(answer: Answer, scheduled_ns: int | None = None) -> Sample:
+def read(answer: Reply, scheduled_ns: int | None = None) -> Sample:
     """The :class:`Sample` of ``answer``; what is wrong with it is its ``error``, never an exception.
 
     One stamp and one lag per event with text: events that came in one read share them.
@@ -53,7 +53,7 @@ def read(answer: Answer, scheduled_ns: int | None = None) -> Sample:
     )  # fmt: skip
 
 
-def _check_head(answer: Answer, kind: str) -> None:
+def _check_head(answer: Reply, kind: str) -> None:
     if answer.status is None:
         raise _Bad("ended early: the server closed without an answer")
     if answer.status != 200:
@@ -62,7 +62,7 @@ def _check_head(answer: Answer, kind: str) -> None:
         raise _Bad(f"not a stream: content type {kind or 'missing'!r} instead of text/event-stream")
 
 
-def _events(answer: Answer) -> Iterator[tuple[int, dict | None]]:
+def _events(answer: Reply) -> Iterator[tuple[int, dict | None]]:
     """The events of the body, each with the number of the read that completed it; ``[DONE]`` is ``None``."""
     rest: list[bytes] = []
     for index, part in answer.parts:

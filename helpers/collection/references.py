@@ -43,7 +43,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Framework:
+class Documentation:
     """Where a framework is documented, and which packages of which requirements file are its own."""
 
     title: str
@@ -91,9 +91,9 @@ def papers() -> list[Paper]:
     return [_made(Paper, row, row.get("title")) for row in _read(REFERENCES)["papers"]]
 
 
-def frameworks() -> list[Framework]:
+def frameworks() -> list[Documentation]:
     """All frameworks of ``references.toml``."""
-    return [_made(Framework, row, row.get("title")) for row in _read(REFERENCES)["frameworks"]]
+    return [_made(Documentation, row, row.get("title")) for row in _read(REFERENCES)["frameworks"]]
 
 
 def omitted() -> list[Omitted]:

@@ -138,11 +138,11 @@ def settle(nvml: device.Nvml, level_bytes: int | None) -> None:
         time.sleep(0.2)
 
 
-def where(life: Life, setting: Setting) -> variants.Where:
+def where(life: Life, setting: Setting) -> variants.Setup:
     """What the engine of ``life`` is told."""
     context = life.given.get("context", 128 + 128 + SPARE_TOKENS)
     per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
-    return variants.Where(setting.gpu, context, max(variants.SLOTS if setting.gpu else 1, *setting.users), per_token)
+    return variants.Setup(setting.gpu, context, max(variants.SLOTS if setting.gpu else 1, *setting.users), per_token)
 
 
 def versions(engine: str) -> dict:

@@ -33,7 +33,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """One server of ``life.engine``; with option "n-gram drafts" it drafts."""
     end = time.monotonic() + left_s
     slots = max(USERS)
-    told = variants.Where(setting.gpu, CONTEXT, slots, _kv_bytes(), random=False)
+    told = variants.Setup(setting.gpu, CONTEXT, slots, _kv_bytes(), random=False)
     engine = variants.server(life.engine, cases.PLAIN if life.engine != "llama-cpp" else "q4_0", told)
     drafting = life.option == "n-gram drafts"
     extra = speculative.arguments(life.engine, DRAFT_TOKENS) if drafting else ()

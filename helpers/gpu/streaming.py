@@ -57,7 +57,7 @@ async def _at_once(endpoint: client.Endpoint, prompts: Sequence[workload.Prompt]
     return seconds, sum(_tokens(answer) for answer in found)
 
 
-def _tokens(answer: connection.Answer) -> int:
+def _tokens(answer: connection.Reply) -> int:
     """The output tokens of an answer, streamed or in one piece; :class:`~client.EndpointError` if not :data:`TOKENS`."""
     in_one_piece = "json" in answer.headers.get("content-type", "")
     if answer.status == 200 and answer.whole and not answer.problem and in_one_piece:

@@ -52,7 +52,7 @@ class UnknownOption(ValueError):
 
 
 @dataclass(frozen=True)
-class Where:
+class Setup:
     """What every engine is told of the machine and of the work."""
 
     gpu: bool
@@ -80,14 +80,14 @@ def check(engine: str, option: str = cases.PLAIN) -> None:
         raise UnknownOption(f"{engine} has no option {option!r}: choose from {', '.join(OPTIONS[engine])}")
 
 
-def arguments(engine: str, option: str, where: Where) -> dict:
+def arguments(engine: str, option: str, where: Setup) -> dict:
     """The keyword arguments of ``engine``'s Python API, model left out; prefix cache off unless the option says so."""
     check(engine, option)
     common = {"vllm": _vllm, "sglang": _sglang, "tensorrt-llm": _tensorrt_llm}[engine](where)
     return {**common, **OPTIONS[engine][option]}
 
 
-def _vllm(where: Where) -> dict:
+def _vllm(where: Setup) -> dict:
     common = flags.named(
         "vllm", dtype="bfloat16", context=where.context, slots=where.slots, prefix_cache=False, load_format=where.load_format
     )
@@ -97,7 +97,7 @@ def _vllm(where: Where) -> dict:
     return common | flags.named("vllm", page_tokens=vllm.PAGE_TOKENS, pool_bytes=pool_bytes, eager=True)
 
 
-def _sglang(where: Where) -> dict:
+def _sglang(where: Setup) -> dict:
     common = flags.named(
         "sglang", dtype="bfloat16", context=where.context, slots=where.slots, no_prefix_cache=True, load_format=where.load_format
     )
@@ -106,12 +106,12 @@ def _sglang(where: Where) -> dict:
     return common | sglang.ON_CPU | flags.named("sglang", pool_tokens=where.pool_tokens)
 
 
-def _tensorrt_llm(where: Where) -> dict:
+def _tensorrt_llm(where: Setup) -> dict:
     """Not run by us: no machine of ours could install it. Block reuse, its prefix cache, is switched off by the class."""
     return flags.named("tensorrt-llm", load_format="dummy", dtype="bfloat16", context=where.context, slots=where.slots)
 
 
-def server(engine: str, option: str, where: Where) -> Engine:
+def server(engine: str, option: str, where: Setup) -> Engine:
     """The entry of :mod:`helpers.servers.engines` whose server is started with these arguments."""
     known = engines.get(engine)
     if engine == "llama-cpp":

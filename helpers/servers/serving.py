@@ -153,7 +153,7 @@ def check_memory(start: engines.Start, engine: engines.Engine) -> None:
     """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded."""
     if (free := capacity.free_bytes()) is None:
         return
-    answer = capacity.Answer(
+    answer = capacity.Fit(
         start.name, engine.dtype, "16 bit", start.slots, start.context, free, free,
         sizes.stored_bytes(start.weights), start.kv_bytes_per_token, counted="slots",
     )  # fmt: skip

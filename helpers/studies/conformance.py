@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from helpers import cli, records
 from helpers.lessons.structured import features, questions, schemas
-from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Cell
+from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Finding
 from helpers.servers import engines, install, serving, tensorrt_llm
 from helpers.weights import models
 from helpers.weights.files import ModelError
@@ -46,7 +46,7 @@ def record(names: Sequence[str] = FRAMEWORKS) -> dict:
             _measure(servers[name], versions[name], found)
         else:
             reason = tensorrt_llm.missing() if name == "tensorrt-llm" else left_out.get(name)
-            absent = asdict(Cell(NOT_PROBED, reason or "this collection starts no server of it"))
+            absent = asdict(Finding(NOT_PROBED, reason or "this collection starts no server of it"))
             found["cells"][name] = dict.fromkeys(PROBES, absent)
         records.keep(NAME, found)
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)

@@ -28,7 +28,7 @@ Answered = tuple[int, Sequence[int], int | None]  # sent_ns, stamps of the event
 Block = Callable[[Load], Awaitable[list[Answered]]]
 
 
-class Answer:
+class Incoming:
     """One answer while it comes. The clock is read when an event is out of its JSON, unless ``arrived_ns`` is known."""
 
     def __init__(self):
@@ -61,7 +61,7 @@ class Answer:
         return self.sent_ns, self.stamps_ns, self.tokens
 
 
-async def _closed_loop(asks: Sequence[Callable[[bytes], Awaitable[Answer]]], endpoint: client.Endpoint, load: Load):
+async def _closed_loop(asks: Sequence[Callable[[bytes], Awaitable[Incoming]]], endpoint: client.Endpoint, load: Load):
     body = json.dumps(endpoint.body(_prompt(), load.tokens)).encode()
     numbers, answers = iter(range(load.requests)), []
 
@@ -84,8 +84,8 @@ async def _httpx(endpoint: client.Endpoint, streams: int) -> AsyncIterator[Block
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)  # by default 100, and 20 kept
     async with httpx.AsyncClient(base_url=endpoint.base_url, limits=limits, timeout=TIMEOUT_S, trust_env=False) as session:
 
-        async def ask(body: bytes) -> Answer:
-            answer = Answer()
+        async def ask(body: bytes) -> Incoming:
+            answer = Incoming()
             async with session.stream("POST", "/completions", content=body) as response:
                 async for line in response.aiter_lines():
                     answer.line(line)
@@ -101,8 +101,8 @@ async def _aiohttp(endpoint: client.Endpoint, streams: int) -> AsyncIterator[Blo
     limits = {"connector": aiohttp.TCPConnector(limit=0), "timeout": aiohttp.ClientTimeout(TIMEOUT_S)}  # by default 100
     async with aiohttp.ClientSession(**limits) as session:
 
-        async def ask(body: bytes) -> Answer:
-            answer = Answer()
+        async def ask(body: bytes) -> Incoming:
+            answer = Incoming()
             async with session.post(endpoint.base_url + "/completions", data=body) as response:
                 async for line in response.content:
                     answer.line(line)
@@ -116,7 +116,7 @@ class _Parsing(asyncio.Protocol):
 
     def __init__(self, address: str):
         self.address, self.loop = address, asyncio.get_running_loop()
-        self.done: asyncio.Future[Answer] | None = None
+        self.done: asyncio.Future[Incoming] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -125,9 +125,9 @@ class _Parsing(asyncio.Protocol):
         if self.done and not self.done.done():
             self.done.set_exception(error or ConnectionError("the server closed"))
 
-    def ask(self, body: bytes) -> asyncio.Future[Answer]:
+    def ask(self, body: bytes) -> asyncio.Future[Incoming]:
         self.done, data = self.loop.create_future(), self.request(body)
-        self.answer = Answer()
+        self.answer = Incoming()
         self.parser = httptools.HttpResponseParser(self.answer)
         self.transport.write(data)
         return self.done

@@ -120,7 +120,7 @@ def summary(turns: Sequence[Turn], layers: Sequence[Layer], loads: Sequence[Load
     return rows
 
 
-def table(rows: Sequence[dict]) -> str:
+def as_text(rows: Sequence[dict]) -> str:
     """The rows as text: median over rounds (lowest to highest); ``-`` is "not defined", never 0."""
     lines = [f"{'streams':>7}  {'layer':<42}" + "".join(f"{title:>27}" for title, _ in COLUMNS.values())]
     for row in rows:
@@ -180,7 +180,7 @@ def _compare_and_tell(options: argparse.Namespace) -> int:
     turns = compare([layer for layer in options.layers if layer.missing() is None], options.loads, options.rounds)
     rows = summary(turns, options.layers, options.loads)
     found = record(turns, rows, options.loads, options.rounds)
-    print(table(rows))
+    print(as_text(rows))
     if options.json:
         records.write_json(options.json, found, replace=True)
     if options.record:

@@ -177,7 +177,7 @@ def summary(runs: Sequence[Run]) -> list[dict]:
     return sorted(rows, key=lambda row: (row["streams"], list(CLIENTS).index(row["client"])))
 
 
-def table(rows: Sequence[dict]) -> str:
+def as_text(rows: Sequence[dict]) -> str:
     """The rows as text: median over rounds (lowest to highest); ``-`` is "not defined", never 0."""
     lines = [f"{'streams':>7} {'client':<28}" + "".join(f"{column:>24}" for column in COLUMNS)]
     for row in rows:
@@ -243,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = compare(here, options.streams, options.rounds, keep)
         if not options.json:
             records.save(NAME, record(runs, options.rounds, left_out))
-        print(table(summary(runs)))
+        print(as_text(summary(runs)))
         return 1 if left_out or any(one.error for one in runs) else 0
 
     return cli.finish(program, stopped="the runs that had ended are kept")

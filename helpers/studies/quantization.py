@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("--types", default=",".join(gguf_types.COMMON), help="GGUF types, with commas")
     options = parser.parse_args()
     errors = (
-        gguf_types.UnknownType, ModelError, kernels.MissingKernel, perplexity.PerplexityError, gguf_runs.RunError,
+        gguf_types.UnknownType, ModelError, kernels.MissingKernel, perplexity.PerplexityError, gguf_runs.LlamaCppError,
         records.RecordError, bandwidth.RooflineError,
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ SMALLER = ("fp8", "q8_0", "q4_0")  # what is proposed where a type does not fit
 
 
 @dataclass(frozen=True)
-class Answer:
+class Fit:
     """What was asked, the bytes it takes, and what would fit; ``say`` is all of it in one line."""
 
     model: str
@@ -138,7 +138,7 @@ def ask(
     usable: float = USABLE,
     bandwidth_bytes_per_s: float | None = None,
     flops_per_s: float = math.inf,
-) -> Answer:
+) -> Fit:
     """Whether ``model`` fits ``memory_bytes`` for ``users`` users of ``context`` tokens, and what would.
 
     ``model`` as in :func:`helpers.weights.shapes.of`. ``context`` is by default what the model knows, ``dtype``
@@ -154,7 +154,7 @@ def ask(
     bound, note = None, ""
     if bandwidth_bytes_per_s:
         bound, note = _bound(sheet, weights, per_token, users, context, bandwidth_bytes_per_s, flops_per_s)
-    return Answer(
+    return Fit(
         sheet.name, dtype, kv_dtype, users, context, int(memory_bytes), int(memory_bytes * usable), weights, per_token,
         sheet, bound and bound.tokens_per_s, bound and bound.limited_by, note,
     )  # fmt: skip

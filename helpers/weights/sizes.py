@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.memory import GIB as GIB
-from helpers.memory import MIB as MIB
+from helpers import memory
 from helpers.weights import models, tensors
 
+GIB, MIB = memory.GIB, memory.MIB
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}
 KV_DTYPES = ("float32", "bfloat16", "float16", "fp8", "int8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 

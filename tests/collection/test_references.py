@@ -68,7 +68,7 @@ def test_pins_are_read_without_extras_and_comments(tmp_path):
 
 def test_a_package_that_is_not_pinned_is_an_error():
     """A framework whose package is in no file: the error names both."""
-    framework = references.Framework("X", ["nothing"], "https://x.org", "https://x.org", "02", "lab.txt")
+    framework = references.Documentation("X", ["nothing"], "https://x.org", "https://x.org", "02", "lab.txt")
 
     with pytest.raises(references.BadReference, match="X: lab.txt pins no nothing: correct 'packages' in references.toml"):
         framework.versions  # noqa: B018

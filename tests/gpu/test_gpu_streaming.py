@@ -6,7 +6,7 @@ import pytest
 
 from helpers import kernels, records
 from helpers.bench import client
-from helpers.bench.connection import Answer
+from helpers.bench.connection import Reply
 from helpers.gpu import cases, read, session, streaming, tables, tasks
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log
@@ -54,16 +54,16 @@ JSON = {"content-type": "application/json; charset=utf-8"}
 def test_an_answer_in_one_piece_says_its_tokens_itself():
     """As JSON, in as many parts as it came."""
     parts = [(0, b'{"usage": {"compl'), (1, b'etion_tokens": 128}}')]
-    assert streaming._tokens(Answer(0, 200, JSON, parts=parts, whole=True)) == 128
+    assert streaming._tokens(Reply(0, 200, JSON, parts=parts, whole=True)) == 128
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (Answer(0, 200, {"content-type": "text/html"}, whole=True), "not a stream"),
-        (Answer(0, 200, JSON, parts=[(0, b'{"usage"')]), "not a stream"),
-        (Answer(0, 200, JSON, parts=[(0, b"{}")], whole=True), "the answer counts None"),
-        (Answer(0, 200, JSON, parts=[(0, b'{"usage": {"completion_tokens": 7}}')], whole=True), "the answer counts 7"),
+        (Reply(0, 200, {"content-type": "text/html"}, whole=True), "not a stream"),
+        (Reply(0, 200, JSON, parts=[(0, b'{"usage"')]), "not a stream"),
+        (Reply(0, 200, JSON, parts=[(0, b"{}")], whole=True), "the answer counts None"),
+        (Reply(0, 200, JSON, parts=[(0, b'{"usage": {"completion_tokens": 7}}')], whole=True), "the answer counts 7"),
     ],
 )
 def test_what_is_no_answer_of_all_tokens_is_an_error(answer, message):

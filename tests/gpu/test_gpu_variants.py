@@ -10,7 +10,7 @@ from helpers import paths
 from helpers.gpu import cases, kernelspecs, session, variants
 from helpers.servers import engines, flags, llama_cpp
 
-GPU = variants.Where(gpu=True, context=288)
+GPU = variants.Setup(gpu=True, context=288)
 REQUEST = engines.Start("python", Path("folder"), 8000, 100, 288, "name", 0)
 
 
@@ -44,7 +44,7 @@ def test_the_server_is_started_with_the_same_arguments(engine, off):
 
 def test_a_real_model_is_loaded_and_not_made_up():
     """Without ``random`` no engine is told to invent its weights."""
-    real = variants.Where(gpu=True, context=2048, random=False)
+    real = variants.Setup(gpu=True, context=2048, random=False)
     assert not any("load_format" in variants.arguments(engine, cases.PLAIN, real) for engine in ("vllm", "sglang"))
 
 

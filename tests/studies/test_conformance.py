@@ -9,7 +9,7 @@ from helpers.bench.client import Endpoint
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 from helpers.lessons.structured import features
-from helpers.lessons.structured.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Cell
+from helpers.lessons.structured.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Finding
 from helpers.servers import engines, serving
 from helpers.studies import conformance
 
@@ -32,7 +32,7 @@ def mock_call(arguments: str) -> Script:
     return mock_answer(message={"tool_calls": [{"function": {"name": "weather", "arguments": arguments}}]})
 
 
-def probed(feature: str, script) -> tuple[Cell, list[dict]]:
+def probed(feature: str, script) -> tuple[Finding, list[dict]]:
     """The cell of one feature, and the bodies of the requests that were sent for it."""
     with TruthServer(script) as mock:
         cell = features.probe(MockServer(mock.base_url), [feature])[feature]
@@ -108,7 +108,7 @@ def test_a_crash_is_no_verdict_on_the_feature():
     """HTTP 500 says that nothing was found out, and why."""
     cell, _ = probed("n", Script(status=500, answer={"detail": "boom"}))
 
-    assert cell == Cell(NOT_PROBED, "HTTP 500: boom")
+    assert cell == Finding(NOT_PROBED, "HTTP 500: boom")
 
 
 def test_an_odd_answer_is_no_verdict_on_the_feature():

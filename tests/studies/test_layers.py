@@ -152,7 +152,7 @@ def test_a_layer_whose_process_fails_is_a_failure_in_its_row(monkeypatch):
 
     assert turn.says is None and "it wrote nothing" in turn.error
     assert (row["rounds"], row["failures"], row["ttft_ms"]) == (0, [turn.error], None)
-    assert turn.error in layers.table([row])
+    assert turn.error in layers.as_text([row])
 
 
 def test_answers_of_another_length_are_an_error():

@@ -186,7 +186,7 @@ def test_the_table_has_a_line_per_client_and_its_spread():
     runs = [Run("vllm", 100, i, says=figures, truth=true) for i, figures in enumerate(said)]
     runs.append(Run("vllm", 100, 2, error="vllm bench serve did not end within 5 s: ..."))
     rows = peers.summary(runs)
-    line = next(line for line in peers.table(rows).splitlines() if "vllm bench serve" in line)
+    line = next(line for line in peers.as_text(rows).splitlines() if "vllm bench serve" in line)
 
     assert (rows[0]["rounds"], len(rows[0]["failures"]), rows[0]["ttft_ms"]["interval"]) == (2, 1, "min-max")
     assert "+2.0 (+1.0 to +3.0)" in line and "+10.0 (+10.0 to +10.0)" in line and line.endswith("failed 1 times")

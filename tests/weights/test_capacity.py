@@ -15,7 +15,7 @@ from helpers.weights.sizes import GIB
 H100 = {"bandwidth_bytes_per_s": 3.35e12, "flops_per_s": 989.4e12}
 
 
-def llama(memory_bytes: float = 80 * GIB, **asked) -> capacity.Answer:
+def llama(memory_bytes: float = 80 * GIB, **asked) -> capacity.Fit:
     """Llama-2-7B, 100 users of 128 tokens in 16 bit, all of the memory usable."""
     return capacity.ask("Llama-2-7B", memory_bytes, **{"users": 100, "context": 128, "usable": 1.0} | asked)
 

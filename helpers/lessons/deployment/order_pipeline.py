@@ -53,7 +53,7 @@ TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
-class Where:
+class ServedModel:
     """A server's base URL and its model's name."""
 
     base_url: str
@@ -70,7 +70,7 @@ def notes(count: int, seed: int = 0) -> dict[str, str]:
     }
 
 
-def stages(extract: Where | None = None, process: Where | None = None) -> list[Stage]:
+def stages(extract: ServedModel | None = None, process: ServedModel | None = None) -> list[Stage]:
     """The four stages; a stage whose server is not given stops with a word when it is reached."""
     return [
         Stage("check", check),
@@ -80,7 +80,7 @@ def stages(extract: Where | None = None, process: Where | None = None) -> list[S
     ]
 
 
-def _given(where: Where | None, name: str) -> Where:
+def _given(where: ServedModel | None, name: str) -> ServedModel:
     if where is None:
         raise RuntimeError(f"no server was given for it: give --{name} URL MODEL")
     return where
@@ -96,7 +96,7 @@ def check(item: Item) -> str:
     return item.value
 
 
-def extracted(item: Item, where: Where) -> dict:
+def extracted(item: Item, where: ServedModel) -> dict:
     """The order in a note, as ``ORDER``; :class:`Invalid` if what came is not in the note, whatever the schema says."""
     asked = constraints.response_format(ORDER)
     text, reason = chat(where, [*EXTRACT, {"role": "user", "content": item.value}], max_tokens=40, tried=item.tried, **asked)
@@ -111,7 +111,7 @@ def extracted(item: Item, where: Where) -> dict:
     return order
 
 
-def processed(item: Item, where: Where) -> dict:
+def processed(item: Item, where: ServedModel) -> dict:
     """The order and a message about it; :class:`Invalid` if the message leaves out the quantity."""
     messages = [*PROCESS, {"role": "user", "content": json.dumps(item.value)}]
     text, _ = chat(where, messages, max_tokens=24, tried=item.tried, stop=["\n"])
@@ -128,7 +128,7 @@ def written(item: Item) -> dict:
     return item.value
 
 
-def chat(where: Where, messages: list[dict], *, max_tokens: int, tried: int = 0, **fields) -> tuple[str, str]:
+def chat(where: ServedModel, messages: list[dict], *, max_tokens: int, tried: int = 0, **fields) -> tuple[str, str]:
     """One answer's text and why it ended. Greedy at first; a later try draws, since the same would come again.
 
     :class:`Hopeless` for a request that the server refuses; a server that is away, or overloaded, raises
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}", nargs=2, metavar=("URL", "MODEL"))
     parser.add_argument("--stage", help="this stage only")
     options = parser.parse_args(arguments)
-    servers = [Where(*given) if given else None for given in (options.extract, options.process)]
+    servers = [ServedModel(*given) if given else None for given in (options.extract, options.process)]
     try:
         with Pipeline(options.file, stages(*servers)) as orders:
             orders.run(options.stage, on_item=lambda key, stage: print(stage, key, flush=True))

@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Step:
+class Usage:
     """All requests together at one step, in tokens."""
 
     reserved: int
@@ -57,10 +57,10 @@ class Allocation:
     """What a policy reserved at each step of the trace."""
 
     policy: str
-    steps: tuple[Step, ...]
+    steps: tuple[Usage, ...]
 
     @property
-    def peak(self) -> Step:
+    def peak(self) -> Usage:
         """The step at which most tokens are reserved, of several the fullest: the pool must hold it."""
         return max(self.steps, key=lambda step: (step.reserved, step.used))
 
@@ -74,13 +74,13 @@ def contiguous(trace: Sequence[Request], longest: int) -> Allocation:
     """Each request reserves ``longest`` tokens from its start to its end, whatever it uses of them."""
     if over := [request.longest for request in trace if request.longest > longest]:
         raise ValueError(f"a request of {max(over)} tokens does not fit the {longest} that are reserved for each")
-    return _over(trace, f"contiguous, {longest} each", lambda _, held: Step(len(held) * longest, sum(held)))
+    return _over(trace, f"contiguous, {longest} each", lambda _, held: Usage(len(held) * longest, sum(held)))
 
 
 def paged(trace: Sequence[Request], page: int) -> Allocation:
     """Each request takes a page of ``page`` tokens when it needs one."""
     _check(page)
-    return _over(trace, f"paged, {page} tokens", lambda _, held: Step(sum(pages(n, page) for n in held) * page, sum(held)))
+    return _over(trace, f"paged, {page} tokens", lambda _, held: Usage(sum(pages(n, page) for n in held) * page, sum(held)))
 
 
 def shared(trace: Sequence[Request], page: int) -> Allocation:
@@ -89,10 +89,10 @@ def shared(trace: Sequence[Request], page: int) -> Allocation:
     known: dict = {}
     keys = {request.prompt: _keys(request.prompt, page, known) for request in trace}
 
-    def step(running: list[Request], held: list[int]) -> Step:
+    def step(running: list[Request], held: list[int]) -> Usage:
         common = {key for request in running for key in keys[request.prompt]}
         own = [n - len(keys[request.prompt]) * page for request, n in zip(running, held)]
-        return Step((len(common) + sum(pages(n, page) for n in own)) * page, len(common) * page + sum(own))
+        return Usage((len(common) + sum(pages(n, page) for n in own)) * page, len(common) * page + sum(own))
 
     return _over(trace, f"shared, {page} tokens", step)
 
@@ -131,7 +131,7 @@ def _check(page: int) -> None:
         raise ValueError(f"page={page}: a page holds at least 1 token")
 
 
-def _over(trace: Sequence[Request], policy: str, step: Callable[[list[Request], list[int]], Step]) -> Allocation:
+def _over(trace: Sequence[Request], policy: str, step: Callable[[list[Request], list[int]], Usage]) -> Allocation:
     if not trace:
         raise ValueError("the trace has no requests: give at least one")
     steps = []

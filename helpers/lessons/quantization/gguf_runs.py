@@ -24,7 +24,7 @@ CONTEXT = 512
 PROMPT = "Once upon a time"
 
 
-class RunError(RuntimeError):
+class LlamaCppError(RuntimeError):
     """A file that llama.cpp did not load or run: the reason in one line."""
 
 
@@ -73,7 +73,7 @@ def _ask(*arguments: str):
     try:
         return kernels.ask("llama-cpp", "helpers.lessons.quantization.gguf_runs", *arguments)
     except kernels.AskError as error:
-        raise RunError(f"llama.cpp: {error}") from None
+        raise LlamaCppError(f"llama.cpp: {error}") from None
 
 
 def llama(path: Path, context: int = CONTEXT, **more):

@@ -27,7 +27,7 @@ TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
-class Cell:
+class Support:
     """One framework and one kind of weights. ``None`` means that nothing here can say."""
 
     framework: str
@@ -91,14 +91,14 @@ CITED = {
 }
 
 
-def cited(framework: str, because: str = "") -> list[Cell]:
+def cited(framework: str, because: str = "") -> list[Support]:
     """The row of ``framework`` by citation; ``because`` says why nothing was asked."""
     note = f"{because}; " if because else ""
     found = CITED[framework]
-    return [Cell(framework, method, found[method][0], None, "by citation", note + found[method][1]) for method in METHODS]
+    return [Support(framework, method, found[method][0], None, "by citation", note + found[method][1]) for method in METHODS]
 
 
-def probe(framework: str) -> list[Cell]:
+def probe(framework: str) -> list[Support]:
     """The row of ``framework``: its probe's answers; by citation, saying why, where it cannot be asked.
 
     Raises ``ValueError`` for a name that is no framework.
@@ -113,17 +113,17 @@ def probe(framework: str) -> list[Cell]:
         answered = kernels.ask(framework, "helpers.lessons.quantization.probes", framework, timeout_s=TIMEOUT_S)
     except kernels.AskError as error:
         return cited(framework, f"its probe failed ({str(error)[:100]})")
-    found = {each["method"]: Cell(framework, **each) for each in answered}
+    found = {each["method"]: Support(framework, **each) for each in answered}
     return [found[method] for method in METHODS]
 
 
-def probe_all() -> list[Cell]:
+def probe_all() -> list[Support]:
     """Every cell of the table; two probes at a time."""
     with ThreadPoolExecutor(2) as pool:
         return [cell for row in pool.map(probe, FRAMEWORKS) for cell in row]
 
 
-def with_runs(cells: Iterable[Cell], runs: Mapping[tuple[str, str], str]) -> list[Cell]:
+def with_runs(cells: Iterable[Support], runs: Mapping[tuple[str, str], str]) -> list[Support]:
     """``cells`` with what was computed elsewhere: ``runs`` maps (framework, method) to what ran."""
     cells = list(cells)
     if unknown := set(runs) - {(cell.framework, cell.method) for cell in cells}:
@@ -131,7 +131,7 @@ def with_runs(cells: Iterable[Cell], runs: Mapping[tuple[str, str], str]) -> lis
     return [_ran(cell, runs.get((cell.framework, cell.method))) for cell in cells]
 
 
-def _ran(cell: Cell, what: str | None) -> Cell:
+def _ran(cell: Support, what: str | None) -> Support:
     return replace(cell, supported=True, here=True, known="ran here", detail=what) if what else cell
 
 
@@ -143,7 +143,7 @@ def said(document: Mapping[str, Sequence[str]], framework: str, method: str) -> 
     return dict(zip(METHODS, document[framework])).get(method)
 
 
-def changed(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> list[Cell]:
+def changed(cells: Iterable[Support], document: Mapping[str, Sequence[str]]) -> list[Support]:
     """The cells whose answer is no longer that of ``document`` (see :func:`said`)."""
     return [
         cell for cell in cells
@@ -152,7 +152,7 @@ def changed(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> lis
     ]  # fmt: skip
 
 
-def today(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def today(cells: Iterable[Support], document: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The table of ``document`` (see :func:`said`) as it is now; an arrow marks an answer that is not the document's any more."""
     import pandas as pd
 
@@ -165,7 +165,7 @@ def today(cells: Iterable[Cell], document: Mapping[str, Sequence[str]]) -> pd.Da
     return pd.DataFrame(rows).T[list(METHODS)]
 
 
-def details(cells: Iterable[Cell], framework: str | None = None) -> pd.DataFrame:
+def details(cells: Iterable[Support], framework: str | None = None) -> pd.DataFrame:
     """Every cell with what it rests on, as a pandas table; of one framework or of all."""
     import pandas as pd
 

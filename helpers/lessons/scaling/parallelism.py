@@ -60,7 +60,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Model:
+class Partitionable:
     """A model's sheet, and what of its config decides how it can be cut."""
 
     sheet: shapes.Sheet
@@ -94,17 +94,17 @@ class Model:
         return self.sheet.parameters - self.expert_layers * idle * self.expert
 
 
-def of(name: str) -> Model:
+def of(name: str) -> Partitionable:
     """The model called ``name`` in ``shapes.toml`` or ``parallelism.toml``; :class:`LayoutError` lists them."""
     rows = {**shapes.rows(), **table()["models"]}
     found = {known.lower(): known for known in rows}.get(name.lower())
     if found is None:
         raise LayoutError(f"no model is called {name!r}: choose one of {', '.join(rows)}")
     row = rows[found]
-    return Model(shapes.of_config(row, found, f"{row['source']}, {row['read']}"), row)
+    return Partitionable(shapes.of_config(row, found, f"{row['source']}, {row['read']}"), row)
 
 
-def check(model: Model, layout: Layout) -> None:
+def check(model: Partitionable, layout: Layout) -> None:
     """:class:`LayoutError` in one line where the engines would refuse, too."""
     heads, kv_heads, layers = model.count("num_attention_heads"), model.sheet.shape.kv_heads, model.sheet.shape.layers
     if heads % layout.tp:
@@ -161,7 +161,7 @@ def share(name: str, layout: Layout, dtype: str = "bfloat16", kv_dtype: str = "b
     )  # fmt: skip
 
 
-def _attention_parts(model: Model) -> tuple[int, int, int]:
+def _attention_parts(model: Partitionable) -> tuple[int, int, int]:
     """Parameters of a layer's attention and norms: cut by TP, cut by KV head, whole on every GPU."""
     shape, norms = model.sheet.shape, 2 * model.sheet.shape.hidden
     number = models.reader(model.config, model.name)
@@ -175,17 +175,17 @@ def _attention_parts(model: Model) -> tuple[int, int, int]:
     return total - keys_and_values - per_head, keys_and_values, norms + per_head
 
 
-def _feed_forward(model: Model, layers: int, expert_layers: int) -> int:
+def _feed_forward(model: Partitionable, layers: int, expert_layers: int) -> int:
     """Parameters of the dense layers' feed-forward parts and of the shared experts."""
     dense = 3 * model.sheet.shape.hidden * model.count("intermediate_size")
     return (layers - expert_layers) * dense + expert_layers * model.count("n_shared_experts", 0) * model.expert
 
 
-def _router(model: Model) -> int:
+def _router(model: Partitionable) -> int:
     return model.experts * (model.sheet.shape.hidden + (model.config["model_type"] == "deepseek_v3"))
 
 
-def _ends(model: Model, layout: Layout) -> int:
+def _ends(model: Partitionable, layout: Layout) -> int:
     """Matrices of vocabulary x hidden on the fullest GPU: of embedding and head, a pipeline's end stage has one."""
     return 1 if layout.pp > 1 or model.config.get("tie_word_embeddings") else 2
 
@@ -208,7 +208,7 @@ def traffic(name: str, layout: Layout, dtype: str = "bfloat16", dispatch: str = 
     }
 
 
-def _all_reduces(model: Model, layout: Layout) -> int:
+def _all_reduces(model: Partitionable, layout: Layout) -> int:
     """All-reduces of one token's way; in a layer with EP the second one gives way to two all-to-alls."""
     if layout.tp == 1:
         return 0
@@ -224,7 +224,7 @@ def exchange_bytes(name: str, ep_size: int, dispatch: str = "fp8", combine: str 
 
 
 @dataclass(frozen=True)
-class Step:
+class StepTimes:
     """Bounds of one step's parts, seconds: weights read and arithmetic on one GPU, and waiting for links."""
 
     read_s: float
@@ -240,7 +240,7 @@ class Step:
 def step(
     name: str, layout: Layout, *, tokens: int = 1, link: str = "NVLink", between: str | None = None, gpu: str = "H100",
     dtype: str = "bfloat16",
-) -> Step:  # fmt: skip
+) -> StepTimes:  # fmt: skip
     """One forward pass of ``tokens`` tokens of one replica: so many users decoding, or a prompt of that length.
 
     TP goes over ``link``, PP and EP over ``between`` (by default ``link``, too); names of ``parallelism.toml``. The
@@ -260,7 +260,7 @@ def step(
     wire = traffic(name, layout, dtype)
     waits = _all_reduces(model, layout) * (near["base_us"] + 2 * (layout.tp - 1) * near["step_us"])
     hops = (layout.pp - 1) + (2 * model.expert_layers if layout.ep_size > 1 else 0)
-    return Step(
+    return StepTimes(
         read_s=(whole - looked_up - idle * experts) / (card["bandwidth_gb_per_s"] * 1e9),
         compute_s=2 * model.active * tokens / layout.tp / (card["bf16_tflops"] * 1e12),
         wire_s=(waits + hops * (far["base_us"] + far["step_us"])) / 1e6

@@ -12,7 +12,7 @@ TOLERANCE = 0.03  # papers round: 37 billion, "7K" for 7,168
 
 
 @dataclass(frozen=True)
-class Check:
+class Comparison:
     """A published figure, what is computed here, and whether the two agree within ``TOLERANCE``."""
 
     says: str
@@ -64,7 +64,7 @@ HERE: dict[str, Callable[[], float | bool]] = {
 }
 
 
-def checks() -> list[Check]:
+def checks() -> list[Comparison]:
     """One :class:`Check` for each published figure of ``parallelism.toml``."""
     rows = parallelism.table()["published"]
-    return [Check(row["says"], row["title"], row["address"], row["value"], HERE[name]()) for name, row in rows.items()]
+    return [Comparison(row["says"], row["title"], row["address"], row["value"], HERE[name]()) for name, row in rows.items()]

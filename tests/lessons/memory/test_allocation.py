@@ -5,7 +5,7 @@ import random
 import pytest
 
 from helpers.lessons.memory import allocation
-from helpers.lessons.memory.allocation import Request, Step
+from helpers.lessons.memory.allocation import Request, Usage
 
 COMMON = tuple(range(100, 108))  # eight tokens that both requests of PAIR begin with
 PAIR = [Request((*COMMON, 1, 2), output_tokens=4), Request((*COMMON, 3), output_tokens=2, start=1)]
@@ -23,14 +23,14 @@ def test_contiguous_reserves_the_longest_length_from_the_start_on():
     """16 for each while it runs."""
     found = allocation.contiguous(PAIR, longest=16)
 
-    assert found.steps == (Step(16, 10), Step(32, 20), Step(32, 22), Step(16, 13))
-    assert found.peak == Step(32, 22)
+    assert found.steps == (Usage(16, 10), Usage(32, 20), Usage(32, 22), Usage(16, 13))
+    assert found.peak == Usage(32, 22)
 
 
 def test_paged_takes_a_page_when_it_is_needed():
     """Pages of four: 10 to 12 tokens are three, 13 are four; 9 and 10 are three."""
 
-    assert allocation.paged(PAIR, page=4).steps == (Step(12, 10), Step(24, 20), Step(24, 22), Step(16, 13))
+    assert allocation.paged(PAIR, page=4).steps == (Usage(12, 10), Usage(24, 20), Usage(24, 22), Usage(16, 13))
 
 
 def test_a_page_of_one_token_wastes_nothing():
@@ -43,13 +43,13 @@ def test_a_page_of_one_token_wastes_nothing():
 def test_shared_keeps_full_pages_of_the_same_beginning_once():
     """Two pages of four are common; beside them each has what is left of its own."""
 
-    assert allocation.shared(PAIR, page=4).steps == (Step(12, 10), Step(16, 12), Step(16, 14), Step(16, 13))
+    assert allocation.shared(PAIR, page=4).steps == (Usage(12, 10), Usage(16, 12), Usage(16, 14), Usage(16, 13))
 
 
 def test_a_radix_tree_shares_to_the_token():
     """Page of one: the eight common tokens once, 3 + 1 beside them at the second step."""
 
-    assert allocation.shared(PAIR, page=1).steps[1] == Step(12, 12)
+    assert allocation.shared(PAIR, page=1).steps[1] == Usage(12, 12)
 
 
 def test_a_page_that_is_not_full_is_not_shared():
@@ -62,7 +62,7 @@ def test_the_same_page_after_another_beginning_is_another_page():
     """Keys and values depend on all tokens before."""
     same_end = [Request((1, 2, 7, 8), 1), Request((3, 4, 7, 8), 1)]
 
-    assert allocation.shared(same_end, page=2).peak == Step(8, 8)
+    assert allocation.shared(same_end, page=2).peak == Usage(8, 8)
     assert allocation.hits(same_end, page=2) == (0, 0)
 
 

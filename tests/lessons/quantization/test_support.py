@@ -7,7 +7,7 @@ import pytest
 from helpers import kernels, paths
 from helpers.collection import document
 from helpers.lessons.quantization import support
-from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Cell
+from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Support
 
 EVERY_CITED = [cell for name in FRAMEWORKS for cell in support.cited(name)]
 DOCUMENT = document.by_framework("quantization")
@@ -46,8 +46,8 @@ def test_a_changed_answer_is_marked_in_the_table():
 def test_supported_and_not_here_is_said():
     """A framework may take weights that this machine cannot compute with."""
 
-    assert Cell("vllm", "FP8", True, False, "in the package", "x").text == "yes, not here (in the package)"
-    assert Cell("vllm", "FP8", None, None, "in the package", "x").text == "? (in the package)"
+    assert Support("vllm", "FP8", True, False, "in the package", "x").text == "yes, not here (in the package)"
+    assert Support("vllm", "FP8", None, None, "in the package", "x").text == "? (in the package)"
 
 
 def test_what_ran_elsewhere_goes_into_the_table():
