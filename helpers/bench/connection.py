@@ -67,7 +67,7 @@ class Refused(OSError):
 
 
 class Connection:
-    """An open connection; :meth:`send` returns a future of the :class:`Answer`."""
+    """An open connection; :meth:`send` returns a future of the :class:`Reply`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self.loop = loop

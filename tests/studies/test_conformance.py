@@ -12,13 +12,14 @@ from helpers.lessons.structured import features
 from helpers.lessons.structured.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Finding
 from helpers.servers import engines, serving
 from helpers.studies import conformance
+from helpers.weights import models
 
 
 class MockServer:
     """What the truth server says, as a running server of ``engine`` would."""
 
     def __init__(self, base_url: str, engine: str = "sglang"):
-        self.base_url, self.engine = base_url, engines.get(engine)
+        self.base_url, self.engine, self.model = base_url, engines.get(engine), models.resolve()
         self.endpoint = Endpoint(base_url, "mock", fields=self.engine.fields)
 
 

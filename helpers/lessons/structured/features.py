@@ -1,6 +1,6 @@
 """One probe for each feature of a server, sent through the OpenAI API.
 
-A probe is a function from a running server to a :class:`Cell`. The verdict is earned: ``works`` only
+A probe is a function from a running server to a :class:`Finding`. The verdict is earned: ``works`` only
 if the effect was seen, ``ignores silently`` if the request was taken and the effect was not there.
 """
 
