@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers import paths
 from helpers.collection import claims
 from helpers.servers import engines
 
@@ -33,7 +34,7 @@ class Cell:
 
 @functools.cache
 def _tables() -> dict[str, dict]:
-    return tomllib.loads(FILE.read_text())
+    return tomllib.loads(paths.data(FILE))
 
 
 def names() -> list[str]:
