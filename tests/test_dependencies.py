@@ -91,14 +91,15 @@ def test_the_rest_is_in_an_extra():
     assert sorted((BASE | EXTRAS) - where.keys()) == [], "declared and not imported"
 
 
-def test_every_environment_pins_the_base():
-    """An environment that `-e .` is installed into has a version for all that this brings."""
+def test_every_environment_pins_what_it_needs():
+    """An environment that `-e .` is installed into has a version for all that this brings, the lab for the collection too."""
     lacking = {}
     for file in (REPOSITORY / "requirements").glob("*.txt"):
         if re.search(r"constraints|no-deps|cuda|guidellm|aiperf", file.name):
             continue
         text = file.read_text()
         text += "".join((file.parent / used).read_text() for used in re.findall(r"^-c (\S+)", text, re.M))
-        lacking[file.name] = sorted(BASE - set(re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==", text, re.M)))
+        needed = BASE | (set(map(name, PROJECT["optional-dependencies"]["collection"])) if file.name == "lab.txt" else set())
+        lacking[file.name] = sorted(needed - set(re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==", text, re.M)))
 
     assert {file: names for file, names in lacking.items() if names} == {}, "not pinned"
