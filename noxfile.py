@@ -6,15 +6,19 @@ made from. The sessions run in the lab environment and start each framework in i
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +29,20 @@ ROOT = Path(__file__).parent
 VENVS = ROOT / ".venvs"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, documented for CPU builds
 PROBE_S = 5
+UV, PIP = "0.13.8", "26.3"  # the installer, and what a kernel's %pip and the download of the model run
+LIKE_PIP = {  # pip's settings, which uv does not read, as uv's environment variables
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "constraint": "UV_CONSTRAINT",
+    "no-index": "UV_NO_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "ALL_PROXY",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+CMAKE_ARGS = f"-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE={shlex.quote(str(ROOT / 'requirements/llama-cpp.cmake'))}"
 
 nox.options.sessions = ["tour"]
 nox.needs_version = ">=2025.5.1"
@@ -195,8 +213,10 @@ def _pins(requirements: str) -> dict[str, str]:
 
 
 def _lab(session: nox.Session, *arguments: str) -> None:
-    """Run the lab's Python, with the repository's kernels in sight."""
+    """Run the lab's Python, with the repository's kernels in sight, and what tests install with."""
+    uv = _uv()
     env = {"JUPYTER_PATH": str(ROOT / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    env |= {"UV": uv, **_uv_settings()} if uv else {}
     session.run(str(_python("lab")), *arguments, external=True, env=env, silent=False)
 
 
@@ -204,15 +224,17 @@ def _prepare(session: nox.Session, *frameworks: str) -> None:
     """Make the lab and the frameworks' environments, their kernels and the model files."""
     for name in ("lab", *frameworks):
         _environment(session, name)
-    for name in ("lab", *frameworks):
-        _lab(session, "-m", "helpers.servers.install", name, ENVIRONMENTS[name].title, str(_python(name)))
-    _lab(session, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", str(_python("lab")))
-    _lab(session, "-m", "helpers.weights.models")
+    lab, kernels = str(_python("lab")), {name: ENVIRONMENTS[name].title for name in ("lab", *frameworks)}
+    install = [[lab, "-m", "helpers.servers.install", name, title, str(_python(name))] for name, title in kernels.items()]
+    install.append([lab, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", lab])
+    model = [[lab, "-m", "helpers.weights.models"]]
     converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
     if converter and not os.environ.get("MODEL"):
-        session.run(str(_python(converter)), "-m", "helpers.weights.convert", "safetensors", external=True)
+        model.append([str(_python(converter)), "-m", "helpers.weights.convert", "safetensors"])
     if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
-        session.run(str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16", external=True)
+        model.append([str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16"])
+    _watched(session, install, Step("Kernels", "written", 10, VENVS / "kernels.log"))
+    _watched(session, model, Step("Model files", "ready", 60, VENVS / "model.log"))
 
 
 def _environment(session: nox.Session, name: str) -> None:
@@ -223,19 +245,67 @@ def _environment(session: nox.Session, name: str) -> None:
     torch = None if GPU else _pins(plan.requirements).get("torch")
     index, gb = _torch_index(session, torch) if torch else ([], 0)
     note = f" ({plan.note})" if plan.note else ""
-    session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb:.0f} minutes{note}")
-    if not _python(name).exists():
-        session.run(sys.executable, "-m", "venv", "--upgrade-deps", str(VENVS / name), external=True, silent=True)
-    env = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}  # no vision: a third of the build
-    pip = [str(_python(name)), "-m", "pip", "install", "--no-input", *index]
-    first, *alone = plan.files
-    started = time.monotonic()
-    helpers = [] if plan.bare else ["-e", "."]
-    _watched(session, [*pip, "-r", str(first), *helpers], plan, VENVS / f"{name}.log", env)
-    for file in alone:
-        session.run(*pip, "--no-deps", "--quiet", "-r", str(file), external=True, silent=True)
-    (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round((time.monotonic() - started) / 60, 1)}))
+    session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.1f} minutes{note}")
+    step = Step(plan.title, "installed", (plan.minutes + gb / 3) * 60, VENVS / f"{name}.log")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(cores), **os.environ, **_uv_settings()}
+    seconds = _watched(session, _installation(session, name, index), step, env)
+    (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round(seconds / 60, 1)}))
     (VENVS / name / "made-from").write_text(_made_from(name))
+
+
+def _installation(session: nox.Session, name: str, index: Sequence[str]) -> list[list[str]]:
+    """The commands that make `.venvs/NAME` from its requirements, with uv or with pip."""
+    plan, python, uv = ENVIRONMENTS[name], str(_python(name)), _uv()
+    first, *alone = plan.files
+    what = ["-r", str(first), *([] if plan.bare else ["-e", "."])]
+    if uv:  # compiled, as pip does: else the first start of everything is slow, or each one is
+        make = [uv, "venv", "--clear", "--python", sys.executable, str(VENVS / name)]
+        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *index]
+        what.append(f"pip=={PIP}")
+    else:
+        session.warn(f"uv {UV} is not at hand and could not be fetched: pip installs, which takes longer")
+        make = [sys.executable, "-m", "venv", "--upgrade-deps", str(VENVS / name)]
+        install = [python, "-m", "pip", "install", "--no-input", *index]
+    made = [] if _python(name).exists() else [make]
+    return [*made, [*install, *what], *([*install, "--no-deps", "-r", str(file)] for file in alone)]
+
+
+@cache
+def _uv() -> str | None:
+    """The pinned uv: the one at hand, else fetched into .venvs/uv, once; any other at hand, else ``None``."""
+    there, own = shutil.which("uv"), VENVS / "uv" / ("Scripts/uv.exe" if os.name == "nt" else "bin/uv")
+    if there and _says(there, "--version").split()[1:2] == [UV]:
+        return there
+    if not _says(str(own), "--version"):
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", str(own.parent.parent)]
+        _says(*pip, "--upgrade", f"uv=={UV}")
+    return str(own) if _says(str(own), "--version") else there
+
+
+def _says(*command: str) -> str:
+    """What ``command`` prints; nothing if it fails or does not exist."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return "" if ran.returncode else ran.stdout
+
+
+@cache
+def _uv_settings() -> dict[str, str]:
+    """pip's configuration as uv's environment variables, and the best version of all indexes, as pip takes it.
+
+    What the environment sets for uv itself stays.
+    """
+    settings: dict[str, str] = {}
+    lines = [line.partition("=") for line in _says(sys.executable, "-m", "pip", "config", "list").splitlines()]
+    for section in ("global.", "install.", ":env:."):  # the later one counts, as for pip
+        settings |= {key.removeprefix(section): ast.literal_eval(text) for key, _, text in lines if key.startswith(section)}
+    env = {LIKE_PIP[name]: " ".join(value.split()) for name, value in settings.items() if name in LIKE_PIP}
+    if "UV_FIND_LINKS" in env:
+        env["UV_FIND_LINKS"] = env["UV_FIND_LINKS"].replace(" ", ",")  # the one list that uv splits at commas
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match", **{k: v for k, v in env.items() if k not in os.environ}}
 
 
 def _is_made(name: str) -> bool:
@@ -254,29 +324,60 @@ def _made_from(name: str) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _watched(session: nox.Session, command: list[str], plan: Environment, log: Path, env: dict[str, str]) -> None:
-    """Run `command` with its output in `log`, a bar on the terminal, and its last error on failure."""
+@dataclass(frozen=True)
+class Step:
+    """Work with a line of its own on the terminal: "TITLE: DONE in 1.2 minutes"; its output goes to ``log``."""
+
+    title: str
+    done: str
+    about_s: float
+    log: Path
+
+
+def _watched(session: nox.Session, commands: list[list[str]], step: Step, env: dict[str, str] | None = None) -> float:
+    """Run ``commands`` with their output in the log, a bar on the terminal, and the reason on failure; returns seconds."""
     started = time.monotonic()
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **env})
-        try:
-            while process.poll() is None:
-                time.sleep(0.5)
-                if sys.stderr.isatty():
-                    _bar(plan, time.monotonic() - started)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-    if process.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
-        session.error(f"{plan.title} could not be installed: {(lines or ['see the log'])[0]}; the whole log: {log}")
-    session.log(f"{plan.title}: installed in {(time.monotonic() - started) / 60:.1f} minutes")
+    step.log.parent.mkdir(exist_ok=True)
+    with step.log.open("w") as output:
+        for command in commands:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=env)
+            try:
+                while process.poll() is None:
+                    time.sleep(0.1)
+                    _bar(step, time.monotonic() - started)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+                _bar(step, None)
+            if process.returncode:
+                reason = _reason(step.log.read_text(errors="replace"))
+                session.error(f"{step.title} could not be {step.done}: {reason}; the whole log: {step.log}")
+    seconds = time.monotonic() - started
+    session.log(f"{step.title}: {step.done} in {seconds / 60:.1f} minutes")
+    return seconds
 
 
-def _bar(plan: Environment, elapsed_s: float) -> None:
-    done = min(int(30 * elapsed_s / (plan.minutes * 60)), 29)
-    sys.stderr.write(f"\r{plan.title} [{'#' * done}{'.' * (30 - done)}] {elapsed_s:4.0f} s of about {plan.minutes * 60:.0f}\r")
+def _reason(log: str) -> str:
+    """The error in a log: pip's first line of it, uv's with its causes, else the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    for at, line in enumerate(lines):
+        if line.startswith(("ERROR", "error:")):
+            return line
+        if line.startswith("\N{MULTIPLICATION SIGN}"):  # uv: what failed, then its causes, each with a branch
+            return " ".join(part.lstrip("\N{MULTIPLICATION SIGN}├╰─▶│ ") for part in lines[at : at + 4])
+    return (lines or ["it wrote nothing"])[-1]
+
+
+def _bar(step: Step, elapsed_s: float | None) -> None:
+    """Draw the bar over itself on a terminal; ``None`` takes it away."""
+    if not sys.stderr.isatty():
+        return
+    text = ""
+    if elapsed_s is not None:
+        done = min(int(30 * elapsed_s / step.about_s), 29)
+        text = f"{step.title} [{'#' * done}{'.' * (30 - done)}] {elapsed_s:4.0f} s of about {step.about_s:.0f}"
+    sys.stderr.write(f"\r{text}\x1b[K")
     sys.stderr.flush()
 
 
@@ -301,23 +402,22 @@ def _torch_index(session: nox.Session, version: str) -> tuple[list[str], float]:
 
 
 def _find_torch(version: str) -> tuple[list[str], float]:
-    ask = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--quiet",
-        "--dest",
-        str(VENVS / "torch"),
-        f"torch=={version}+cpu",
-    ]
-    seen = subprocess.run(ask, capture_output=True)
-    shutil.rmtree(VENVS / "torch", ignore_errors=True)
-    if seen.returncode == 0:
+    if _has_cpu_build(version):
         return [], 0
     try:
         urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=PROBE_S).close()
         return ["--extra-index-url", TORCH_CPU_INDEX], 0
     except OSError:
         return [], 5.0
+
+
+def _has_cpu_build(version: str) -> bool:
+    """Whether pip's configuration leads to torch's CPU build; uv finds out without downloading it."""
+    named = f"torch=={version}+cpu"
+    if uv := _uv():
+        ask, env = [uv, "pip", "compile", "--quiet", "--no-deps", "-"], {**os.environ, **_uv_settings()}
+        return subprocess.run(ask, input=named, text=True, capture_output=True, env=env).returncode == 0
+    ask = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(VENVS / "torch"), named]
+    seen = subprocess.run(ask, capture_output=True)
+    shutil.rmtree(VENVS / "torch", ignore_errors=True)
+    return seen.returncode == 0

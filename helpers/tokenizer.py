@@ -20,6 +20,9 @@ def entries(source: str | Path) -> list[str]:
         if path.suffix == ".gguf":
             return of_gguf(path)
         return of_json(path / "tokenizer.json" if path.is_dir() else path)
+    except ImportError:
+        asked = "install gguf, or give a folder with tokenizer.json"
+        raise TokenizerError(f"tokenizer {str(source)!r} cannot be read without the library gguf: {asked}") from None
     except (OSError, LookupError, TypeError, ValueError) as error:
         asked = "give a folder with tokenizer.json, that file, or a .gguf"
         raise TokenizerError(f"tokenizer {str(source)!r} cannot be read ({type(error).__name__}): {asked}") from None

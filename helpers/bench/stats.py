@@ -23,6 +23,10 @@ CONFIDENCE = 0.95
 RESAMPLES = 9999
 
 
+class MissingLibrary(RuntimeError):
+    """What is asked for needs a library that is not installed."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """How many times ``a`` is what ``b`` is, with an interval; ``None`` below six repeats."""
@@ -76,8 +80,10 @@ def difference(
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    from scipy.stats import bootstrap, norm, t  # the lab has it, the engines' environments need not
-
+    try:
+        from scipy.stats import bootstrap, norm, t  # the lab has it, the engines' environments need not
+    except ImportError:
+        raise MissingLibrary("an interval cannot be computed without the library scipy: install scipy") from None
     n = len(values)
     beyond = norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
     options = {"n_resamples": RESAMPLES, "method": "percentile", "rng": np.random.default_rng(0)}

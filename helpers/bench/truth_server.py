@@ -20,19 +20,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httptools
-import httpx
 
 from helpers.bench import connection, truth_script
 from helpers.bench.truth_script import Script, Served
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 30
+ASK_TIMEOUT_S = 60
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy of the environment does not know loopback
 
 
 class _Connection:
@@ -237,15 +239,17 @@ class Process:
 
     def seen(self) -> list[dict]:
         """What it did since the last :meth:`reset`, a dict per request (see :class:`Served`)."""
-        return httpx.get(f"{self.root}/truth", trust_env=False, timeout=60).raise_for_status().json()["requests"]
+        return json.loads(self._asked("/truth"))["requests"]
 
     def reset(self) -> None:
         """Forget what was done so far."""
-        httpx.post(f"{self.root}/reset", trust_env=False, timeout=60).raise_for_status()
+        self._asked("/reset", "POST")
 
-    @property
-    def root(self) -> str:
-        return self.base_url.removesuffix("/v1")
+    def _asked(self, path: str, method: str = "GET") -> bytes:
+        """The answer's body; ``OSError`` if the server is away or answers with an error."""
+        asked = urllib.request.Request(self.base_url.removesuffix("/v1") + path, method=method)
+        with DIRECT.open(asked, timeout=ASK_TIMEOUT_S) as answer:
+            return answer.read()
 
 
 @contextmanager
@@ -278,11 +282,18 @@ async def _serve(script: Script, port: int) -> None:
     server.close()
 
 
+def _run(work: Coroutine) -> None:
+    """Run ``work`` on uvloop, whose own delays are shorter; on asyncio's loop where uvloop is not installed."""
+    try:
+        from uvloop import run
+    except ImportError:
+        run = asyncio.run
+    run(work)
+
+
 def main() -> None:
     """The command: serve one script until told to stop, or until the process that started it has gone."""
     import gc
-
-    import uvloop
 
     parser = argparse.ArgumentParser(prog="python -m helpers.bench.truth_server", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0)
@@ -293,7 +304,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     port = options.pop("port")
     gc.disable()  # a pause of the collector would be the server's own jitter
-    uvloop.run(_serve(Script(**options), port))
+    _run(_serve(Script(**options), port))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers import paths
 from helpers.collection import claims
 from helpers.servers import engines
 
@@ -37,7 +38,7 @@ class Cell:
 
 @functools.cache
 def _tables() -> dict[str, dict]:
-    return tomllib.loads(FILE.read_text())
+    return tomllib.loads(paths.data(FILE))
 
 
 def names() -> list[str]:

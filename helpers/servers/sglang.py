@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from helpers import frameworks, kernels, machine
+from helpers import frameworks, kernels, machine, paths
 from helpers.servers import constraints, flags
 from helpers.servers.engine import Engine, Start
 
@@ -55,7 +55,7 @@ def environment(python: str) -> dict[str, str]:
 def _stand_in(python: str) -> dict[str, str]:
     """The path of our ``sgl_kernel``, unless ``python`` can import a real one that runs here."""
     real = subprocess.run([python, "-c", "import sgl_kernel"], capture_output=True).returncode == 0
-    return {} if real else {"PYTHONPATH": str(STAND_IN)}
+    return {} if real else {"PYTHONPATH": str(paths.present(STAND_IN / "sgl_kernel.py").parent)}
 
 
 ENGINE = Engine(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from helpers import machine
+from helpers import machine, paths
 from helpers.weights import bounds, models, shapes, sizes
 from helpers.weights.files import ModelError
 from helpers.weights.sizes import GIB
@@ -235,10 +235,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 it fits, 1 it does not, 2 bad arguments."""
     given = _arguments(argv)
-    if given.list:
-        print(listing())
-        return 0
     try:
+        if given.list:
+            print(listing())
+            return 0
         if not given.model:
             raise ValueError("no model was named: give --model, or --list for those that are known")
         there = free_bytes() if given.memory_gib is None else given.memory_gib * GIB
@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.model, there, users=given.users, context=given.context, dtype=given.dtype, kv_dtype=given.kv_dtype,
             usable=given.usable, bandwidth_bytes_per_s=bandwidth, flops_per_s=given.tflops * 1e12,
         )  # fmt: skip
-    except (ValueError, ModelError) as error:
+    except (ValueError, ModelError, paths.MissingData) as error:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(answer.to_dict()) if given.json else answer)

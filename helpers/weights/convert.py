@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.weights import files, models
@@ -107,10 +110,25 @@ def main(form: models.Form) -> Path:
     return target
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send to a file what libraries write on standard error, bars and warnings, also from C; an exception goes on as it is."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 if __name__ == "__main__":
     if sys.argv[1:] not in (["safetensors"], ["gguf-bf16"]):
         sys.exit("usage: python -m helpers.weights.convert safetensors|gguf-bf16")
     try:
-        print(main(sys.argv[1]).name)
+        with quiet():
+            made = main(sys.argv[1])
+        print(made.name)
     except files.ModelError as error:
         sys.exit(str(error))

@@ -69,8 +69,10 @@ def check_folder(path: Path) -> None:
 
 def open_safetensors(file: Path):
     """A ``safetensors.safe_open`` over ``file``, for names, types and shapes; :class:`ModelError` if it is not whole."""
-    import safetensors
-
+    try:
+        import safetensors
+    except ImportError:
+        raise ModelError(f"{file.name} cannot be read without the library safetensors: install safetensors") from None
     try:
         return safetensors.safe_open(file, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
@@ -93,8 +95,10 @@ def read_gguf(path: Path):
 
 @lru_cache(maxsize=4)
 def _read_gguf(path: Path, mtime_ns: int, size: int):
-    import gguf
-
+    try:
+        import gguf
+    except ImportError:
+        raise ModelError(f"{path.name} cannot be read without the library gguf: install gguf") from None
     try:
         reader = gguf.GGUFReader(path)
         end = max(int(t.data_offset) + int(t.n_bytes) for t in reader.tensors)

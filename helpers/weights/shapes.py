@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from helpers import paths
 from helpers.weights import files, models, sizes
 from helpers.weights.files import ModelError
 
@@ -58,7 +59,7 @@ def of(model: str | Path | models.Model | Sheet) -> Sheet:
 @lru_cache
 def rows() -> dict[str, dict]:
     """``shapes.toml``: the config fields of each known model, by name."""
-    return tomllib.loads(TABLE.read_text())
+    return tomllib.loads(paths.data(TABLE))
 
 
 @lru_cache

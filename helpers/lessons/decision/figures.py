@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from helpers import paths
 from helpers.lessons.decision import rules
-from helpers.paths import REPOSITORY
 
-VIS = REPOSITORY / "vis"
+VIS = paths.REPOSITORY / "vis"
 PAGE = Path(__file__).with_name("page.html")
 WIDTH, EDGE = 700, 14
 ASK_WIDTH, TAKE_X = 282, 384
@@ -43,7 +43,7 @@ def page() -> str:
     data = rules.load()
     used = {key: data[key] for key in ("frameworks", "titles", "questions", "rules")}
     used["colours"] = {name: rules.COLOURS[name] for name in data["frameworks"]}
-    return PAGE.read_text(encoding="utf-8").replace("/*DATA*/", json.dumps(used, indent=1).replace("<", "\\u003c"))
+    return paths.data(PAGE).replace("/*DATA*/", json.dumps(used, indent=1).replace("<", "\\u003c"))
 
 
 def short(data: Mapping, answers: Mapping[str, str]) -> str:

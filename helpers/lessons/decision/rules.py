@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from helpers import paths
 from helpers.servers import engines
 
 RULES = Path(__file__).with_name("rules.toml")
@@ -112,7 +113,7 @@ def summary(data: Mapping, found: Mapping) -> list[str]:
 @lru_cache
 def load(path: Path = RULES) -> dict:
     """The rules, checked, with the frameworks' titles; :class:`RulesError` says what is wrong in them."""
-    data = tomllib.loads(path.read_text())
+    data = tomllib.loads(paths.data(path) if path == RULES else path.read_text())
     check(data, path.name)
     return data | {"titles": {name: TITLES[name] for name in data["frameworks"]}}
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.lessons.quantization import gguf_runs, gguf_types
 from helpers.weights.files import ModelError
 
@@ -61,7 +61,7 @@ class Quality:
 
 def text() -> str:
     """The text that comes with the collection."""
-    return TEXT.read_text(encoding="utf-8")
+    return paths.data(TEXT)
 
 
 def windows(ids: Sequence[int], context: int = CONTEXT, count: int | None = None, bos: Sequence[int] = ()) -> list[list[int]]:

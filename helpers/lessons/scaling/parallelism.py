@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from helpers import paths
 from helpers.weights import models, shapes, sizes
 
 TABLE = Path(__file__).with_name("parallelism.toml")
@@ -29,7 +30,7 @@ class LayoutError(ValueError):
 @lru_cache
 def table() -> dict[str, dict]:
     """``parallelism.toml``: ``models``, ``gpus``, ``links`` and ``published`` figures, each with its source."""
-    return tomllib.loads(TABLE.read_text())
+    return tomllib.loads(paths.data(TABLE))
 
 
 @dataclass(frozen=True)

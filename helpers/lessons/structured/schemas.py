@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from helpers import paths
+
 FILE = Path(__file__).with_name("cases.json")
 LIMITS = (
     ("minimum", "maximum"),
@@ -45,7 +47,7 @@ class Case:
 
 @lru_cache
 def _file() -> dict:
-    return json.loads(FILE.read_text())
+    return json.loads(paths.data(FILE))
 
 
 def named() -> dict[str, Mapping]:
