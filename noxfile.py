@@ -24,6 +24,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement  # nox needs it too
 
 ROOT = Path(__file__).parent
 VENVS = ROOT / ".venvs"
@@ -208,8 +209,10 @@ def _is_lab() -> bool:
 
 
 def _pins(requirements: str) -> dict[str, str]:
+    """The exact versions in a requirement file, by package; ``-c`` and ``-r`` lines are not followed."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements" / requirements).read_text().splitlines())
-    return {line.partition("==")[0].partition("[")[0]: line.partition("==")[2] for line in lines if "==" in line}
+    asked = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return {one.name: pin.version for one in asked for pin in one.specifier if pin.operator == "=="}
 
 
 def _lab(session: nox.Session, *arguments: str) -> None:

@@ -7,7 +7,6 @@ source, so that it is found again after the notebook was run or built anew.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 import nbformat
+from packaging.requirements import Requirement
 
 from helpers import paths
 from helpers.collection import claims
@@ -129,8 +129,10 @@ def _made(kind: type, row: dict, name: str | None):
 
 
 def pins(path: Path) -> dict[str, str]:
-    """Package to version of a requirements file."""
-    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z,]+\])?==([^\s;#]+)", path.read_text(), re.M))
+    """Package to exact version of a requirements file; ``-c`` and ``-r`` lines are not followed."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    asked = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return {one.name: pin.version for one in asked for pin in one.specifier if pin.operator == "=="}
 
 
 def cell(term: Term) -> nbformat.NotebookNode | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.bench import checks
 from helpers.servers import serving
@@ -108,8 +109,8 @@ def _asked(server: serving.Server, route: str, **params) -> httpx.Response:
 
 def rows(page: str, name: str) -> list[tuple[dict[str, str], float]]:
     """All samples of the metric ``name`` in Prometheus' text format: (labels, value) each."""
-    found = re.findall(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)", page, re.MULTILINE)
-    return [(dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels)), float(value)) for labels, value in found]
+    families = text_string_to_metric_families(page)
+    return [(sample.labels, sample.value) for family in families for sample in family.samples if sample.name == name]
 
 
 def _only(page: str, name: str) -> tuple[dict[str, str], float]:
