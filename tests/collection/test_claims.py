@@ -2,6 +2,7 @@
 
 import nbformat
 import pytest
+from offenders import over
 
 from helpers import paths
 from helpers.collection import claims
@@ -33,7 +34,7 @@ def test_every_claim_once_and_in_order():
     assert [claim.id for claim in CLAIMS] == [f"C{number:03}" for number in range(1, 148)]
 
 
-@pytest.mark.parametrize("claim", IN_NOTEBOOKS, ids=[claim.id for claim in IN_NOTEBOOKS])
+@over(lambda: {claim.id: {"claim": claim} for claim in IN_NOTEBOOKS}, "claim")
 def test_the_cell_shows_what_the_row_says(claim):
     """The named cell is there, was executed, prints something and no False, and its tag has the row's verdict."""
 

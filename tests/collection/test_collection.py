@@ -1,5 +1,7 @@
 """What every committed notebook is held to, and the files that describe the collection."""
 
+import copy
+import functools
 import os
 import re
 import shutil
@@ -10,9 +12,10 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from offenders import over
 
 from helpers import paths
-from helpers.collection import notebooks
+from helpers.collection import claims, notebooks
 from helpers.weights import models
 
 ROOT = paths.REPOSITORY
@@ -22,14 +25,13 @@ ROWS = ("Before this", "Minutes", "Hardware", "Download")
 FRAMEWORK_HEADINGS = ["Load", "Generate", "Chat template", "Stream", "Batch", "Memory", "Serve over HTTP"]
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def path(request) -> Path:
-    return request.param
+@functools.cache
+def books() -> dict[str, dict]:
+    """Every notebook by its name: where it is and what it is."""
+    return {path.stem: {"path": path, "notebook": nbformat.read(path, as_version=4)} for path in NOTEBOOKS}
 
 
-@pytest.fixture
-def notebook(path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
+each_notebook = over(books, "path", "notebook")
 
 
 def markdown(notebook) -> str:
@@ -49,10 +51,11 @@ def test_there_are_notebooks():
     assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(16)]
 
 
+@each_notebook
 def test_committed_in_canonical_bytes(path, notebook):
     """The file is exactly what `nox -s outputs` would write for these cells and outputs."""
 
-    assert path.read_text() == notebooks.canonical(notebook)
+    assert path.read_text() == notebooks.canonical(copy.deepcopy(notebook))
 
 
 def test_a_stream_that_came_in_pieces_is_written_as_one():
@@ -67,34 +70,40 @@ def test_a_stream_that_came_in_pieces_is_written_as_one():
     assert [(output.name, output.text) for output in written.cells[0].outputs] == [("stdout", "a: True\n"), ("stderr", "b")]
 
 
+@each_notebook
 def test_small(path):
     """A notebook stays under 1 MB."""
 
     assert path.stat().st_size < 1_000_000
 
 
+@each_notebook
 def test_executed_from_top_to_bottom(notebook):
     """Every code cell was run, once, in order, and none failed."""
 
-    ran = [cell for cell in code_cells(notebook) if not notebooks.unmet(cell.metadata.get("requires", []))]
+    ran = [cell for cell in code_cells(notebook) if not claims.NOT_RUN_HERE & set(cell.metadata.get("requires", []))]
     assert [cell.execution_count for cell in ran] == list(range(1, len(ran) + 1))
     assert not [out for cell in code_cells(notebook) for out in cell.outputs if out.output_type == "error"]
 
 
+@each_notebook
 def test_settings_are_known(path, notebook):
     """The metadata says what the notebook requires, how it is compared and how long a cell may take."""
 
     assert notebooks.settings(notebook, path.name).cell_timeout_s > 0
 
 
+@each_notebook
 def test_unknown_requirement_is_an_error(notebook):
     """A requirement that does not exist is an error, not a skip."""
+    notebook = copy.deepcopy(notebook)
     notebook.cells[-1].metadata["requires"] = ["gpuu"]
 
     with pytest.raises(notebooks.NotebookError, match="requires 'gpuu', which is none of gpu, "):
         notebooks.settings(notebook, "x.ipynb")
 
 
+@each_notebook
 def test_skeleton(path, notebook):
     """Title, facts table, abilities, then the three closing sections."""
     text = markdown(notebook)
@@ -105,6 +114,7 @@ def test_skeleton(path, notebook):
     assert all(f"\n{heading}\n" in text for heading in HEADINGS)
 
 
+@each_notebook
 def test_minutes_are_filled_in(notebook):
     """The minutes come from a run."""
 
@@ -122,6 +132,7 @@ def test_framework_notebooks_ask_the_same_questions():
         assert found[8:10] == ["When to use it", "The source document's snippet"]
 
 
+@each_notebook
 def test_more_prose_than_code_and_short_cells(notebook):
     """At least 1.2 prose cells per code cell; median code cell 5 lines, nine in ten at most 15."""
     lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(notebook))
@@ -132,12 +143,14 @@ def test_more_prose_than_code_and_short_cells(notebook):
     assert lengths[int(0.9 * (len(lengths) - 1))] <= 15
 
 
+@each_notebook
 def test_code_fits_the_page(notebook):
     """No line of code is longer than the rendered page is wide."""
 
     assert [line for cell in code_cells(notebook) for line in cell.source.splitlines() if len(line) > 119] == []
 
 
+@each_notebook
 def test_links_lead_somewhere(path, notebook):
     """Every relative link of the prose names a file that is there."""
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", markdown(notebook)):
@@ -152,6 +165,7 @@ def test_navigation_is_a_chain():
         assert f"({before.name})" in markdown(nbformat.read(after, as_version=4))
 
 
+@each_notebook
 def test_images_have_alt_text(notebook):
     """Every picture, in prose or output, says what it shows."""
     for alt in re.findall(r"!\[([^\]]*)\]", markdown(notebook)):
@@ -162,6 +176,7 @@ def test_images_have_alt_text(notebook):
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) >= 20
 
 
+@each_notebook
 def test_outputs_name_no_machine(notebook):
     """No path, user or host name stands in an output."""
 
@@ -170,12 +185,14 @@ def test_outputs_name_no_machine(notebook):
     assert not re.search(r"/(home|root|Users|tmp|work)/", text)
 
 
+@each_notebook
 def test_engine_notebooks_have_claim_cells(notebook, path):
     """A notebook that is compared laxly marks the facts it stands for."""
     if notebooks.settings(notebook, path.name).compare == "lax":
         assert len(notebooks.ran_claims(notebook)) >= 3
 
 
+@each_notebook
 def test_every_claim_is_committed_as_true(notebook):
     """A claim that does not hold is not stored as the expected output."""
 
@@ -193,6 +210,7 @@ def test_a_refuted_claim_is_found():
     assert notebooks.refuted(nbformat.v4.new_notebook(cells=cells)) == [cells[0], cells[3]]
 
 
+@each_notebook
 def test_every_flipped_claim_is_noticed(notebook, path, pytester_cell):
     """nbval's own comparison tells each claim cell's output from its flipped one."""
     for cell in notebooks.ran_claims(notebook):
@@ -294,7 +312,7 @@ def test_environment_yml_has_the_labs_pins():
     assert [entry for entry in dependencies if isinstance(entry, str)] == ["python=3.11", "pip"]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name)
+@over(lambda: {file.name: {"file": file} for file in (ROOT / "requirements").glob("*.txt")}, "file")
 def test_every_requirement_is_pinned(file):
     """A requirement is name==version."""
     for line in file.read_text().splitlines():
@@ -321,16 +339,9 @@ def test_readme_shows_the_model_table():
         assert cells == [forms["safetensors"].partition(";")[0], forms["gguf"].partition(";")[0]]
 
 
+@each_notebook
 def test_readme_has_each_notebooks_minutes(path, notebook):
     """The README's table says the minutes that the notebook says."""
     (minutes,) = re.findall(r"\|\s*\**Minutes\**\s*\|\s*(\d+)\s*\|", markdown(notebook))
 
     assert f"(notebooks/{path.name}) | {minutes} |" in (ROOT / "README.md").read_text()
-
-
-def test_every_module_is_listed_and_fits_two_screens():
-    """`helpers` names its modules, and none is longer than 300 lines."""
-    listing = (ROOT / "helpers" / "__init__.py").read_text()
-    for file in (ROOT / "helpers").glob("[!_]*.py"):
-        assert f"    {file.stem} " in listing, file.stem
-        assert len(file.read_text().splitlines()) <= 300, file.name

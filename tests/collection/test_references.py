@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from offenders import over
 
 from helpers import paths
 from helpers.collection import references
@@ -15,7 +16,7 @@ PAPERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("address", references.addresses())
+@over(lambda: {address: {"address": address} for address in references.addresses()}, "address")
 def test_addresses_are_well_formed(address):
     """https, a host, and nothing left over at the end."""
 
@@ -74,7 +75,7 @@ def test_a_package_that_is_not_pinned_is_an_error():
         framework.versions  # noqa: B018
 
 
-@pytest.mark.parametrize("term", MEASURED, ids=[term.term for term in MEASURED])
+@over(lambda: {term.term: {"term": term} for term in MEASURED}, "term")
 def test_terms_lead_to_a_cell_that_ran(term):
     """The cell where the term is first measured exists, was executed and printed something."""
     cell = references.cell(term)
@@ -91,7 +92,7 @@ def test_terms_are_unique_and_mostly_measured():
     assert len(MEASURED) >= 0.9 * len(TERMS)
 
 
-@pytest.mark.parametrize("term", TERMS, ids=[term.term for term in TERMS])
+@over(lambda: {term.term: {"term": term} for term in TERMS}, "term")
 def test_meanings_are_short(term):
     """One or two plain sentences."""
 
