@@ -60,6 +60,8 @@ class Environment:
     note: str = ""
     heavy: bool = False  # the tour shows its first comparison without it
     bare: bool = False  # without helpers and what it requires
+    compiled: str = ""  # the package in it that is compiled here, as `recipe` says
+    recipe: tuple[str, ...] = ()  # files in requirements/
 
     @property
     def files(self) -> list[Path]:
@@ -82,10 +84,13 @@ def _for_device(name: str) -> str:
 ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
     "transformers": Environment("HF Transformers", _for_device("transformers"), 1.5, 1),
-    "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 3, "llama-cpp-python is compiled"),
+    "llama-cpp": Environment(
+        "llama.cpp", "llama-cpp-cpu.txt", 0.4, 3, "llama-cpp-python is compiled",
+        compiled="llama-cpp-python", recipe=("llama-cpp.cmake", "gcc_tile_config.h"),
+    ),
     "vllm": Environment("vLLM", _for_device("vllm"), 2.5, 1, heavy=True),
     "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 1, heavy=True),
-}
+}  # fmt: skip
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
 TOOLS = {"deploy": Environment("Deployment", "deploy.txt", 1.2, 1)}  # kernels that hold no framework: LiteLLM and Ray
 ENVIRONMENTS |= TOOLS
@@ -264,7 +269,7 @@ def _installation(session: nox.Session, name: str, index: Sequence[str]) -> list
     what = ["-r", str(first), *([] if plan.bare else ["-e", "."])]
     if uv:  # compiled, as pip does: else the first start of everything is slow, or each one is
         make = [uv, "venv", "--python", sys.executable, str(VENVS / name)]
-        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *index]
+        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *_built_by(plan), *index]
         what.append(f"pip=={PIP}")
     else:
         session.warn(f"uv {UV} is not at hand and could not be fetched: pip installs, which takes longer")
@@ -326,7 +331,18 @@ def _made_from(name: str) -> str:
         ROOT / "requirements" / line.split()[1] for line in files[0].read_text().splitlines() if line.startswith("-c ")
     ]
     parts = [sys.version.encode(), *(file.read_bytes() for file in (ROOT / "pyproject.toml", *files, *constraints))]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return hashlib.sha256(b"".join([*parts, _recipe(ENVIRONMENTS[name])])).hexdigest()
+
+
+def _built_by(plan: Environment) -> list[str]:
+    """uv's option that names the recipe: uv keeps what it has built, and knows it by its settings only."""
+    recipe = hashlib.sha256(_recipe(plan)).hexdigest()[:12]
+    return ["--config-settings-package", f"{plan.compiled}:cmake.define.RECIPE={recipe}"] if plan.compiled else []
+
+
+def _recipe(plan: Environment) -> bytes:
+    """What decides how the environment's own package is compiled."""
+    return b"".join((ROOT / "requirements" / name).read_bytes() for name in plan.recipe)
 
 
 @dataclass(frozen=True)
