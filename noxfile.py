@@ -60,6 +60,8 @@ class Environment:
     note: str = ""
     heavy: bool = False  # the tour shows its first comparison without it
     bare: bool = False  # without helpers and what it requires
+    compiled: str = ""  # the package in it that is compiled here, as `recipe` says
+    recipe: tuple[str, ...] = ()  # files in requirements/
 
     @property
     def files(self) -> list[Path]:
@@ -81,11 +83,14 @@ def _for_device(name: str) -> str:
 
 ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
-    "transformers": Environment("HF Transformers", _for_device("transformers"), 1.5, 2),
-    "llama-cpp": Environment("llama.cpp", "llama-cpp-cpu.txt", 0.4, 8, "llama-cpp-python is compiled"),
-    "vllm": Environment("vLLM", _for_device("vllm"), 2.5, 3, heavy=True),
-    "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 3, heavy=True),
-}
+    "transformers": Environment("HF Transformers", _for_device("transformers"), 1.5, 1),
+    "llama-cpp": Environment(
+        "llama.cpp", "llama-cpp-cpu.txt", 0.4, 3, "llama-cpp-python is compiled",
+        compiled="llama-cpp-python", recipe=("llama-cpp.cmake", "gcc_tile_config.h"),
+    ),
+    "vllm": Environment("vLLM", _for_device("vllm"), 2.5, 1, heavy=True),
+    "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 1, heavy=True),
+}  # fmt: skip
 FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
 TOOLS = {"deploy": Environment("Deployment", "deploy.txt", 1.2, 1)}  # kernels that hold no framework: LiteLLM and Ray
 ENVIRONMENTS |= TOOLS
@@ -248,7 +253,7 @@ def _environment(session: nox.Session, name: str) -> None:
     torch = None if GPU else _pins(plan.requirements).get("torch")
     index, gb = _torch_index(session, torch) if torch else ([], 0)
     note = f" ({plan.note})" if plan.note else ""
-    session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.1f} minutes{note}")
+    session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.0f} minutes{note}")
     step = Step(plan.title, "installed", (plan.minutes + gb / 3) * 60, VENVS / f"{name}.log")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(cores), **os.environ, **_uv_settings()}
@@ -263,15 +268,17 @@ def _installation(session: nox.Session, name: str, index: Sequence[str]) -> list
     first, *alone = plan.files
     what = ["-r", str(first), *([] if plan.bare else ["-e", "."])]
     if uv:  # compiled, as pip does: else the first start of everything is slow, or each one is
-        make = [uv, "venv", "--clear", "--python", sys.executable, str(VENVS / name)]
-        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *index]
+        make = [uv, "venv", "--python", sys.executable, str(VENVS / name)]
+        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *_built_by(plan), *index]
         what.append(f"pip=={PIP}")
     else:
         session.warn(f"uv {UV} is not at hand and could not be fetched: pip installs, which takes longer")
         make = [sys.executable, "-m", "venv", "--upgrade-deps", str(VENVS / name)]
         install = [python, "-m", "pip", "install", "--no-input", *index]
-    made = [] if _python(name).exists() else [make]
-    return [*made, [*install, *what], *([*install, "--no-deps", "-r", str(file)] for file in alone)]
+    there = _python(name).exists()
+    if not there:
+        shutil.rmtree(VENVS / name, ignore_errors=True)  # half of one, from a run that was stopped
+    return [*([] if there else [make]), [*install, *what], *([*install, "--no-deps", "-r", str(file)] for file in alone)]
 
 
 @cache
@@ -324,7 +331,18 @@ def _made_from(name: str) -> str:
         ROOT / "requirements" / line.split()[1] for line in files[0].read_text().splitlines() if line.startswith("-c ")
     ]
     parts = [sys.version.encode(), *(file.read_bytes() for file in (ROOT / "pyproject.toml", *files, *constraints))]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return hashlib.sha256(b"".join([*parts, _recipe(ENVIRONMENTS[name])])).hexdigest()
+
+
+def _built_by(plan: Environment) -> list[str]:
+    """uv's option that names the recipe: uv keeps what it has built, and knows it by its settings only."""
+    recipe = hashlib.sha256(_recipe(plan)).hexdigest()[:12]
+    return ["--config-settings-package", f"{plan.compiled}:cmake.define.RECIPE={recipe}"] if plan.compiled else []
+
+
+def _recipe(plan: Environment) -> bytes:
+    """What decides how the environment's own package is compiled."""
+    return b"".join((ROOT / "requirements" / name).read_bytes() for name in plan.recipe)
 
 
 @dataclass(frozen=True)
@@ -362,14 +380,13 @@ def _watched(session: nox.Session, commands: list[list[str]], step: Step, env: d
 
 
 def _reason(log: str) -> str:
-    """The error in a log: pip's first line of it, uv's with its causes, else the last line."""
+    """The error in a log: pip's first line of it, uv's with its first cause, else the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    for at, line in enumerate(lines):
-        if line.startswith(("ERROR", "error:")):
-            return line
-        if line.startswith("\N{MULTIPLICATION SIGN}"):  # uv: what failed, then its causes, each with a branch
-            return " ".join(part.lstrip("\N{MULTIPLICATION SIGN}├╰─▶│ ") for part in lines[at : at + 4])
-    return (lines or ["it wrote nothing"])[-1]
+    at = next((at for at, line in enumerate(lines) if line.startswith(("ERROR", "error:"))), None)
+    if at is None:
+        return (lines or ["it wrote nothing"])[-1]
+    cause = next((f": {line.removeprefix('cause: ')}" for line in lines[at + 1 : at + 2] if line.startswith("cause: ")), "")
+    return (lines[at].removeprefix("error: ") + cause).rstrip(".")
 
 
 def _bar(step: Step, elapsed_s: float | None) -> None:

@@ -71,21 +71,6 @@ def elsewhere(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("elsewhere")
 
 
-@pytest.fixture
-def without(installed):
-    """Takes a data file out of the installation for the length of a test."""
-    ((package),) = installed.parent.parent.glob("lib/python*/site-packages")
-    taken = []
-
-    def take(name: str) -> None:
-        file = package / name
-        taken.append((file, file.rename(file.with_suffix(".away"))))
-
-    yield take
-    for file, away in taken:
-        away.rename(file)
-
-
 def modules(python: Path, folder: Path, code: str) -> set[str]:
     """The names of the packages that ``code`` has loaded at its end."""
     said = ran([python, "-c", f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"], cwd=folder)
@@ -146,12 +131,49 @@ def test_a_missing_library_is_one_line(installed, elsewhere):
     assert (run.returncode, run.stdout, run.stderr) == (2, "", f"{reason}\n")
 
 
-def test_a_missing_data_file_is_one_line(installed, elsewhere, without):
-    """The file, the reason, the next step; no traceback."""
-    without("helpers/weights/shapes.toml")
-    run = subprocess.run(
-        [installed, "-m", "helpers.weights.capacity", "--list"], capture_output=True, text=True, timeout=60, cwd=elsewhere
-    )
+def without_data(wheel: Path, folder: Path, *command: str) -> subprocess.CompletedProcess:
+    """The lab's Python with the code of ``wheel`` and without one data file of it."""
+    with zipfile.ZipFile(wheel) as whole:
+        whole.extractall(folder, [name for name in whole.namelist() if name.endswith(".py") and "sgl_stand_in" not in name])
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, cwd=folder, env=env)
 
-    said = "installed without its data file helpers/weights/shapes.toml: reinstall it whole, with pip install --force-reinstall"
-    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"{said}\n")
+
+def lacking(name: str) -> str:
+    """What is said of a data file that is not there: the file, the reason, the next step."""
+    return f"installed without its data file {name}: reinstall it whole, with pip install --force-reinstall"
+
+
+def test_a_command_without_its_data_file_ends_in_one_line(wheel, tmp_path):
+    """No traceback."""
+    run = without_data(wheel, tmp_path, "-m", "helpers.weights.capacity", "--list")
+
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"{lacking('helpers/weights/shapes.toml')}\n")
+
+
+def test_every_data_file_that_is_missing_is_named(wheel, tmp_path):
+    """Whoever reads it, the same line; the stand-in's folder, which is put into PYTHONPATH, is looked at before that."""
+    code = """
+import importlib
+from helpers import paths
+for reader in ("collection.document _tables", "lessons.decision.rules load", "lessons.quantization.perplexity text",
+               "lessons.scaling.parallelism table", "lessons.structured.schemas _file", "weights.shapes rows"):
+    name, call = reader.split()
+    try:
+        getattr(importlib.import_module("helpers." + name), call)()
+    except paths.MissingData as error:
+        print(error)
+for file in ("lessons/decision/page.html", "servers/sgl_stand_in/sgl_kernel.py"):
+    try:
+        paths.present(paths.REPOSITORY / "helpers" / file)
+    except paths.MissingData as error:
+        print(error)
+"""
+    run = without_data(wheel, tmp_path, "-c", code)
+    files = [
+        "collection/document.toml", "lessons/decision/rules.toml", "lessons/quantization/alice.txt",
+        "lessons/scaling/parallelism.toml", "lessons/structured/cases.json", "weights/shapes.toml",
+        "lessons/decision/page.html", "servers/sgl_stand_in/sgl_kernel.py",
+    ]  # fmt: skip
+
+    assert (run.stderr, run.stdout.splitlines()) == ("", [lacking(f"helpers/{file}") for file in files])
