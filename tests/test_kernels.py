@@ -72,6 +72,7 @@ def test_kernels_share_no_history(shell, capsys):
     assert capsys.readouterr().out == "False\n"
 
 
+@pytest.mark.engine
 def test_a_cell_runs_in_the_other_kernel_and_its_output_appears_here(shell, capsys):
     """Another process; both streams arrive."""
     shell.run_cell_magic("in", "llama-cpp", "import os, sys\nprint('there', os.getpid())\nprint('trouble', file=sys.stderr)")
@@ -81,6 +82,7 @@ def test_a_cell_runs_in_the_other_kernel_and_its_output_appears_here(shell, caps
     assert seen.err == "trouble\n"
 
 
+@pytest.mark.engine
 def test_a_value_comes_back(shell):
     """What JSON can carry, under its name."""
     shell.run_cell_magic("in", "llama-cpp -o found", "found = {'tokens': [1, 2], 'ok': True}")
@@ -88,6 +90,7 @@ def test_a_value_comes_back(shell):
     assert shell.user_ns["found"] == {"tokens": [1, 2], "ok": True}
 
 
+@pytest.mark.engine
 def test_the_kernel_lives_on_between_cells_and_ends_when_told(shell):
     """State is kept; after ``stop`` its process is gone."""
     shell.run_cell_magic("in", "llama-cpp", "import os\nx = 41")
@@ -98,6 +101,7 @@ def test_the_kernel_lives_on_between_cells_and_ends_when_told(shell):
     assert (answer, psutil.pid_exists(pid)) == (42, False)
 
 
+@pytest.mark.engine
 def test_an_error_there_is_an_error_here(shell, capsys):
     """The traceback is shown and the cell fails, so that a test run fails."""
     with pytest.raises(RemoteCellError, match="^ZeroDivisionError: division by zero$"):
@@ -106,6 +110,7 @@ def test_an_error_there_is_an_error_here(shell, capsys):
     assert "division by zero" in capsys.readouterr().err
 
 
+@pytest.mark.engine
 def test_a_kernel_that_dies_is_said_and_started_again(shell):
     """The next cell gets a new kernel."""
     with pytest.raises(RemoteCellError, match="^the kernel 'llama-cpp' ended while it ran the cell: run its cells again$"):

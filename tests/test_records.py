@@ -192,7 +192,7 @@ def test_describe_is_one_line():
     assert records.describe({"provenance": source}) == "recorded on AMD EPYC, 2 cores, 2026-01-02; xllamacpp 1.0"
 
 
-@pytest.mark.slow
+@pytest.mark.engine
 def test_versions_are_asked_of_the_engines_own_interpreter():
     """The lab has no torch; Transformers' environment has."""
 

@@ -122,6 +122,7 @@ class TestProblems:
         assert checks.unproven([GOOD]) == checks.unproven([replace(GOOD, cached_tokens=None)], cache_hits=0) == []
 
 
+@pytest.mark.engine
 def test_the_engines_answers_are_asked_for_and_compared():
     """Same bf16 weights: most first tokens agree; an engine agrees with itself, and not with answers to other prompts."""
     pair = [engines.get("transformers"), engines.get("llama-cpp-bf16")]

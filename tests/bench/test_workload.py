@@ -23,12 +23,14 @@ def test_words_are_whole_lower_case_words_with_their_space():
     assert workload.words(SMALL) == [(2, " time"), (4, " great"), (6, " day")]
 
 
+@pytest.mark.engine
 def test_the_default_model_has_thousands_of_words(vocabulary):
     """Enough to begin many prompts differently."""
 
     assert len(workload.words(vocabulary)) > 10_000
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (3, 17), (400, 128)])
 def test_count_and_length_are_exact(vocabulary, count, length):
     """As many prompts as asked, each of as many ids and words as asked."""
@@ -38,6 +40,7 @@ def test_count_and_length_are_exact(vocabulary, count, length):
     assert {len(prompt.token_ids) for prompt in made} == {len(prompt.text.split()) for prompt in made} == {length}
 
 
+@pytest.mark.engine
 def test_text_is_what_the_ids_spell(vocabulary):
     """The entries of the ids, joined, with spaces for their marks."""
     (prompt,) = workload.prompts(1, 50, seed=3, vocabulary=vocabulary)
@@ -45,6 +48,7 @@ def test_text_is_what_the_ids_spell(vocabulary):
     assert "".join(vocabulary[token_id] for token_id in prompt.token_ids).replace("Ġ", " ") == prompt.text
 
 
+@pytest.mark.engine
 def test_no_two_prompts_begin_alike(vocabulary):
     """Different first tokens: a prefix cache has nothing to reuse."""
     made = workload.prompts(400, 4, seed=0, vocabulary=vocabulary)
@@ -52,6 +56,7 @@ def test_no_two_prompts_begin_alike(vocabulary):
     assert len({prompt.token_ids[0] for prompt in made}) == 400
 
 
+@pytest.mark.engine
 def test_the_seed_decides(vocabulary):
     """The same seed gives the same prompts, another one others."""
     first, again, other = (workload.prompts(5, 20, seed=seed, vocabulary=vocabulary) for seed in (7, 7, 8))
@@ -69,6 +74,7 @@ def test_without_a_vocabulary_prompts_are_common_words():
     assert len({prompt.text.split()[0] for prompt in made}) == 50
 
 
+@pytest.mark.engine
 def test_common_words_are_single_tokens_of_the_default_model(vocabulary):
     """What is assumed of unknown tokenizers holds for the known one; no word stands there twice."""
 
@@ -76,6 +82,7 @@ def test_common_words_are_single_tokens_of_the_default_model(vocabulary):
     assert len(set(workload.COMMON_WORDS)) == len(workload.COMMON_WORDS)
 
 
+@pytest.mark.engine
 def test_the_hash_changes_with_the_prompts_and_the_output_length(vocabulary):
     """Equal workloads have equal hashes, and only they."""
     one, same, other = (workload.prompts(2, 8, seed=seed, vocabulary=vocabulary) for seed in (1, 1, 2))
@@ -106,7 +113,7 @@ def test_impossible_workloads_are_refused(count, length, message):
         workload.prompts(count, length, seed=0, vocabulary=SMALL)
 
 
-@pytest.mark.slow
+@pytest.mark.engine
 def test_the_tokenizer_turns_each_text_back_into_its_ids(vocabulary):
     """Transformers' tokenizer of the default model, on 200 prompts of 64 tokens."""
     made = workload.prompts(200, 64, seed=11, vocabulary=vocabulary)

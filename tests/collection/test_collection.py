@@ -266,6 +266,7 @@ def nbval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([*command, *arguments, str(folder)], capture_output=True, text=True, env=env, cwd=ROOT, timeout=300)
 
 
+@pytest.mark.engine
 def test_a_false_claim_turns_the_run_red(tmp_path):
     """The light notebook passes as it is and fails when the stored output of a claim is flipped."""
     folder = tmp_path / "nbval-here"

@@ -18,7 +18,7 @@ def _did(ways: list[str], users: int) -> tuple[bool, dict]:
     return tasks.WORKS["streaming"](life, session.Setting("tiny", "cpu", (users,), 1), Log(life, kept.update), 120), kept
 
 
-@pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
+@pytest.mark.engine
 def test_each_way_gets_every_token():
     """llama.cpp's real server, two users at once, in all of them."""
     whole, kept = _did(list(cases.WAYS), 2)
@@ -27,7 +27,7 @@ def test_each_way_gets_every_token():
     assert {row["output_tokens"] for row in rows} == {2 * 128} and all(row["seconds"] > 0 for row in rows)
 
 
-@pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
+@pytest.mark.engine
 def test_what_the_server_refuses_is_one_line(monkeypatch):
     """Its own words, as an error that the run keeps as the life's reason."""
     monkeypatch.setitem(cases.WAYS, "nonsense", {"stream": False, "max_tokens": "many"})
@@ -36,7 +36,7 @@ def test_what_the_server_refuses_is_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not kernels.installed("llama-cpp"), reason="llama.cpp's kernel is not installed")
+@pytest.mark.engine
 def test_when_the_time_is_over_the_life_is_stopped_and_not_failed(monkeypatch):
     """So that the next run goes on with it."""
 

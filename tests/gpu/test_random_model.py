@@ -72,6 +72,7 @@ def test_both_forms_have_one_vocabulary_whose_words_are_one_token():
     assert min(prompt.token_ids) >= offline.FIRST_WORD
 
 
+@pytest.mark.engine
 def test_the_tokenizer_gives_words_back_as_the_same_ids():
     """What the engines load, read in the kernel of one of them: ids to text and back."""
     if not kernels.installed("transformers"):

@@ -15,6 +15,8 @@ from helpers.servers import engines, serving
 from helpers.servers.serving import ServerError
 from helpers.weights import models
 
+pytestmark = pytest.mark.engine
+
 SMALL = {"slots": 2, "context": 128}
 
 

@@ -61,6 +61,7 @@ def test_every_option_of_ours_has_the_programs_name():
     assert engines.get("llama-cpp").tool_flags[0] == "--chat-template-file"
 
 
+@pytest.mark.engine
 def test_the_program_is_asked_for_its_version_and_its_kinds_of_drafts(mock_program):
     """A record names the program then, and no package."""
     assert llama_cpp.version() == "1234 (abc)"
@@ -68,6 +69,7 @@ def test_the_program_is_asked_for_its_version_and_its_kinds_of_drafts(mock_progr
     assert install.versions(engines.get("llama-cpp")) == {"llama.cpp": "1234 (abc)"}
 
 
+@pytest.mark.engine
 def test_the_wheel_knows_its_kinds_of_drafts():
     """Asked in llama-cpp's kernel, where it is installed."""
     code = "import json; from helpers.servers import llama_cpp; print(json.dumps(llama_cpp.draft_kinds()))"

@@ -56,6 +56,7 @@ def test_sglang_without_a_gauge_of_its_bytes():
         metrics.sglang_gib({"loads": 2 * SGLANG_LOADS["loads"]})
 
 
+@pytest.mark.engine
 def test_transformers_5_17_keeps_two_tensors_for_each_layer():
     """Four blocks of 32 and two spare ones, said as the newer release says it; asked where Transformers is."""
     code = """
@@ -172,6 +173,7 @@ def seen(request) -> Seen:
         return Seen(metrics.pool(server), samples, hits, gib)
 
 
+@pytest.mark.engine
 def test_the_pool_of_a_running_server_is_what_the_formula_says(seen):
     """Within 2 %, it holds what was asked for; a formula that is 5 % off, or without GQA, is found."""
     formula = sizes.kv_bytes_per_token(models.shape())
@@ -183,6 +185,7 @@ def test_the_pool_of_a_running_server_is_what_the_formula_says(seen):
     assert [metrics.check_pool(seen.pool, round(formula * wrong)).good for wrong in (0.95, 1.05, 3)] == [False] * 3
 
 
+@pytest.mark.engine
 def test_a_warm_prefix_is_counted_and_a_cold_one_is_not(seen):
     """One prompt of 65 tokens twice: nothing, then its whole blocks of 32, at least one."""
     start, cold, warm = (hits.tokens for hits in seen.hits)
@@ -194,6 +197,7 @@ def test_a_warm_prefix_is_counted_and_a_cold_one_is_not(seen):
     assert len(checks.problems(seen.samples[1:], input_tokens=65, output_tokens=8, cache_hits=warm)) == 1
 
 
+@pytest.mark.engine
 def test_a_suspended_server_is_not_read_as_empty(monkeypatch):
     """Its page does not come in time: no figure, and what to do."""
     monkeypatch.setattr(metrics, "TIMEOUT_S", 0.5)
@@ -207,6 +211,7 @@ def test_a_suspended_server_is_not_read_as_empty(monkeypatch):
     assert awake.tokens == 0
 
 
+@pytest.mark.engine
 def test_a_server_without_metrics_is_said(monkeypatch):
     """A mock of a server's answer: not found is no count of nothing."""
     with serving.serve("llama-cpp", slots=2, context=64) as server:

@@ -21,6 +21,8 @@ from helpers.servers import engines, guard, serving
 from helpers.servers.serving import ServerError
 from helpers.weights import models
 
+pytestmark = pytest.mark.engine
+
 SMALL = {"slots": 2, "context": 128}
 PARENT = """
 import sys

@@ -55,6 +55,7 @@ def keeping_the_stop(number: int, body: dict) -> Script:
 TOKEN = {"token": "a", "logprob": -0.1, "top_logprobs": [{}, {}]}
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("feature", "script", "verdict"),
     [
@@ -96,6 +97,7 @@ def test_a_verdict_is_earned(feature, script, verdict):
     assert cell.detail and "\n" not in cell.detail
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("feature", [name for name in features.PROBES if name not in ("speculative", "quantized weights")])
 def test_an_http_400_is_a_clear_refusal(feature):
     """With the server's own reason."""
@@ -184,6 +186,7 @@ class TestRecord:
 
         assert not any(word in json.dumps(cells) for word in ("/root", "/home", "/tmp", "127.0.0.1"))
 
+    @pytest.mark.engine
     def test_llama_cpp_answers_today_as_recorded(self, cells):
         """Every verdict, probed again."""
         engine = engines.with_tools(engines.get("llama-cpp"))

@@ -66,6 +66,7 @@ class TestFits:
         assert answer.weights_bytes == pytest.approx(6_738_415_616 * size, abs=34)
         assert answer.kv_bytes_per_token == 262_144 * size
 
+    @pytest.mark.engine
     def test_a_model_with_files_is_taken_as_stored(self):
         """The default model's Q4_1 file, its tensors counted."""
         answer = capacity.ask(models.resolve(), GIB)
@@ -281,6 +282,7 @@ class TestFree:
         assert capacity.free_bytes() == free
 
 
+@pytest.mark.engine
 def test_a_running_engine_has_the_tokens_that_the_calculator_says():
     """llama.cpp's own pool, given to the calculator as memory beside the weights, within 2 %."""
     with serving.serve("llama-cpp", slots=4, context=256) as server:

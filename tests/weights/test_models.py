@@ -51,6 +51,7 @@ def refusal(spec) -> str:
     return str(caught.value)
 
 
+@pytest.mark.engine
 def test_each_kind_of_name(folder, monkeypatch):
     """Nothing, a folder, a GGUF file, a hub id; MODEL in the environment is read last."""
     gguf = models.weights("gguf")
@@ -117,6 +118,7 @@ def test_a_damaged_header(folder, content):
     assert said.startswith("is not a whole safetensors file (") or said == "holds no tensor; get the file again"
 
 
+@pytest.mark.engine
 def test_a_truncated_gguf(tmp_path):
     """The last tensor ends beyond the file."""
     path = tmp_path / "cut.gguf"
@@ -184,6 +186,7 @@ def test_each_kind_runs_is_converted_or_says_why_not(kind):
                 models.weights(form, model)
 
 
+@pytest.mark.engine
 def test_the_shape_is_the_same_from_both_files():
     """GGUF header and config.json agree, and with the model's card."""
     made = models.resolve(str(models.weights("safetensors")))
@@ -212,6 +215,7 @@ def test_a_model_with_latent_attention(folder):
     assert (shape.latent, shape.kv_values_per_token) == (576, 27 * 576)
 
 
+@pytest.mark.engine
 def test_a_gguf_without_a_shape_names_the_key(tmp_path):
     """The header of the default model with another name for its number of layers."""
     content = models.weights("gguf").read_bytes()
@@ -224,6 +228,7 @@ def test_a_gguf_without_a_shape_names_the_key(tmp_path):
         models.shape(models.resolve(str(path)))
 
 
+@pytest.mark.engine
 def test_both_unquantized_files_hold_the_same_numbers():
     """Tensor by tensor, bit for bit: bf16 GGUF and safetensors (llama.cpp stores Q and K rows in another order)."""
     gguf = {tensor.name: tensor for tensor in files.read_gguf(models.weights("gguf-bf16")).tensors}
@@ -274,6 +279,7 @@ def conversion(cache: Path) -> subprocess.Popen:
 models_file = paths.cache_dir() / Path(models.WHEEL_MEMBER).name
 
 
+@pytest.mark.engine
 def test_two_conversions_at_once_make_one_model(cache):
     """Both end well; one whole file, nothing half."""
     both = [conversion(cache) for _ in range(2)]
@@ -284,6 +290,7 @@ def test_two_conversions_at_once_make_one_model(cache):
     files.check_gguf(models.made_path("gguf-bf16", models.resolve()))
 
 
+@pytest.mark.engine
 def test_a_killed_conversion_leaves_no_model_and_the_next_one_sweeps(cache):
     """Killed while it writes: only a staging folder is left, and that is gone after the next."""
     process = conversion(cache)
@@ -328,6 +335,7 @@ def test_reading_a_model_does_not_rename_what_is_made_from_it(tmp_path):
     assert before == read != models.made_path("safetensors", model)
 
 
+@pytest.mark.engine
 def test_a_folder_made_of_a_gguf_has_the_files_special_tokens():
     """An older Transformers takes others from the same file; a token that the file does not name is left alone."""
     mock_tokenizer = SimpleNamespace(eos_token="wrong", pad_token=None, sep_token="kept")
@@ -336,6 +344,7 @@ def test_a_folder_made_of_a_gguf_has_the_files_special_tokens():
     assert (mock_tokenizer.eos_token, mock_tokenizer.pad_token, mock_tokenizer.sep_token) == ("<|im_end|>", "<|im_end|>", "kept")
 
 
+@pytest.mark.engine
 def test_a_folder_made_of_a_gguf_decodes_bytes_alone():
     """Another step in the decoder, and a library that makes masks takes the entries for text (vLLM, SGLang on a GPU)."""
     code = """

@@ -203,6 +203,7 @@ def test_which_tensors_are_compared(most, chosen):
         assert "s" in found and len(found) - 1 >= chosen[1] and len(found) < 5
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("form", ["gguf-bf16", "safetensors"])
 def test_the_default_models_made_weights_are_the_sources_values(form):
     """All 134,515,008, of 272 tensors, 211 of them quantized in the source."""
@@ -213,6 +214,7 @@ def test_the_default_models_made_weights_are_the_sources_values(form):
     assert (found.source_dtypes, len(found.dequantized)) == ({"Q8_0": 1, "F32": 61, "Q4_1": 210}, 211)
 
 
+@pytest.mark.engine
 def test_one_changed_value_of_the_default_model_is_found(tmp_path):
     """The last two bytes of a copy's last tensor."""
     copy = tmp_path / "copy.gguf"

@@ -57,6 +57,7 @@ def test_a_model_has_two_names(name):
     assert shapes.of(name).shape.layers == 32
 
 
+@pytest.mark.engine
 def test_the_row_of_the_default_model_is_what_its_files_say():
     """Its GGUF, its safetensors and its row in the table."""
     row, gguf, folder = (shapes.of(of) for of in ("SmolLM2-135M", models.resolve(), models.weights("safetensors")))

@@ -63,6 +63,7 @@ def test_kv_cache_of_a_token(of, bytes_per_value, kib):
     assert sizes.kv_bytes_per_token(of, bytes_per_value) == kib * 1024
 
 
+@pytest.mark.engine
 def test_kv_cache_of_the_default_model():
     """From the model's own header: 22.5 KiB at two bytes."""
 
@@ -125,6 +126,7 @@ def test_bytes_of_values(values, dtype, size):
     assert sizes.bytes_of(values, dtype) == size
 
 
+@pytest.mark.engine
 def test_gguf_weights_are_the_sum_of_their_tensors():
     """Q4_1 is 20 bytes per 32 values, Q8_0 34; with the header the file is a little larger."""
     path, found = models.weights("gguf"), sizes.weights_bytes("gguf")
@@ -135,6 +137,7 @@ def test_gguf_weights_are_the_sum_of_their_tensors():
     assert found < path.stat().st_size < found + 8 * MIB
 
 
+@pytest.mark.engine
 def test_bf16_weights_are_two_bytes_a_value():
     """134,515,008 values (Hugging Face's count for this model); norms stay float32 in GGUF: 61 of 576."""
 

@@ -11,6 +11,8 @@ from helpers import kernels, paths
 from helpers.lessons.deployment import faults, pin_conflicts
 from helpers.servers import serving
 
+pytestmark = pytest.mark.engine
+
 PUBLIC = [f"Tell me about the number {n}." for n in range(8)]
 SECRETS = [f"Account 7741-{n} belongs to Anna." for n in range(3)]
 BREAK = {

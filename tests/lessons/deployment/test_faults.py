@@ -10,6 +10,8 @@ from helpers.lessons.deployment import faults
 from helpers.lessons.deployment.faults import Fault
 from helpers.servers import serving
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def server():

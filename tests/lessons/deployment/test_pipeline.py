@@ -278,6 +278,7 @@ class TestOrders:
         with Pipeline(path, order_pipeline.stages()) as made:
             made.add(items)
 
+    @pytest.mark.engine
     def test_killed_in_the_middle_it_goes_on_where_it_was(self, tmp_path, server):
         """Eight orders come out once each; the bad ones stand aside, each with its reason."""
         path = tmp_path / "orders.db"
@@ -304,6 +305,7 @@ class TestOrders:
             note = order_pipeline.notes(8)[key]
             assert str(result["order"]["quantity"]) in note and result["order"]["item"] in note
 
+    @pytest.mark.engine
     def test_a_server_that_is_overloaded_stops_it_in_one_line(self, tmp_path, server):
         """Exit code 1, no traceback, every order kept."""
         path = tmp_path / "orders.db"

@@ -28,6 +28,7 @@ def new():
 class TestCompare:
     """What a client would notice."""
 
+    @pytest.mark.engine
     def test_one_server_is_like_itself(self, old):
         """Every check is the same, the words too."""
         checks = switching.compare(old.endpoint, old.endpoint)
@@ -36,18 +37,21 @@ class TestCompare:
         assert len(checks) == 8
         assert "100% of the first tokens agree" in checks[0].new
 
+    @pytest.mark.engine
     def test_the_same_engine_with_quantized_weights_differs_in_words_only(self, old, new):
         """The protocol's side is the same; the greedy answers are compared, whatever they say."""
         checks = switching.compare(old.endpoint, new.endpoint)
 
         assert set(switching.different(checks)) <= {"greedy answers", "an answer that just fits", "why a short answer ends"}
 
+    @pytest.mark.engine
     def test_the_stop_string_is_one_that_the_answer_has(self, old):
         """Its answer ends before the word; a word that never comes would be obeyed by everyone."""
         check = switching.stop_string(old.endpoint, old.endpoint)
 
         assert (check.old, check.new, check.same) == ("ends before it", "ends before it", True)
 
+    @pytest.mark.engine
     def test_a_shorter_context_is_noticed(self, old):
         """A prompt that the old server took is refused by the new one."""
         with serving.serve("llama-cpp", slots=1, context=256, extra=("--threads", "1")) as small:
@@ -55,6 +59,7 @@ class TestCompare:
 
         assert "a prompt beyond the context" in switching.different(checks)
 
+    @pytest.mark.engine
     def test_a_reply_says_what_came(self, old):
         """The limit, the count and the reason."""
         reply = switching.ask(old.endpoint, switching.LONG, 8)
@@ -73,6 +78,7 @@ class TestCompare:
 
         assert switching.different(checks) == ["b", "c"]
 
+    @pytest.mark.engine
     def test_a_server_that_is_away_is_an_error_and_no_difference(self, old):
         """httpx says that nothing listens."""
         import dataclasses
@@ -113,6 +119,7 @@ class TestMetrics:
         with pytest.raises(metrics.Unreadable, match="no names are known for the metrics of 'transformers'"):
             operating.read(PAGE, "transformers")
 
+    @pytest.mark.engine
     def test_a_real_server_is_watched_at_work(self, new):
         """Its counters grow, and something was seen running."""
         before = operating.reading(new)
@@ -133,11 +140,13 @@ class TestMetrics:
 class TestHealthAndStop:
     """Alive, hung, drained, stopped."""
 
+    @pytest.mark.engine
     def test_a_server_that_works_is_healthy(self, new):
         """HTTP 200."""
 
         assert operating.health(new) == "200"
 
+    @pytest.mark.engine
     def test_a_halted_server_gives_no_answer(self, monkeypatch):
         """Its port is open and nobody is there; the check does not hang with it."""
         monkeypatch.setattr(operating, "HEALTH_TIMEOUT_S", 0.5)
@@ -146,6 +155,7 @@ class TestHealthAndStop:
 
             assert operating.health(server) == "no answer in 0.5 s"
 
+    @pytest.mark.engine
     def test_a_server_at_work_is_drained_when_its_answer_has_ended(self, new):
         """Not before: it waits."""
         replies = []
@@ -159,6 +169,7 @@ class TestHealthAndStop:
         client.join(5)
         assert replies[0].output_tokens == 40
 
+    @pytest.mark.engine
     def test_stopped_in_mid_answer_nothing_is_left(self):
         """The client gets some word, and every process of the server has ended."""
         with serving.serve("llama-cpp", **SIZE) as server:

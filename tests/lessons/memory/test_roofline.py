@@ -152,6 +152,7 @@ def model(tmp_path):
 class TestWork:
     """What a model asks of the machine, from its files."""
 
+    @pytest.mark.engine
     @pytest.mark.parametrize("form", ["safetensors", "gguf"])
     def test_the_default_model(self, form):
         """134,515,008 values in every form, the tied embedding (49,152 x 576) among them; all bytes are read."""
@@ -233,6 +234,7 @@ class TestTable:
 
         assert list(roofline.table({"vllm": [arrivals, level(4, 20)]}, ROOF, {"vllm": SMALL}).index) == [("vLLM", "bf16", 4)]
 
+    @pytest.mark.engine
     def test_weights_come_from_the_engines_form(self):
         """The default model: Q4_1 is read in fewer bytes than bf16, so its bound is higher."""
         found = roofline.reached({"llama-cpp": [level(1, 10)], "llama-cpp-bf16": [level(1, 10)]}, TWO_CORES)
@@ -400,6 +402,7 @@ class TestKernels:
         assert found == {"x 1024": pytest.approx(2 * 1024**3 / 0.05), "x 2048": pytest.approx(2 * 2048**3 / 0.2)}
 
 
+@pytest.mark.engine
 def test_the_environment_of_a_framework_measures_too():
     """In the interpreter of transformers torch's bf16 joins numpy's float32."""
     found = bandwidth.measure("cpu", kernel="transformers")

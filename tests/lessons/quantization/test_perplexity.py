@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from helpers import kernels, paths
-from helpers.lessons.quantization import gguf_types, perplexity
+from helpers.lessons.quantization import perplexity
 from helpers.lessons.quantization.perplexity import PerplexityError
-from helpers.weights import models
 from helpers.weights.files import ModelError
 
-FILES = {"bf16": gguf_types.unquantized(), "Q4_1": models.weights("gguf")}
+
+@pytest.fixture
+def files(unquantized_file, model_file):
+    """The model unquantized, and as it is shipped."""
+    return {"bf16": unquantized_file, "Q4_1": model_file}
 
 
 def constant(*probabilities: float):
@@ -142,9 +145,10 @@ def test_the_text_is_there_and_short():
     assert "Alice" in text and "Gutenberg" not in text
 
 
-def test_the_default_file_is_nearly_its_unquantized_copy():
+@pytest.mark.engine
+def test_the_default_file_is_nearly_its_unquantized_copy(files):
     """llama.cpp on both, two short windows: near in perplexity, and not the same numbers."""
-    found = perplexity.measure(FILES, "bf16", count=2, context=64)
+    found = perplexity.measure(files, "bf16", count=2, context=64)
 
     assert (found["bf16"].tokens, found["bf16"].kl) == (2 * 31, None)
     assert 0 < found["Q4_1"].kl < 0.1
@@ -152,22 +156,25 @@ def test_the_default_file_is_nearly_its_unquantized_copy():
     assert found["Q4_1"].top1 > 0.8
 
 
-def test_a_short_text_ends_the_scoring_in_one_line():
+@pytest.mark.engine
+def test_a_short_text_ends_the_scoring_in_one_line(files):
     """Said by the process that has the tokenizer, before it loads weights."""
     with pytest.raises(PerplexityError, match="^the text has [0-9]+ tokens, 1 window of 512 need 512: give more text"):
-        perplexity.measure(FILES, "bf16", of="Alice was beginning to get very tired.")
+        perplexity.measure(files, "bf16", of="Alice was beginning to get very tired.")
 
 
-def test_a_reference_that_is_not_among_the_files():
+@pytest.mark.engine
+def test_a_reference_that_is_not_among_the_files(files):
     """The names there are."""
     with pytest.raises(ValueError, match="^reference 'f32' is not among the files: choose one of bf16, Q4_1$"):
-        perplexity.measure(FILES, "f32")
+        perplexity.measure(files, "f32")
 
 
-def test_a_window_longer_than_the_model_knows():
+@pytest.mark.engine
+def test_a_window_longer_than_the_model_knows(files):
     """Its context stands in the header."""
     with pytest.raises(ModelError, match="^context=10000: .* knows 8192 tokens; ask for that or fewer$"):
-        perplexity.measure(FILES, "bf16", context=10_000)
+        perplexity.measure(files, "bf16", context=10_000)
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -176,10 +183,11 @@ def test_a_file_that_is_not_there(tmp_path):
         perplexity.measure({"bf16": tmp_path / "none.gguf"}, "bf16")
 
 
-def test_without_llama_cpp_the_next_step_is_said(tmp_path, monkeypatch):
+@pytest.mark.engine
+def test_without_llama_cpp_the_next_step_is_said(tmp_path, monkeypatch, files):
     """The kernel is not installed: one line."""
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
 
     with pytest.raises(kernels.MissingKernel, match="^the kernel 'llama-cpp' is not installed: run `nox -s tour -- llama-cpp`$"):
-        perplexity.measure(FILES, "bf16")
+        perplexity.measure(files, "bf16")

@@ -75,6 +75,7 @@ def test_a_framework_that_is_not_installed_is_cited(tmp_path, monkeypatch):
     assert row[0].detail.startswith("not installed; ")
 
 
+@pytest.mark.engine
 def test_a_probe_that_fails_is_cited_with_its_last_line(monkeypatch):
     """The lab has no vLLM: its import error is in every cell."""
     monkeypatch.setattr(kernels, "interpreter", lambda kernel: sys.executable)
@@ -84,6 +85,7 @@ def test_a_probe_that_fails_is_cited_with_its_last_line(monkeypatch):
     assert "its probe failed (ModuleNotFoundError: No module named 'vllm'); " in row[0].detail
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("framework", ["transformers", "vllm", "llama-cpp", "sglang"])
 def test_an_installed_framework_is_asked(framework):
     """Six cells from its own interpreter, none by citation, each with what it rests on."""
@@ -96,6 +98,7 @@ def test_an_installed_framework_is_asked(framework):
     assert all(cell.detail for cell in row)
 
 
+@pytest.mark.engine
 def test_llama_cpp_computes_its_types_and_has_none_for_the_others():
     """Q8_0 and the 4-bit types are quantized and unpacked again; FP8, GPTQ, AWQ are not among its types."""
     row = {cell.method: cell for cell in support.probe("llama-cpp")}
@@ -104,6 +107,7 @@ def test_llama_cpp_computes_its_types_and_has_none_for_the_others():
     assert row["INT4"].detail == "Q4_0, Q4_1, Q4_K"
 
 
+@pytest.mark.engine
 def test_transformers_quantizes_and_computes():
     """INT8 and INT4 ran on a tiny model; GPTQ and AWQ are in its mapping and need another package."""
     row = {cell.method: cell for cell in support.probe("transformers")}

@@ -182,6 +182,7 @@ class TestCommands:
 
         assert used <= set(launch.TENSORRT_LLM)
 
+    @pytest.mark.engine
     @pytest.mark.parametrize(("engine", "size"), [("vllm", "tensor_parallel_size"), ("sglang", "tp_size")])
     def test_the_engines_own_parser_takes_every_command(self, engine, size):
         """The installed package parses each of them, with the sizes that were meant."""
@@ -194,6 +195,7 @@ class TestCommands:
         assert len(took) == len(wanted)
         assert (took[0][size], took[1]["nnodes"], took[2]["node_rank"]) == (8, 2, 1)
 
+    @pytest.mark.engine
     def test_a_command_that_is_wrong_is_noticed(self):
         """The parser refuses an option that does not exist: the check can fail."""
         if not kernels.installed("sglang"):

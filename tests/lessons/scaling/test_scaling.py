@@ -15,9 +15,7 @@ from leftovers import wait_until
 from helpers import kernels
 from helpers.lessons.scaling import ray_cluster, replicas
 
-pytestmark = pytest.mark.skipif(
-    not (kernels.installed("deploy") and kernels.installed("llama-cpp")), reason="the kernels deploy and llama-cpp are needed"
-)
+pytestmark = pytest.mark.engine
 
 BEGIN = """
 import json, os, signal, subprocess, sys, time

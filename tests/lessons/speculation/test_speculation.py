@@ -342,6 +342,7 @@ def test_options_that_cannot_be(arguments, message):
         speculative.arguments(*arguments)
 
 
+@pytest.mark.engine
 def test_a_bad_draft_starts_no_engine(tmp_path):
     """Another vocabulary is said while the options are made: no process, no log."""
     before = psutil.Process().children()
@@ -351,6 +352,7 @@ def test_a_bad_draft_starts_no_engine(tmp_path):
     assert psutil.Process().children() == before
 
 
+@pytest.mark.engine
 def test_a_draft_that_only_the_engine_can_refuse_is_one_line(tmp_path):
     """A path that is not there, past our check: the server ends, its reason is said, nothing is left."""
     extra = ("--spec-type", "draft-simple", "--spec-draft-model", str(tmp_path / "absent.gguf"))
@@ -372,6 +374,7 @@ def ask(server: serving.Server) -> dict:
         return http.post("/completion", json=body).json()
 
 
+@pytest.mark.engine
 def test_a_server_that_drafts_says_the_same_and_counts():
     """llama.cpp, with and without: token for token; the options stand in the server's arguments."""
     small = {"slots": 1, "context": 256}
@@ -387,6 +390,7 @@ def test_a_server_that_drafts_says_the_same_and_counts():
     assert counts.tokens_per_step > 1.2 and told[-6:] == extra
 
 
+@pytest.mark.engine
 def test_vllms_server_drafts_and_its_page_counts():
     """The counters begin at nothing and grow with a copying task."""
     extra = speculative.arguments("vllm", 4)

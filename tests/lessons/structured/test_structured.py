@@ -291,6 +291,7 @@ def llama():
 class TestLive:
     """A real engine: llama.cpp's server."""
 
+    @pytest.mark.engine
     @pytest.mark.parametrize("case", schemas.cases(of_each=1), ids=lambda case: case.schema_name)
     def test_a_constrained_answer_follows_its_schema_or_was_cut_off(self, llama, case):
         """Every schema of the file."""
@@ -299,6 +300,7 @@ class TestLive:
         assert answer.outcome in ("valid", "cut off"), str(answer)
         assert answer.finish_reason == ("stop" if answer.valid else "length")
 
+    @pytest.mark.engine
     def test_too_few_tokens_break_it(self, llama):
         """Constrained, and not valid."""
         case = schemas.cases()[0]
@@ -306,6 +308,7 @@ class TestLive:
 
         assert (answer.outcome, answer.finish_reason, answer.output_tokens) == ("cut off", "length", 4)
 
+    @pytest.mark.engine
     def test_a_grammar_with_an_error_is_refused_and_the_server_goes_on(self, llama):
         """One line, and the next question is answered."""
         broken = questions.ask(llama, "Hello", AGE, with_fields={"grammar": 'root ::= "a" ('})
@@ -314,6 +317,7 @@ class TestLive:
         assert broken.outcome == "refused" and "\n" not in broken.error, str(broken)
         assert after.valid
 
+    @pytest.mark.engine
     def test_a_misspelled_field_is_caught(self, llama):
         """The server takes it and answers freely."""
         answer = questions.ask(llama, "Tell me about the sea.", AGE, with_fields={"guided_json": AGE}, max_tokens=16)
