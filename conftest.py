@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import nbformat
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from helpers import paths
 from helpers.collection import notebooks
 
+SLOWEST = 10
 os.environ.setdefault("JUPYTER_PATH", str(paths.REPOSITORY / ".jupyter"))
 
 
@@ -58,6 +60,18 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.suffix == ".ipynb":
         return collection_path not in paths.notebooks() and "nbval-here" not in str(collection_path)
     return None
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The slowest steps: a notebook with all its cells is one, and so is a test module with its fixtures."""
+    took_s: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                took_s[report.nodeid.partition("::")[0]] += report.duration
+    terminalreporter.section(f"slowest {SLOWEST} steps")
+    for name, seconds in took_s.most_common(SLOWEST):
+        terminalreporter.write_line(f"{seconds:7.1f} s  {name}")
 
 
 def read(path) -> nbformat.NotebookNode:

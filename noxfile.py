@@ -129,11 +129,16 @@ def lab(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def test(session: nox.Session) -> None:
-    """Set up and run every test, the notebooks under nbval included."""
-    _prepare(session, *FRAMEWORKS, *TOOLS)
+    """Set up and run every test, the notebooks under nbval included; `-- --quick`: all that needs no engine."""
+    asked = [word for word in session.posargs if word != "--quick"]
+    quick = asked != session.posargs
+    _prepare(session, *([] if quick else [*FRAMEWORKS, *TOOLS]), model=not quick)
     _lab(session, "-m", "ruff", "check", ".")
     _lab(session, "-m", "ruff", "format", "--check", ".")
-    _lab(session, "-m", "pytest", "--nbval-lax", "--durations=10", *session.posargs)
+    if quick:
+        _lab(session, "-m", "pytest", "tests", "-m", "not engine", *asked, QUICK="1")
+    else:
+        _lab(session, "-m", "pytest", "--nbval-lax", *asked)
 
 
 @nox.session(venv_backend="none")
@@ -220,29 +225,30 @@ def _pins(requirements: str) -> dict[str, str]:
     return {one.name: pin.version for one in asked for pin in one.specifier if pin.operator == "=="}
 
 
-def _lab(session: nox.Session, *arguments: str) -> None:
-    """Run the lab's Python, with the repository's kernels in sight, and what tests install with."""
+def _lab(session: nox.Session, *arguments: str, **variables: str) -> None:
+    """Run the lab's Python, with the repository's kernels in sight, what tests install with, and ``variables``."""
     uv = _uv()
     env = {"JUPYTER_PATH": str(ROOT / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     env |= {"UV": uv, **_uv_settings()} if uv else {}
-    session.run(str(_python("lab")), *arguments, external=True, env=env, silent=False)
+    session.run(str(_python("lab")), *arguments, external=True, env=env | variables, silent=False)
 
 
-def _prepare(session: nox.Session, *frameworks: str) -> None:
-    """Make the lab and the frameworks' environments, their kernels and the model files."""
+def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> None:
+    """Make the lab and the frameworks' environments, their kernels and, unless told otherwise, the model files."""
     for name in ("lab", *frameworks):
         _environment(session, name)
     lab, kernels = str(_python("lab")), {name: ENVIRONMENTS[name].title for name in ("lab", *frameworks)}
     install = [[lab, "-m", "helpers.servers.install", name, title, str(_python(name))] for name, title in kernels.items()]
     install.append([lab, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", lab])
-    model = [[lab, "-m", "helpers.weights.models"]]
+    made = [[lab, "-m", "helpers.weights.models"]] if model else []
     converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
     if converter and not os.environ.get("MODEL"):
-        model.append([str(_python(converter)), "-m", "helpers.weights.convert", "safetensors"])
+        made.append([str(_python(converter)), "-m", "helpers.weights.convert", "safetensors"])
     if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
-        model.append([str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16"])
+        made.append([str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16"])
     _watched(session, install, Step("Kernels", "written", 10, VENVS / "kernels.log"))
-    _watched(session, model, Step("Model files", "ready", 60, VENVS / "model.log"))
+    if made:
+        _watched(session, made, Step("Model files", "ready", 60, VENVS / "model.log"))
 
 
 def _environment(session: nox.Session, name: str) -> None:

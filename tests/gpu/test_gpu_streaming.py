@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import kernels, records
+from helpers import records
 from helpers.bench import client
 from helpers.bench.connection import Reply
 from helpers.gpu import cases, read, session, streaming, tables, tasks
