@@ -281,9 +281,10 @@ def _installation(session: nox.Session, name: str, index: Sequence[str]) -> list
         session.warn(f"uv {UV} is not at hand and could not be fetched: pip installs, which takes longer")
         make = [sys.executable, "-m", "venv", "--upgrade-deps", str(VENVS / name)]
         install = [python, "-m", "pip", "install", "--no-input", *index]
-    there = _python(name).exists()
+        install += ["--no-cache-dir"] if plan.compiled else []  # pip's cache knows no recipe
+    there = _python(name).exists() and not plan.compiled  # what was compiled by another recipe would stay
     if not there:
-        shutil.rmtree(VENVS / name, ignore_errors=True)  # half of one, from a run that was stopped
+        shutil.rmtree(VENVS / name, ignore_errors=True)  # or half of one, from a run that was stopped
     return [*([] if there else [make]), [*install, *what], *([*install, "--no-deps", "-r", str(file)] for file in alone)]
 
 
