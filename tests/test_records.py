@@ -67,6 +67,18 @@ def made_by(machine: str, *users: int, rate: int = 1) -> dict:
     return {"provenance": source, "engines": {"a": [{"users": n, "rate": rate} for n in users]}}
 
 
+def test_a_run_goes_on_with_what_was_made_alike(capsys):
+    """The draft first; the finished record only where the run says so; what differs is named and left."""
+    assert records.resume("speed", {"model": "a"}, records.difference) is None
+    records.save("speed", {"n": 1, "provenance": {"model": "a"}})
+    assert records.resume("speed", {"model": "a"}, records.difference) is None
+    assert records.resume("speed", {"model": "a"}, records.difference, finished=True)["n"] == 1
+    records.keep("speed", {"n": 2, "provenance": {"model": "b"}})
+    assert records.resume("speed", {"model": "b"}, records.difference)["n"] == 2
+    assert records.resume("speed", {"model": "a"}, records.difference, finished=True)["n"] == 1
+    assert capsys.readouterr().out == 'the draft of an earlier run is not used: different model: "b" and "a"\n'
+
+
 def test_records_of_one_machine_are_merged():
     """The levels of both, in order; what both have is the second one's."""
     found = records.merge(made_by("m", 1, 100), made_by("m", 10, 100, rate=2))
