@@ -64,7 +64,7 @@ def interpreter(kernel: str) -> str:
 
 
 class AskError(RuntimeError):
-    """What ran in another interpreter and failed: its last line; ``errors`` has all that it wrote to standard error."""
+    """A program failed in another interpreter. The message is its last line, ``errors`` all that it wrote to standard error."""
 
     def __init__(self, reason: str, errors: str = ""):
         super().__init__(reason)
@@ -83,7 +83,7 @@ def run(
 
 
 def ask(kernel: str | None, module: str, *arguments: str, given: str | None = None, timeout_s: float | None = None):
-    """As :func:`run`: the value that the last line printed is JSON of. Libraries may have written before it."""
+    """As :func:`run`, for a module whose last printed line is JSON: returns its value. Libraries may print before it."""
     return json.loads(run(kernel, module, *arguments, given=given, timeout_s=timeout_s).splitlines()[-1])
 
 
@@ -112,7 +112,10 @@ def environment(kernel: str) -> dict[str, str]:
 
 
 def process_environment(kernel: str) -> dict[str, str]:
-    """What a process of ours in ``kernel``'s interpreter is started with: its packages may be found by its variables only."""
+    """The environment in which a process of ours is started in ``kernel``'s interpreter: this one's and the kernel's variables.
+
+    Without the kernel's own its packages may not be found.
+    """
     return {**os.environ, **environment(kernel)}
 
 

@@ -96,7 +96,7 @@ def kept(name: str) -> dict | None:
 def resume(
     name: str, source: Mapping, differ: Callable[[Mapping, Mapping], str | None], *, finished: bool = False
 ) -> dict | None:
-    """What a run of ``name`` on this machine goes on with: what an earlier one kept and was made alike, or ``None``.
+    """What an earlier run of ``name`` on this machine measured, if the new run may go on with it; else ``None``.
 
     ``source`` is the provenance of the new run; ``differ(known, source)`` says in words what two provenances differ in, or
     ``None`` (see :func:`difference`). The draft comes first, then, where ``finished`` ones may be gone on with, the newest

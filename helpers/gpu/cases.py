@@ -1,4 +1,8 @@
-"""Which lives make which run, the most important first; ``least_s`` is what one needs at the least on a GPU."""
+"""What is measured on a GPU: a run is a list of lives, the most important first.
+
+A life is one start of one engine: which engine, what is done with it, and with which option. A budget of time that is
+too short then costs the least important ones.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,11 @@ WAYS = {  # a way's request fields, beside those of :class:`helpers.bench.client
 
 @dataclass(frozen=True)
 class Life:
-    """``work`` names a function of :mod:`helpers.gpu.tasks`; ``least_s`` must be left, or it is not started."""
+    """One start of one engine.
+
+    ``work`` names what is done (an entry of ``helpers.gpu.tasks.WORKS``), ``option`` what is changed of the engine (an entry of
+    ``helpers.gpu.variants.OPTIONS``). It is started only if ``least_s`` seconds are left, what it needs at the least.
+    """
 
     engine: str
     work: str
@@ -74,7 +82,7 @@ def memory() -> list[Life]:
 
 
 def options() -> list[Life]:
-    """One thing changed at a time; a real, small model with drafts and a JSON schema; what takes longest."""
+    """Each engine with one thing changed; then a real, small model with drafts and a JSON schema; last what takes longest."""
     order = {
         "vllm": ("fp8 weights", "no graphs, no compile", "fp8 weights and KV", "no compile", "prefix cache"),
         "sglang": ("fp8 weights", "no graphs", "fp8 weights and KV", "prefix cache"),

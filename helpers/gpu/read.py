@@ -28,14 +28,20 @@ def machines(run: str = "speed") -> list[str]:
 
 
 def order(run: str) -> list[str]:
-    """The machines with a record of ``run``: first those with all of :data:`RUNS`, whose speed was measured last."""
+    """The names of the machines that have a record of ``run``, in the order in which tables take them.
+
+    Those that have every run of :data:`RUNS` come first, among them the one whose speed was measured last.
+    """
     there = {other: machines(other) for other in (*RUNS, run)}
     whole = [name for name in there["speed"] if all(name in names for names in there.values())]
     return list(dict.fromkeys([*whole, *there[run]]))
 
 
 def load(run: str, machine: str | None = None) -> dict:
-    """The newest record of ``run``, of ``machine`` or of the first in :func:`order`: so all tables are of one machine."""
+    """The newest record of ``run`` that ``machine`` has, by default the first machine of :func:`order`.
+
+    With the default all tables are of one machine. :class:`~helpers.records.RecordError` if there is none.
+    """
     names = [machine] if machine else order(run)
     if not names or names[0] not in machines(run):
         raise records.RecordError(f"no record of a GPU run {run!r} is here: make one with `nox -s gpu -- {run}`")
@@ -43,7 +49,7 @@ def load(run: str, machine: str | None = None) -> dict:
 
 
 def beside(found: Mapping, run: str) -> Mapping:
-    """The newest record of ``run`` of the machine that ``found`` is of; one without lives if there is none."""
+    """The newest record of ``run`` that was made on the same machine as ``found``; if there is none, one without lives."""
     name = machine.name(found["provenance"]["machine"])
     return load(run, name) if name in machines(run) else {**found, "lives": {}}
 
@@ -182,7 +188,7 @@ def failures(found: Mapping) -> list[str]:
 
 
 def prefix_gains(*found: Mapping) -> dict[str, float]:
-    """How many times the tokens/s of prompts with nothing in common those with a common prefix had, server by server."""
+    """By server: tokens/s of prompts with a common prefix, divided by tokens/s of prompts with nothing in common."""
     gains = {}
     for one in (one for record in found for one in lives(record, "server", "prefix")):
         of = {row["prefix"]: row["level"]["output_tokens_per_s"]["median"] for row in one["rows"] if row["kind"] == "prefix"}

@@ -47,7 +47,11 @@ def chosen(run: str, only: Sequence[str] = ()) -> list[Life]:
 
 
 def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: float = 1e9, out: Path | None = None) -> dict:
-    """Measure what is missing of ``run_name``; returns the record, saved if it is whole, else kept as a draft."""
+    """Measure the lives of ``run_name`` that are not recorded yet, within ``budget_s`` seconds; returns the record.
+
+    ``only`` restricts it to some engines. The record is saved when every life was tried, else kept as a draft with which
+    the next run goes on. A folder ``out`` gets a copy after every figure.
+    """
     end = time.monotonic() + budget_s
     todo, all_lives = chosen(run_name, only), chosen(run_name)
     found = _resume(run_name, setting)
@@ -77,7 +81,7 @@ def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: 
 
 
 def several(wanted: Sequence[str], setting: Setting, *, only: Sequence[str], budget_s: float, out: Path | None) -> int:
-    """Run after run within one budget; 0 if all that was asked for is recorded, else 75: run again for the rest."""
+    """Do the runs ``wanted`` one after the other within one budget; returns 0 if all is recorded, 75 if some is left."""
     end, unfinished = time.monotonic() + budget_s, 0
     for run_name in wanted:
         found = run(run_name, setting, only=only, budget_s=end - time.monotonic(), out=out)

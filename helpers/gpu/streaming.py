@@ -21,7 +21,12 @@ TOKENS = 128  # in, and out
 
 
 def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
-    """One server; the most users of ``setting`` ask at once, in each of the life's ways (of :data:`WAYS`), in turns."""
+    """Measure how long one server takes for the same answers, asked for in several ways.
+
+    As many users as the largest number in ``setting`` ask at once. The ways are those of ``life`` (names from
+    :data:`~helpers.gpu.cases.WAYS`): each is warmed up once and then measured once in every repeat. Each measurement is a
+    row ``way`` in ``log``. Returns whether all was measured within ``left_s`` seconds.
+    """
     users, end, ways = max(setting.users), time.monotonic() + left_s, life.given["ways"]
     with session.started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))

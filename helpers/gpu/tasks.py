@@ -159,7 +159,10 @@ def _prefix(server: serving.Server, life: Life, setting: session.Setting, log: L
 
 
 def shared(users: int, tokens: int, common: bool, turn: int, vocabulary) -> list[workload.Prompt]:
-    """``users`` prompts of ``tokens``: a common prefix and some words of each one's own, or nothing in common."""
+    """One prompt of ``tokens`` tokens for each of ``users``.
+
+    ``common``: all begin with the same prefix and end with some words of their own; else they have nothing in common.
+    """
     if not common:
         return workload.prompts(users, tokens, seed=f"own, turn {turn}", vocabulary=vocabulary)
     (prefix,) = workload.prompts(1, tokens - offline.SUFFIX_TOKENS, seed=f"prefix, turn {turn}", vocabulary=vocabulary)

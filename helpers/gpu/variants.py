@@ -68,7 +68,7 @@ class Setup:
 
     @property
     def pool_tokens(self) -> int:
-        """Where there is no GPU whose memory is taken: enough for every slot, in pages of 32 and one to spare."""
+        """The size of the KV pool on a CPU, in tokens: every slot full, in pages of 32, and one spare page each."""
         return (-(-self.context // 32) + 1) * 32 * self.slots
 
 
@@ -81,7 +81,10 @@ def check(engine: str, option: str = cases.PLAIN) -> None:
 
 
 def arguments(engine: str, option: str, where: Setup) -> dict:
-    """The keyword arguments of ``engine``'s Python API, model left out; prefix cache off unless the option says so."""
+    """The keyword arguments with which ``engine``'s Python API is started, without the model.
+
+    The prefix cache is off unless ``option`` switches it on.
+    """
     check(engine, option)
     common = {"vllm": _vllm, "sglang": _sglang, "tensorrt-llm": _tensorrt_llm}[engine](where)
     return {**common, **OPTIONS[engine][option]}

@@ -18,7 +18,7 @@ def response_format(schema: Mapping | bool) -> dict:
 
 
 def lark(pattern: str) -> dict:
-    """llama.cpp has no field for a regular expression: a grammar in LLGuidance's Lark has one rule that is one."""
+    """A regular expression as llama.cpp takes it: it has no field for one, but a grammar of one rule in LLGuidance's Lark."""
     return {"grammar": "%llguidance {}\nstart: /" + pattern.replace("/", r"\/") + "/"}
 
 

@@ -149,7 +149,7 @@ def _sglang_pool(server: serving.Server) -> tuple[int, int, str, int]:
 
 
 def sglang_pool(page: str, gib: float | None = None) -> tuple[int, int, str, int]:
-    """Tokens, bytes, source and spare tokens: from gauges, the bytes as ``gib`` where there is no gauge of them.
+    """Tokens, bytes, source and spare tokens of SGLang's pool, from its gauges; the bytes are ``gib`` where no gauge has them.
 
     SGLang's "GB" is 2**30 bytes (``mem_cache/memory_pool.py``); its buffers hold a page more than the pool.
     """
