@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from offenders import over
 
 from helpers.lessons.decision import figures, recommend, rules
 from helpers.paths import REPOSITORY
@@ -33,8 +34,20 @@ def table() -> dict:
 @pytest.fixture
 def remembered(table, monkeypatch):
     """``ranking`` looks its answers up: a search for changes asks the same thousands of times."""
+    look_up(table, monkeypatch)
+
+
+def look_up(table: dict, patch: pytest.MonkeyPatch) -> None:
     keys = [question["key"] for question in DATA["questions"]]
-    monkeypatch.setattr(rules, "ranking", lambda _, answers: table[tuple(answers[key] for key in keys)])
+    patch.setattr(rules, "ranking", lambda _, answers: table[tuple(answers[key] for key in keys)])
+
+
+@pytest.fixture(scope="module")
+def decided(table) -> list[dict]:
+    """What :func:`rules.decide` says to every combination of answers, in their order."""
+    with pytest.MonkeyPatch.context() as patch:
+        look_up(table, patch)
+        return [rules.decide(DATA, answers) for answers in EVERY]
 
 
 def first(ranked: dict) -> str:
@@ -133,11 +146,10 @@ def test_every_question_counts_except_structured_output(table):
     assert [key for at, key in enumerate(keys) if not counts(at)] == ["structured"]
 
 
-def test_every_combination_of_answers_gives_an_answer_and_what_would_change_it(remembered):
+def test_every_combination_of_answers_gives_an_answer_and_what_would_change_it(decided):
     """Two sentences each; the runner-up always has a way to win; nothing excluded is named."""
     wrong = []
-    for answers in EVERY:
-        found = rules.decide(DATA, answers)
+    for answers, found in zip(EVERY, decided, strict=True):
         told = rules.summary(DATA, found)
         named = {found["framework"], found["runner_up"]}
         if not (found["changes"] and found["reasons"][found["framework"]] and len(named) == len(told) == 2):
@@ -379,7 +391,7 @@ def test_the_page_asks_for_nothing_but_itself(page):
     assert page.seen == [(figures.VIS / "decision.html").as_uri()]
 
 
-def test_every_path_gives_in_the_page_what_it_gives_in_python(remembering, remembered):
+def test_every_path_gives_in_the_page_what_it_gives_in_python(remembering, decided):
     """All combinations of answers, with the page's own functions: frameworks, points, rules, changes and sentences."""
     told = remembering.evaluate(
         """() => {
@@ -391,10 +403,7 @@ def test_every_path_gives_in_the_page_what_it_gives_in_python(remembering, remem
         }"""
     )
     told = json.loads(told)  # as one text: thousands of objects take Playwright longer than the page
-    here = []
-    for answers in EVERY:
-        found = rules.decide(DATA, answers)
-        here.append([answers, found, rules.summary(DATA, found)])
+    here = [[answers, found, rules.summary(DATA, found)] for answers, found in zip(EVERY, decided, strict=True)]
 
     assert len(told) == len(EVERY)
     assert [(ours, theirs) for ours, theirs in zip(here, told) if ours != theirs][:1] == []
@@ -402,7 +411,7 @@ def test_every_path_gives_in_the_page_what_it_gives_in_python(remembering, remem
     assert [pair for pair in orders if pair[0] != pair[1]] == []
 
 
-@pytest.mark.parametrize("wanted", DATA["frameworks"])
+@over(lambda: {name: {"wanted": name} for name in DATA["frameworks"]}, "wanted")
 def test_a_framework_asked_for_by_name_in_the_page_and_in_python(remembering, remembered, wanted):
     """One in twenty-nine of all combinations: the same runner-up, or the same rules in conflict."""
     some = EVERY[::29]
@@ -412,11 +421,11 @@ def test_a_framework_asked_for_by_name_in_the_page_and_in_python(remembering, re
     assert told == [rules.decide(DATA, answers, wanted) for answers in some]
 
 
-@pytest.mark.parametrize("number", range(0, len(EVERY), len(EVERY) // 12))
-def test_a_path_clicked_by_a_reader(page, number):
+@over(lambda: {str(answers): {"answers": answers} for answers in EVERY[:: len(EVERY) // 12]}, "answers")
+def test_a_path_clicked_by_a_reader(page, answers):
     """The result under the form: heading, two sentences, and the reasons that Python gives."""
-    answer(page, EVERY[number])
-    found = recommend.recommend(**EVERY[number])
+    answer(page, answers)
+    found = recommend.recommend(**answers)
     heads = page.locator("#details h3").all_inner_texts()
     items = page.locator("#details li").all_inner_texts()
 
