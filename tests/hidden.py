@@ -8,35 +8,71 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 
-from helpers import kernels
+from helpers import kernels, paths
+from helpers.collection import notebooks
+from helpers.weights import models
+
+HERE = paths.REPOSITORY  # a test may point `paths.REPOSITORY` at a folder of its own; what it finds there is its own
+LAB = "lab"
+ENGINES = set(notebooks.REQUIREMENTS) - {"gpu", "network"}  # the kernels that a notebook may need
 
 
 def hide(config: pytest.Config) -> None:
-    """From now on the lab is the only kernel, and the cache of model files is an empty folder."""
+    """From now on the lab is the only kernel of this repository, and the cache of model files is an empty folder."""
     folder = Path(tempfile.mkdtemp(prefix="quick-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    if lab := _lab():
-        shutil.copytree(lab, folder / "kernels" / "lab")
-    usual = kernels.specs
+    _hide_cache(folder / "cache")
+    os.environ["JUPYTER_PATH"] = str(folder)
+    os.environ.pop("MODEL", None)  # it names the reader's own files
+    lab = HERE / ".jupyter" / "kernels" / LAB
+    if lab.exists():
+        shutil.copytree(lab, folder / "kernels" / LAB)
+    _hide_kernels(folder / "kernels")
+    _hide_default_model(paths.cache_dir())
 
-    def specs():
-        """Jupyter's kernelspecs without the repository's own but the lab; a test's own repository is seen as ever."""
-        manager = usual()
-        own = str(kernels.paths.REPOSITORY / ".jupyter" / "kernels")
-        hides = own == str(HERE / ".jupyter" / "kernels")
-        manager.kernel_dirs = [str(folder / "kernels"), *manager.kernel_dirs[1:]] if hides else manager.kernel_dirs
-        manager.kernel_dirs = [one for one in manager.kernel_dirs if not (hides and one == own)]
+
+def _hide_cache(seen: Path) -> None:
+    """The folder of model files is empty, here and in child processes; what else is cached (uv's, browsers) stays in sight."""
+    usual, ours = paths.cache_dir().parent, paths.cache_dir().name
+    seen.mkdir()
+    for one in usual.iterdir() if usual.exists() else ():
+        if one.name != ours:
+            (seen / one.name).symlink_to(one)
+    os.environ["XDG_CACHE_HOME"] = str(seen)
+
+
+def _hide_kernels(seen: Path) -> None:
+    """Jupyter looks into ``seen`` only; whoever asks for a framework's interpreter fails."""
+    specs, interpreter = kernels.specs, kernels.interpreter
+
+    def only_seen() -> KernelSpecManager:
+        manager = specs()
+        if paths.REPOSITORY == HERE:
+            manager.kernel_dirs = [str(seen)]
         return manager
 
-    kernels.specs = specs
+    def only_lab(kernel: str) -> str:
+        if paths.REPOSITORY == HERE and kernel in ENGINES:
+            unmarked(f"the kernel {kernel!r}")
+        return interpreter(kernel)
+
+    kernels.specs, kernels.interpreter = only_seen, only_lab
 
 
-HERE = kernels.paths.REPOSITORY
+def _hide_default_model(cache: Path) -> None:
+    """Whoever asks for the default model's file in this session's cache fails; a test may have a cache of its own."""
+    usual = models._default_gguf
+
+    def default_gguf() -> Path:
+        if paths.cache_dir() == cache:
+            unmarked("the model's file")
+        return usual()
+
+    models._default_gguf = default_gguf
 
 
-def _lab() -> str | None:
-    """The folder of the lab's kernelspec, if it is installed."""
-    found = HERE / ".jupyter" / "kernels" / "lab"
-    return str(found) if found.exists() else None
+def unmarked(wanted: str) -> None:
+    """Fail, past every `except Exception`: else the test could skip or take another way."""
+    pytest.fail(f"{wanted} is asked for by a test that runs without engines: mark it `engine`", pytrace=False)

@@ -134,10 +134,10 @@ def ran_claims(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in claims(notebook) if not unmet(cell.metadata.get("requires", []))]
 
 
-def refuted(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The claim cells whose last run printed a False, or no True."""
-    printed = {id(cell): "".join(map(plain, cell.outputs)) for cell in ran_claims(notebook)}
-    return [cell for cell in ran_claims(notebook) if "False" in printed[id(cell)] or "True" not in printed[id(cell)]]
+def refuted(ran: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Those of the claim cells ``ran`` whose last run printed a False, or no True."""
+    printed = [(cell, "".join(map(plain, cell.outputs))) for cell in ran]
+    return [cell for cell, text in printed if "False" in text or "True" not in text]
 
 
 def plain(output: nbformat.NotebookNode) -> str:

@@ -139,7 +139,7 @@ def outputs(names: list[str]) -> int:
             raise notebooks.NotebookError(
                 f"{path.name} prints {', '.join(found)}: an output names this machine; it was not rewritten"
             )
-        if found := notebooks.refuted(done):
+        if found := notebooks.refuted(notebooks.ran_claims(done)):
             raise notebooks.NotebookError(f"{path.name}: a claim does not hold here, nothing was rewritten: {found[0].source}")
         minutes = f"{max((time.monotonic() - started) / 60, 1):.0f}"
         for cell in done.cells:
