@@ -18,8 +18,10 @@ def over(items: Callable[[], Mapping[str, Mapping[str, object]]], *takes: str):
         signature = inspect.signature(check)
 
         @functools.wraps(check)
-        def test(**fixtures) -> None:
-            found = offenders(items(), lambda given: check(**_asked(signature, given), **fixtures))
+        def test(*of_class, **fixtures) -> None:
+            given = items()
+            assert given, "there is nothing to check: see what this test is over"
+            found = offenders(given, lambda one: check(*of_class, **_asked(signature, one), **fixtures))
             assert not found, "\n".join(["", *found])
 
         del test.__wrapped__  # else pytest looks for fixtures of these names

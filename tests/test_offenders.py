@@ -28,7 +28,22 @@ def test_a_decorated_check_runs_over_all(number, tmp_path):
     assert number > 0 and tmp_path.is_dir()
 
 
+class TestMethods:
+    """A check that is a method."""
+
+    @over(lambda: NUMBERS, "number")
+    def test_a_decorated_method_runs_over_all(self, number, tmp_path):
+        """It has its object and its fixtures."""
+        assert isinstance(self, TestMethods) and number > 0 and tmp_path.is_dir()
+
+
 def test_a_decorated_check_fails_with_all_names():
     """As pytest would call it."""
     with pytest.raises(AssertionError, match="(?s)one: .*three: "):
         over(lambda: NUMBERS, "number")(is_even)()
+
+
+def test_nothing_to_check_is_a_failure():
+    """A list that has become empty is no pass."""
+    with pytest.raises(AssertionError, match="there is nothing to check"):
+        over(dict, "number")(is_even)()

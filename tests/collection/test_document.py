@@ -4,6 +4,7 @@ import re
 
 import nbformat
 import pytest
+from offenders import over
 
 from helpers import formatting, paths, records
 from helpers.collection import claims, document, document_figures
@@ -18,14 +19,14 @@ def level(users: int, rate: dict | None = RATE, label: str | None = None) -> dic
 RECORD = {"engines": {"vllm": [level(1), level(10, {"median": 400.0, "low": 380.0, "high": 420.0})], "llama-cpp": [level(1)]}}
 
 
-@pytest.mark.parametrize("name", document.names())
+@over(lambda: {name: {"name": name} for name in document.names()}, "name")
 def test_every_cell_makes_a_claim_of_its_section(name):
     """A cell's claim is about the row that it stands in."""
     for cell in document.cells(name):
         assert cell.row.split()[0].removeprefix("HuggingFace") in " ".join(cell.claim.path) or name == "memory"
 
 
-@pytest.mark.parametrize("name", ["quick_reference", "speculative", "quantization"])
+@over(lambda: {name: {"name": name} for name in ("quick_reference", "speculative", "quantization")}, "name")
 def test_a_table_of_words_has_a_today_for_every_cell(name):
     """The same rows and columns, no cell empty, and each claim's first cell behind the sign of its verdict."""
     said, now = document.said(name), document.now(name)

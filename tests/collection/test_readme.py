@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from offenders import over
 
 from helpers import formatting
 from helpers.collection import readme
@@ -17,7 +18,7 @@ def one_table(monkeypatch, tmp_path):
     readme.FILE.write_text("before\n{}\nold\n{}\nafter".format(*readme.marks("some")))
 
 
-@pytest.mark.parametrize("name", readme.TABLES)
+@over(lambda: {name: {"name": name} for name in readme.TABLES}, "name")
 def test_the_readme_shows_the_newest_record(name):
     """What stands there is what the record says; `python -m helpers.collection.readme` writes it."""
     text = readme.FILE.read_text()

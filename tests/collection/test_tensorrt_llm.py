@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from offenders import over
 
 from helpers import machine, paths
 from helpers.servers import tensorrt_llm
@@ -43,7 +44,7 @@ def test_there_are_such_cells():
     assert len(never_run()) >= 8
 
 
-@pytest.mark.parametrize("source", never_run(), ids=range(len(never_run())))
+@over(lambda: {f"cell {number}": {"source": source} for number, source in enumerate(never_run(), 1)}, "source")
 def test_every_name_and_argument_is_documented(source):
     """Spelled as in release 1.2."""
 

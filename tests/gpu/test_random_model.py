@@ -75,8 +75,6 @@ def test_both_forms_have_one_vocabulary_whose_words_are_one_token():
 @pytest.mark.engine
 def test_the_tokenizer_gives_words_back_as_the_same_ids():
     """What the engines load, read in the kernel of one of them: ids to text and back."""
-    if not kernels.installed("transformers"):
-        pytest.skip("the kernel 'transformers' is not installed: it has the library that reads the file")
     code = (
         "import sys, tokenizers; words = tokenizers.Tokenizer.from_file(sys.argv[1]); ids = [300, 1999, 259, 300];"
         "print(words.encode(' ' + words.decode(ids).strip(), add_special_tokens=False).ids == ids)"

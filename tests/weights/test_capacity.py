@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from offenders import over
 
 from helpers import machine
 from helpers.servers import metrics, serving
@@ -119,8 +120,11 @@ class TestWouldFit:
         assert answer.would_fit == ()
         assert answer.say.endswith("what would fit: a smaller model or more memory")
 
-    @pytest.mark.parametrize("name", shapes.known())
-    @pytest.mark.parametrize("gib", [2, 24, 80])
+    @over(
+        lambda: {f"{name}, {gib} GiB": {"name": name, "gib": gib} for name in shapes.known() for gib in (2, 24, 80)},
+        "name",
+        "gib",
+    )
     def test_a_proposed_type_fits(self, name, gib):
         """Asked again with it."""
         sheet = shapes.known()[name]

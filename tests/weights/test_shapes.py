@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from offenders import over
 
 from helpers.weights import models, shapes, sizes
 from helpers.weights.files import ModelError
@@ -12,16 +13,32 @@ LLAMA = {
     "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 8,
     "intermediate_size": 16, "vocab_size": 10, "max_position_embeddings": 64,
 }  # fmt: skip
+KV_CACHE = {  # the kind of attention, and KiB for a token
+    "SmolLM2-135M": ("GQA", 22.5),
+    "Qwen2.5-0.5B": ("GQA", 12),
+    "Llama-2-7B": ("MHA", 512),
+    "Mistral-7B-v0.1": ("GQA", 128),
+    "Qwen2.5-7B": ("GQA", 56),
+    "Llama-3.1-8B": ("GQA", 128),
+    "Qwen3-8B": ("GQA", 144),
+    "DeepSeek-V2-Lite": ("MLA", 27 * (512 + 64) * 2 / 1024),
+    "DeepSeek-V3": ("MLA", 61 * (512 + 64) * 2 / 1024),
+}
 
 
-@pytest.mark.parametrize("name", shapes.known())
+def known() -> dict[str, dict]:
+    """The names of the shipped table."""
+    return {name: {"name": name} for name in shapes.known()}
+
+
+@over(known, "name")
 def test_parameters_are_the_published_count(name):
     """Counted from the fields, matrix by matrix, to the last one."""
 
     assert shapes.known()[name].parameters == shapes.rows()[name]["parameters"]
 
 
-@pytest.mark.parametrize("name", shapes.known())
+@over(known, "name")
 def test_every_row_says_where_and_when_it_was_read(name):
     """A source, and a date."""
     row = shapes.rows()[name]
@@ -29,25 +46,17 @@ def test_every_row_says_where_and_when_it_was_read(name):
     assert len(row["source"]) > 20 and re.fullmatch(r"20\d\d-\d\d-\d\d", row["read"])
 
 
-@pytest.mark.parametrize(
-    ("name", "attention", "kib"),
-    [
-        ("SmolLM2-135M", "GQA", 22.5),
-        ("Qwen2.5-0.5B", "GQA", 12),
-        ("Llama-2-7B", "MHA", 512),
-        ("Mistral-7B-v0.1", "GQA", 128),
-        ("Qwen2.5-7B", "GQA", 56),
-        ("Llama-3.1-8B", "GQA", 128),
-        ("Qwen3-8B", "GQA", 144),
-        ("DeepSeek-V2-Lite", "MLA", 27 * (512 + 64) * 2 / 1024),
-        ("DeepSeek-V3", "MLA", 61 * (512 + 64) * 2 / 1024),
-    ],
-)
-def test_kv_cache_of_the_known_models(name, attention, kib):
+@over(lambda: {name: {"name": name, "found": found} for name, found in KV_CACHE.items()}, "name", "found")
+def test_kv_cache_of_the_known_models(name, found):
     """At 16 bit; of MLA one latent of 512 + 64 values per layer."""
     sheet = shapes.of(name)
 
-    assert (sheet.attention, sizes.kv_bytes_per_token(sheet.shape) / 1024) == (attention, kib)
+    assert (sheet.attention, sizes.kv_bytes_per_token(sheet.shape) / 1024) == found
+
+
+def test_the_kv_cache_of_every_known_model_is_looked_at():
+    """No row of the table is left out above."""
+    assert list(KV_CACHE) == list(shapes.known())
 
 
 @pytest.mark.parametrize("name", ["Llama-2-7B", "llama-2-7b", "meta-llama/Llama-2-7b-hf"])

@@ -4,26 +4,30 @@ import json
 import subprocess
 
 import pytest
+from offenders import over
 
 from helpers import kernels
 from helpers.lessons.scaling import launch, parallelism, published
 from helpers.lessons.scaling.parallelism import Layout, LayoutError
 from helpers.weights import shapes
 
-EVERY = [*shapes.known(), *parallelism.table()["models"]]
+
+def every() -> dict[str, dict]:
+    """The names of all models, of the shipped table and of the larger ones."""
+    return {name: {"name": name} for name in (*shapes.known(), *parallelism.table()["models"])}
 
 
 class TestShare:
     """What the fullest GPU holds."""
 
-    @pytest.mark.parametrize("name", EVERY)
+    @over(every, "name")
     def test_one_gpu_holds_every_parameter(self, name):
         """The parts that are cut, copied and split by head are, together, all of the model and no more."""
         share = parallelism.share(name, Layout())
 
         assert share.weights_bytes == 2 * parallelism.of(name).sheet.parameters
 
-    @pytest.mark.parametrize("name", list(parallelism.table()["models"]))
+    @over(lambda: {name: {"name": name} for name in parallelism.table()["models"]}, "name")
     def test_the_larger_models_have_their_published_parameters(self, name):
         """Counted from the config, to the last one."""
 
@@ -117,7 +121,7 @@ class TestStep:
         assert one < 0.1 * many
 
 
-@pytest.mark.parametrize("check", published.checks(), ids=lambda check: check.says[:40])
+@over(lambda: {check.says: {"check": check} for check in published.checks()}, "check")
 def test_published_figures_are_met(check):
     """What others have published, within three per cent; what fits, exactly."""
 
@@ -186,8 +190,6 @@ class TestCommands:
     @pytest.mark.parametrize(("engine", "size"), [("vllm", "tensor_parallel_size"), ("sglang", "tp_size")])
     def test_the_engines_own_parser_takes_every_command(self, engine, size):
         """The installed package parses each of them, with the sizes that were meant."""
-        if not kernels.installed(engine):
-            pytest.skip(f"the kernel {engine!r} is not installed")
         wanted = launch.examples(engine)
 
         took = kernels.ask(engine, "helpers.lessons.scaling.launch", engine, given=json.dumps(wanted))
@@ -198,8 +200,6 @@ class TestCommands:
     @pytest.mark.engine
     def test_a_command_that_is_wrong_is_noticed(self):
         """The parser refuses an option that does not exist: the check can fail."""
-        if not kernels.installed("sglang"):
-            pytest.skip("the kernel 'sglang' is not installed")
         ask = [kernels.interpreter("sglang"), "-m", "helpers.lessons.scaling.launch", "sglang"]
 
         ran = subprocess.run(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from offenders import over
 
 from helpers.bench.client import Endpoint
 from helpers.bench.truth_script import Script
@@ -35,7 +36,7 @@ class TestCases:
 
         assert len({case.prompt for case in schemas.cases()}) == 40
 
-    @pytest.mark.parametrize("name", schemas.named())
+    @over(lambda: {name: {"name": name} for name in schemas.named()}, "name")
     def test_a_schema_can_be_asked_for_and_tells_right_from_wrong(self, name):
         """It is possible, takes its example and refuses the wrong one."""
         right, wrong = schemas.examples()[name]
@@ -44,14 +45,12 @@ class TestCases:
         assert schemas.check_schema(schemas.named()[name]) is None
         assert (validator.is_valid(right), validator.is_valid(wrong)) == (True, False)
 
-    @pytest.mark.parametrize(
-        "keyword",
-        ["enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "anyOf", "$ref", "const", "prefixItems", "format"],
-    )
-    def test_what_the_schemas_cover(self, keyword):
+    def test_what_the_schemas_cover(self):
         """Enums, patterns, bounds, unions, recursion, tuples and formats are among them."""
+        text = json.dumps(list(schemas.named().values()))
+        wanted = "enum pattern minimum maximum minItems maxItems anyOf $ref const prefixItems format".split()
 
-        assert f'"{keyword}"' in json.dumps(list(schemas.named().values()))
+        assert [keyword for keyword in wanted if f'"{keyword}"' not in text] == []
 
     def test_unicode_is_among_them(self):
         """Keys and values beyond ASCII."""
@@ -292,7 +291,7 @@ class TestLive:
     """A real engine: llama.cpp's server."""
 
     @pytest.mark.engine
-    @pytest.mark.parametrize("case", schemas.cases(of_each=1), ids=lambda case: case.schema_name)
+    @over(lambda: {case.schema_name: {"case": case} for case in schemas.cases(of_each=1)}, "case")
     def test_a_constrained_answer_follows_its_schema_or_was_cut_off(self, llama, case):
         """Every schema of the file."""
         answer = questions.ask(llama, case.prompt, case.schema)
