@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 from offenders import over
 
 from helpers import formatting
 from helpers.collection import readme
+from helpers.weights import models
 
 
 @pytest.fixture
@@ -24,6 +27,16 @@ def test_the_readme_shows_the_newest_record(name):
     text = readme.FILE.read_text()
 
     assert readme.written(text, name) == text
+
+
+def test_readme_shows_the_model_table():
+    """The README's table of models is the one the code acts on."""
+    text = readme.FILE.read_text()
+    for kind, forms in models.SUPPORT.items():
+        (row,) = re.findall(rf"^\| {kind} \|.*$", text, re.M)
+        cells = [cell.strip() for cell in row.strip("|").split("|")][2:]
+
+        assert cells == [forms["safetensors"].partition(";")[0], forms["gguf"].partition(";")[0]]
 
 
 def test_only_what_is_between_the_marks_is_replaced(one_table):

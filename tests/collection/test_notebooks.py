@@ -1,52 +1,18 @@
-"""What every committed notebook is held to, and the files that describe the collection."""
+"""What every committed notebook is held to."""
 
 import copy
-import functools
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
-from offenders import over
+from books import NOTEBOOKS, claim_cells, code_cells, committed_claims, each_notebook, markdown
 
 from helpers import paths
 from helpers.collection import claims, notebooks
-from helpers.weights import models
 
-ROOT = paths.REPOSITORY
-NOTEBOOKS = paths.notebooks()
 HEADINGS = ("## What you measured", "## Exercises", "## What's next")
 ROWS = ("Before this", "Minutes", "Hardware", "Download")
 FRAMEWORK_HEADINGS = ["Load", "Generate", "Chat template", "Stream", "Batch", "Memory", "Serve over HTTP"]
-
-
-@functools.cache
-def books() -> dict[str, dict]:
-    """Every notebook by its name: where it is and what it is."""
-    return {path.stem: {"path": path, "notebook": nbformat.read(path, as_version=4)} for path in NOTEBOOKS}
-
-
-each_notebook = over(books, "path", "notebook")
-
-
-def markdown(notebook) -> str:
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-
-
-def code_cells(notebook) -> list:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-claim_cells = notebooks.claims
-
-
-def committed_claims(notebook) -> list:
-    """The claim cells that have an output in the committed file, whatever this machine can run."""
-    return [cell for cell in claim_cells(notebook) if not claims.NOT_RUN_HERE & set(cell.metadata.get("requires", []))]
 
 
 def test_there_are_notebooks():
@@ -215,137 +181,8 @@ def test_a_refuted_claim_is_found():
 
 
 @each_notebook
-def test_every_flipped_claim_is_noticed(notebook, path, pytester_cell):
-    """nbval's own comparison tells each claim cell's output from its flipped one."""
-    for cell in committed_claims(notebook):
-        flipped = flip(cell)
-
-        assert pytester_cell(path, cell).compare_outputs(cell.outputs, cell.outputs)
-        assert not pytester_cell(path, cell).compare_outputs(cell.outputs, flipped.outputs), cell.source
-
-
-def flip(cell):
-    """A copy of a claim cell whose stored booleans are turned round."""
-    turned = nbformat.from_dict(cell)
-    turned = nbformat.v4.new_code_cell(cell.source, outputs=[nbformat.from_dict(dict(output)) for output in cell.outputs])
-    for output in turned.outputs:
-        text = output.get("text") or output["data"]["text/plain"]
-        new = text.replace("True", "False")
-        assert new != text, f"a claim cell prints no boolean: {cell.source}"
-        if "text" in output:
-            output.text = new
-        else:
-            output.data = {**output.data, "text/plain": new}
-    return turned
-
-
-@pytest.fixture
-def pytester_cell(request):
-    """Makes nbval's item for a cell, to use its comparison without a kernel."""
-    from nbval.plugin import IPyNbCell, IPyNbFile
-
-    def make(path, cell):
-        file = IPyNbFile.from_parent(request.session, path=path)
-        return IPyNbCell.from_parent(file, name="claim", cell_num=0, cell=cell, options={})
-
-    return make
-
-
-def nbval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run nbval on the notebooks in ``folder`` as the collection's own tests do."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "conftest",
-        "--nbval-lax",
-        "-q",
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "--rootdir",
-        str(ROOT),
-    ]
-    env = {**os.environ, "JUPYTER_PATH": str(ROOT / ".jupyter")}
-    return subprocess.run([*command, *arguments, str(folder)], capture_output=True, text=True, env=env, cwd=ROOT, timeout=300)
-
-
-@pytest.mark.engine
-def test_a_false_claim_turns_the_run_red(tmp_path):
-    """The light notebook, which passes as it is in every run, fails when the stored output of a claim is flipped."""
-    folder = tmp_path / "nbval-here"
-    folder.mkdir()
-    light = NOTEBOOKS[0]
-    notebook = nbformat.read(light, as_version=4)
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and "# NBVAL_CHECK_OUTPUT" in cell.source:
-            notebook.cells[index].outputs = flip(cell).outputs
-    (folder / "flipped.ipynb").write_text(nbformat.writes(notebook))
-
-    run = nbval(folder, "-p", "no:cacheprovider")
-
-    red = re.findall(r"FAILED (\S+)::Cell", run.stdout)
-    assert len(red) == len(claim_cells(notebook)), run.stdout
-    assert all("flipped" in name for name in red)
-
-
-def test_a_skip_prints_its_reason_and_a_promise_fails(tmp_path):
-    """A cell that needs a GPU is skipped with the reason; asked for with -m gpu it fails instead."""
-    folder = tmp_path / "nbval-here"
-    folder.mkdir()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", execution_count=1)])
-    notebook.metadata = {
-        "kernelspec": {"name": "lab", "display_name": "Lab"},
-        "collection": {"requires": ["tensorrt-llm"], "compare": "lax", "cell_timeout_s": 30},
-    }
-    nbformat.write(notebook, folder / "needs.ipynb")
-
-    asked = nbval(folder, "-rs")
-    promised = nbval(folder, "-m", "tensorrt-llm")
-
-    assert asked.returncode == 0 and "no NVIDIA GPU here" in asked.stdout
-    assert promised.returncode == 1 and "was asked for with -m 'tensorrt-llm' and cannot run" in promised.stdout
-
-
-def test_environment_yml_has_the_labs_pins():
-    """conda reads the very list that pip reads, and the Python that is tested."""
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
-
-    assert pip == ["-r requirements/lab.txt", "-e ."]
-    assert [entry for entry in dependencies if isinstance(entry, str)] == ["python=3.11", "pip"]
-
-
-@over(lambda: {file.name: {"file": file} for file in (ROOT / "requirements").glob("*.txt")}, "file")
-def test_every_requirement_is_pinned(file):
-    """A requirement is name==version."""
-    for line in file.read_text().splitlines():
-        line = line.partition("#")[0].strip()
-        if line and not line.startswith("-c "):
-            assert re.fullmatch(r"[a-z0-9._-]+(\[[a-z,]+\])?==[0-9][\w.+]*", line), line
-
-
-def test_the_requirement_files_agree():
-    """A package pinned for two environments has the same version in both, or the line says why not."""
-    pins: dict[str, str] = {}
-    for file in (ROOT / "requirements").glob("*-cpu.txt"):
-        for name, version, why in re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==(\S+)( +#.*)?$", file.read_text(), re.M):
-            assert why or file.name.startswith("constraints") or pins.setdefault(name, version) == version, name
-
-
-def test_readme_shows_the_model_table():
-    """The README's table of models is the one the code acts on."""
-    readme = (ROOT / "README.md").read_text()
-    for kind, forms in models.SUPPORT.items():
-        (row,) = re.findall(rf"^\| {kind} \|.*$", readme, re.M)
-        cells = [cell.strip() for cell in row.strip("|").split("|")][2:]
-
-        assert cells == [forms["safetensors"].partition(";")[0], forms["gguf"].partition(";")[0]]
-
-
-@each_notebook
 def test_readme_has_each_notebooks_minutes(path, notebook):
     """The README's table says the minutes that the notebook says."""
     (minutes,) = re.findall(r"\|\s*\**Minutes\**\s*\|\s*(\d+)\s*\|", markdown(notebook))
 
-    assert f"(notebooks/{path.name}) | {minutes} |" in (ROOT / "README.md").read_text()
+    assert f"(notebooks/{path.name}) | {minutes} |" in (paths.REPOSITORY / "README.md").read_text()
