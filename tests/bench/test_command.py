@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,13 +172,22 @@ def test_a_tokenizer_gives_prompts_of_its_words(tmp_path):
     assert said <= {entry[1:] for entry in words if entry[0] == "\u0120"}
 
 
-def test_the_client_measures_itself_first(tmp_path):
-    """Its error and its ceiling are printed, and stand in the provenance."""
-    file = tmp_path / "figures.json"
+@pytest.fixture(scope="module")
+def self_tests(tmp_path_factory) -> dict:
+    """A self-test before a measurement and one alone. At once: what they say is looked at, and not how good it is."""
+    file = tmp_path_factory.mktemp("first") / "figures.json"
     with TruthServer() as mock:
-        asked = [part for part in command(mock.base_url, "--users", "2", "--json", str(file)) if part != "--no-self-test"]
-        run = subprocess.run(asked, capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
-    tested = json.loads(file.read_text())["provenance"]["instrument"]["2"]
+        first = [part for part in command(mock.base_url, "--users", "2", "--json", str(file)) if part != "--no-self-test"]
+        alone = [sys.executable, "-m", "helpers.bench", "--self-test", "--users", "1"]
+        how = {"capture_output": True, "text": True, "timeout": 120, "cwd": REPOSITORY}
+        with ThreadPoolExecutor() as at_once:
+            first, alone = at_once.map(lambda asked: subprocess.run(asked, **how), (first, alone))
+    return {"first": first, "alone": alone, "json": json.loads(file.read_text())}
+
+
+def test_the_client_measures_itself_first(self_tests):
+    """Its error and its ceiling are printed, and stand in the provenance."""
+    run, tested = self_tests["first"], self_tests["json"]["provenance"]["instrument"]["2"]
 
     assert run.returncode == 0
     error = r"TTFT [+-]\d+\.\d\d ms, tokens/s .* %, ITL p99 .* %"
@@ -185,11 +195,10 @@ def test_the_client_measures_itself_first(tmp_path):
     assert tested["users"] == 2 and tested["ceiling_events_per_s"] > 0
 
 
-def test_the_self_test_needs_no_endpoint():
+def test_the_self_test_needs_no_endpoint(self_tests):
     """And an endpoint is missed where there is no self-test."""
-    only = [sys.executable, "-m", "helpers.bench"]
-    tested = subprocess.run([*only, "--self-test", "--users", "1"], capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
-    missed = subprocess.run(only, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+    tested = self_tests["alone"]
+    missed = subprocess.run([sys.executable, "-m", "helpers.bench"], capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
 
     assert (tested.returncode, tested.stderr) == (0, "") and tested.stdout.startswith("instrument at 1 users: TTFT ")
     assert (missed.returncode, missed.stdout) == (2, "")

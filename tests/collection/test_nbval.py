@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -99,8 +100,8 @@ def test_a_skip_prints_its_reason_and_a_promise_fails(tmp_path):
     }
     nbformat.write(notebook, folder / "needs.ipynb")
 
-    asked = nbval(folder, "-rs")
-    promised = nbval(folder, "-m", "tensorrt-llm")
+    with ThreadPoolExecutor() as at_once:
+        asked, promised = at_once.map(lambda options: nbval(folder, *options), (["-rs"], ["-m", "tensorrt-llm"]))
 
     assert asked.returncode == 0 and "no NVIDIA GPU here" in asked.stdout
     steps = asked.stdout.partition("slowest 10 steps")[2]
