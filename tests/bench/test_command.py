@@ -72,32 +72,34 @@ def test_an_endpoint_that_is_not_there(tmp_path):
     assert run.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--repeats", "1"], "1 repeats and 1 warm-ups give no spread"),
-        (["--users", "0"], "users=(0,): give numbers of at least 1, like 1,10,100"),
-        (["--users", "one"], "--users 'one': give whole numbers with commas, like 1,10,100"),
-        (["--output-tokens", "-1"], "output_tokens=-1: must be at least 1"),
-        (["--timeout", "0"], "warmups=1, timeout_s=0: give no negative number, and some time"),
-        (["--json", "no/such/folder/x.json"], "--json no/such/folder/x.json: its folder does not exist; make it first"),
-        (["--json", "tests"], "--json tests: is a folder; give the name of a file in it"),
-        (["--base-url", "localhost:8000"], "base URL 'localhost:8000' is not http(s)://host[:port]/path"),
-        (["--api-key", "two words"], "the API key holds a space"),
-        (["--rate", "fast"], "--rate 'fast': give numbers with commas, like 0.5,2"),
-        (["--rate", "0"], "rates_per_s=(0.0,): give rates above 0, like 0.5,2"),
-        (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
-        (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
-        (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
-    ],
-)
-def test_bad_arguments_are_one_line_and_nothing_is_sent(arguments, message):
-    """Exit code 2."""
-    with TruthServer() as mock:
-        run = bench(mock.base_url, *arguments)
+BAD = [
+    (["--repeats", "1"], "1 repeats and 1 warm-ups give no spread"),
+    (["--users", "0"], "users=(0,): give numbers of at least 1, like 1,10,100"),
+    (["--users", "one"], "--users 'one': give whole numbers with commas, like 1,10,100"),
+    (["--output-tokens", "-1"], "output_tokens=-1: must be at least 1"),
+    (["--timeout", "0"], "warmups=1, timeout_s=0: give no negative number, and some time"),
+    (["--json", "no/such/folder/x.json"], "--json no/such/folder/x.json: its folder does not exist; make it first"),
+    (["--json", "tests"], "--json tests: is a folder; give the name of a file in it"),
+    (["--base-url", "localhost:8000"], "base URL 'localhost:8000' is not http(s)://host[:port]/path"),
+    (["--api-key", "two words"], "the API key holds a space"),
+    (["--rate", "fast"], "--rate 'fast': give numbers with commas, like 0.5,2"),
+    (["--rate", "0"], "rates_per_s=(0.0,): give rates above 0, like 0.5,2"),
+    (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
+    (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
+    (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
+]
 
-    assert (run.returncode, run.stdout, mock.received) == (2, "", [])
-    assert run.stderr.startswith(message) and run.stderr.count("\n") == 1
+
+def test_bad_arguments_are_one_line_and_nothing_is_sent():
+    """Exit code 2."""
+    with TruthServer() as mock, ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda arguments: bench(mock.base_url, *arguments), (arguments for arguments, _ in BAD)))
+
+    told = {message: run for (_, message), run in zip(BAD, runs, strict=True)}
+    assert [message for message, run in told.items() if (run.returncode, run.stdout) != (2, "")] == []
+    assert [(message, run.stderr) for message, run in told.items() if not run.stderr.startswith(message)] == []
+    assert [message for message, run in told.items() if run.stderr.count("\n") != 1] == []
+    assert mock.received == []
 
 
 def test_a_single_run_can_be_had_and_is_labelled(tmp_path):
