@@ -30,6 +30,7 @@ class Roof:
     flops_range: Sequence[float] | None = None  # FLOP/s, likewise
     busy: float | None = None  # share of the cores in use just before the first kernel
     stolen: float | None = None  # and taken by other guests of the host
+    day: str | None = None  # when it was measured
 
     @property
     def label(self) -> str | None:

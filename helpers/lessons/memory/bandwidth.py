@@ -2,6 +2,8 @@
 
     python -m helpers.lessons.memory.bandwidth [--device cpu|cuda] [--json]
 
+:func:`roof` is what notebooks and records take.
+
 Several kernels each, because none reaches everything: warm-up, then the median of repeats.
 Bytes are those the program asks for; what a cache reads in addition, to write, is not counted.
 """
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -23,7 +26,7 @@ from statistics import median
 import numpy as np
 import psutil
 
-from helpers import kernels, machine
+from helpers import kernels, machine, paths
 from helpers.weights import bounds, sizes
 
 REPEATS = 7
@@ -222,6 +225,27 @@ def _cuda_times(job: Job) -> list[float]:
     return [start.elapsed_time(end) / 1e3 for start, end in stamps[3:]]
 
 
+def roof(device: str | None = None, *, again: bool = False) -> bounds.Roof:
+    """The roof of this machine's ``device`` as in :func:`measure`: measured once, and kept beside the models.
+
+    Notebooks and records take this one, so that their shares can be compared. ``again`` measures it
+    anew, as does a kept one that was found on a busy machine. With torch's bf16 product, where the
+    kernel ``transformers`` is installed. Raises :class:`RooflineError` in one line.
+    """
+    device = device or ("cuda" if machine.has_gpu() else "cpu")
+    file = paths.cache_dir() / f"roof-{machine.name()}-{device}.json"
+    if file.exists() and not again:
+        kept = bounds.Roof(**json.loads(file.read_text()))
+        if kept.label is None:
+            return kept
+    found = measure(device, kernel="transformers" if kernels.installed("transformers") else None)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(found.to_dict()) + "\n")
+    os.replace(partial, file)
+    return found
+
+
 def measure(device: str | None = None, kernel: str | None = None) -> bounds.Roof:
     """Measure ``device``, "cpu" or "cuda" (default: a GPU if there is one); some seconds of all cores.
 
@@ -240,7 +264,7 @@ def measure(device: str | None = None, kernel: str | None = None) -> bounds.Roof
     load = round(os.getloadavg()[0], 2)
     busy, stolen = machine.others()
     found = cuda() if device == "cuda" else cpu(machine.cores())
-    return bounds.Roof(load_average=load, busy=busy, stolen=stolen, **found)
+    return bounds.Roof(load_average=load, busy=busy, stolen=stolen, day=date.today().isoformat(), **found)
 
 
 def _measure_in(kernel: str, device: str) -> bounds.Roof:
@@ -254,6 +278,7 @@ def as_text(roof: bounds.Roof) -> str:
     """The roof as lines of text: every kernel's figure, and the best."""
     where = f"{roof.threads} threads" if roof.threads else "one device"
     lines = [f"{roof.device}: {where}, arrays of {roof.array_bytes / sizes.GIB:.2f} GiB, load average {roof.load_average:g}"]
+    lines[0] += f", measured {roof.day}" if roof.day else ""
     lines += [roof.label] if roof.label else []
     for title, found, best, limits in (
         ("memory bandwidth, GB/s", roof.bandwidth_kernels, roof.bandwidth_bytes_per_s, roof.bandwidth_range),

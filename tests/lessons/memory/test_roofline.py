@@ -318,6 +318,21 @@ def printed() -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+class TestKept:
+    """One roof for a machine."""
+
+    @pytest.fixture
+    def mock_measure(self, monkeypatch, tmp_path):
+        """Roofs that are made up, each wider than the one before; and a cache of this test."""
+        made = (replace(ROOF, bandwidth_bytes_per_s=n, busy=busy) for n, busy in ((1, 0.9), (2, 0.0), (3, 0.0)))
+        monkeypatch.setattr(bandwidth, "measure", lambda device, kernel: next(made))
+        monkeypatch.setattr(bandwidth.paths, "cache_dir", lambda: tmp_path / "new")
+
+    def test_it_is_measured_until_the_machine_was_idle_and_then_kept(self, mock_measure):
+        """A busy machine's is measured again, an idle one's only if it is asked for."""
+        assert [bandwidth.roof(again=again).bandwidth_bytes_per_s for again in (False, False, False, True)] == [1, 2, 2, 3]
+
+
 class TestMeasure:
     """A real measurement on this machine."""
 
