@@ -26,6 +26,7 @@ LARGEST_ANSWER_BYTES = 64 << 20
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 STAMP = struct.Struct("qq")  # struct timespec, seconds and nanoseconds of CLOCK_REALTIME
 KERNEL_STAMPS = sys.platform == "linux" and sys.maxsize > 2**32
+CLOCKS_APART_NS = 1_000_000  # two clocks are read one after the other: a stamp may be so much too early
 LONGEST_LAG_NS = 60_000_000_000  # a longer one is a clock that was set meanwhile
 
 
@@ -101,7 +102,10 @@ class Connection:
         if answer is None:  # nothing was asked
             self.close()
             return
-        answer.stamps_ns.append(stamp_ns)
+        earliest_ns = answer.stamps_ns[-1] if answer.stamps_ns else answer.sent_ns
+        if stamp_ns < earliest_ns - CLOCKS_APART_NS:  # the system's clock was set meanwhile
+            stamp_ns, lag_ns = stamp_ns + (lag_ns or 0), None
+        answer.stamps_ns.append(max(stamp_ns, earliest_ns))
         answer.lags_ns.append(lag_ns)
         answer.size_bytes += len(data)
         try:

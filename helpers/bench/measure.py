@@ -8,6 +8,7 @@ slow the server is. Requests are greedy and of fixed length; what came back is i
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -224,7 +225,8 @@ def _verdicts(samples: list[Sample], plan: Plan, hits: int | None) -> tuple[str 
     """Why these are no figure, if so, and what else to know of them."""
     failed = sum(s.error is not None for s in samples)
     if failed > MAX_FAILED * len(samples):
-        return f"not a measurement: {failed} of {len(samples)} requests failed", []
+        (commonest, times), *_ = Counter(s.error for s in samples if s.error).most_common(1)
+        return f"not a measurement: {failed} of {len(samples)} requests failed, {times} with {commonest!r}", []
     asked = {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens}
     found = checks.problems(samples, **asked, cached=plan.allow_cached, cache_hits=hits)
     helped = [line for line in found if line.startswith("prefix cache")]

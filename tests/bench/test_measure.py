@@ -160,7 +160,7 @@ def test_an_endpoint_that_fails_at_once_is_an_error():
 
 @pytest.mark.parametrize(
     ("requests", "label"),
-    [(30, "not a measurement: 1 of 90 requests failed"), (34, None)],  # 1.1 %, 0.98 %
+    [(30, "not a measurement: 1 of 90 requests failed, 1 with 'HTTP 503: {}'"), (34, None)],  # 1.1 %, 0.98 %
 )
 def test_more_than_one_in_a_hundred_failed_is_no_figure(requests, label):
     """One failure among 90 refuses the level its figures, one among 102 does not; both are counted."""
@@ -174,6 +174,7 @@ def test_more_than_one_in_a_hundred_failed_is_no_figure(requests, label):
     assert (level.refused, level.error_kinds) == (label, {"HTTP 503": 1})
     assert (level.output_tokens_per_s is None, level.latency("ttft_s") is None) == (label is not None,) * 2
     assert level.to_dict()["label"] == label
+    assert level.to_dict()["failures"] == {"HTTP 503: {}": 1}
 
 
 @pytest.mark.parametrize(
