@@ -21,6 +21,12 @@ from socket import gaierror
 
 import httptools
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+SPARE_FILES = 100  # that a process has open beside its connections
 READ_BYTES = 1 << 16
 LARGEST_ANSWER_BYTES = 64 << 20
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
@@ -43,6 +49,31 @@ class Reply:
     size_bytes: int = 0
     whole: bool = False
     problem: str | None = None
+
+
+def room_for(connections: int) -> None:
+    """Raise this process's limit of open files, where it is lower, so that so many ``connections`` can be open.
+
+    ``ValueError`` in one line where the system allows no more.
+    """
+    if resource is None:  # a system without such a limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + SPARE_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"{connections} connections need {needed} open files, and this system allows {hard}: "
+            "ask for fewer users, or raise its limit (ulimit -Hn)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def take_all_room() -> None:
+    """Raise this process's limit of open files to the system's."""
+    if resource is not None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def ask_for_stamps(sock: socket.socket) -> None:
