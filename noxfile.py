@@ -85,8 +85,8 @@ ENVIRONMENTS = {
     "lab": Environment("Lab", "lab.txt", 0.5, 1),
     "transformers": Environment("HF Transformers", _for_device("transformers"), 1.5, 1),
     "llama-cpp": Environment(
-        "llama.cpp", "llama-cpp-cpu.txt", 0.4, 3, "llama-cpp-python is compiled",
-        compiled="llama-cpp-python", recipe=("llama-cpp.cmake", "gcc_tile_config.h"),
+        "llama.cpp", "llama-cpp-cpu.txt", 0.4, 6, "llama-cpp-python is compiled, and llama.cpp's server with it",
+        compiled="llama-cpp-python", recipe=("llama-cpp.cmake", "llama-programs.cmake", "gcc_tile_config.h"),
     ),
     "vllm": Environment("vLLM", _for_device("vllm"), 2.5, 1, heavy=True),
     "sglang": Environment("SGLang", _for_device("sglang"), 2.0, 1, heavy=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,17 @@ def interruptible() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+
+
+def say(text: str) -> bool:
+    """Print ``text``; whether it could be printed. A closed pipe or a full disk is one line on standard error."""
+    try:
+        print(text, flush=True)
+        return True
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+        print(f"standard output could not be written ({error.strerror})", file=sys.stderr)
+        return False
 
 
 def finish(program: Callable[[], int | None], *errors: type[Exception], stopped: str) -> int:

@@ -148,7 +148,8 @@ class Remote:
 
     def run(self, code: str, show) -> None:
         """Run ``code``, passing each output message to ``show(type, content)``."""
-        asked = self.client.execute(code, allow_stdin=False)
+        # a cell that failed or was interrupted must not make the kernel refuse the next one
+        asked = self.client.execute(code, allow_stdin=False, stop_on_error=False)
         try:
             kind = content = None
             while kind != "status" or content["execution_state"] != "idle":
@@ -204,14 +205,17 @@ atexit.register(stop)
 
 def _show(kind: str, content: dict) -> None:
     """Show another kernel's output as if it were this one's."""
-    from IPython.display import publish_display_data
+    from IPython.display import clear_output, publish_display_data
 
     if kind == "stream":
         stream = sys.stderr if content["name"] == "stderr" else sys.stdout
         stream.write(content["text"])
         stream.flush()
-    elif kind in ("display_data", "execute_result"):
-        publish_display_data(content["data"], content["metadata"])
+    elif kind in ("display_data", "execute_result", "update_display_data"):
+        update = {"update": True} if kind == "update_display_data" else {}
+        publish_display_data(content["data"], content["metadata"], transient=content.get("transient"), **update)
+    elif kind == "clear_output":
+        clear_output(wait=content["wait"])
     elif kind == "error":
         print("\n".join(content["traceback"]), file=sys.stderr)
 

@@ -85,6 +85,13 @@ def _affinity() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
+def others(interval_s: float = 1.0) -> tuple[float, float]:
+    """The share of the cores that is in use now, and the share stolen by other guests of the host; this waits ``interval_s``."""
+    seen = psutil.cpu_times_percent(interval_s)
+    stolen = getattr(seen, "steal", 0.0)
+    return (100 - seen.idle - getattr(seen, "iowait", 0.0) - stolen) / 100, stolen / 100
+
+
 def compute_capability() -> str | None:
     """The first GPU's, such as ``9.0``; ``None`` without one."""
     return next(iter(gpus("compute_cap")), None)

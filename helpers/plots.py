@@ -6,6 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,14 +53,16 @@ def table(levels: Mapping[str, list[dict]]) -> pd.DataFrame:
 def by_users(levels: Mapping[str, list[dict]], figures=("output_tokens_per_s", "ttft_s"), title: str = ""):
     """Draw ``figures`` over the number of users, a line per engine with its spread.
 
-    ``levels`` maps an engine's name to the ``levels`` of ``helpers.bench``'s JSON.
-    Returns a matplotlib figure.
+    ``levels`` maps an engine's name to the ``levels`` of ``helpers.bench``'s JSON. A level without a
+    figure breaks its engine's line, and the reason stands below. Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * len(figures), 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures):
         _panel(axes, levels, name)
+    if gaps := _gaps(levels):
+        figure.supxlabel("\n".join(line for gap in gaps for line in textwrap.wrap(gap, 70 * len(figures))), fontsize=7)
     figure.suptitle("\n".join(textwrap.wrap(title, 50 * len(figures))), fontsize=9)
     return figure
 
@@ -69,10 +72,10 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
     label, scale = AXES[name]
     ends = {}
     for engine_name, measured in levels.items():
-        points = [(level["users"], level[name]) for level in measured if level[name]]
-        if points:
-            engine = frameworks.get(engine_name)
-            ends[engine.title] = _line(axes, engine, points, scale)
+        engine = frameworks.get(engine_name)
+        for with_figure, run in groupby(measured, key=lambda level: bool(level[name])):
+            if with_figure:
+                ends[engine.title] = _line(axes, engine, [(level["users"], level[name]) for level in run], scale)
     users = sorted({level["users"] for measured in levels.values() for level in measured})
     axes.set(xlabel="users at once", ylabel=label, xscale="log", yscale="log")
     axes.set_xticks(users, [str(n) for n in users])
@@ -82,6 +85,16 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
     axes.set_xlim(users[0] / 1.3, users[-1] * (users[-1] / users[0]) ** 0.5 * 1.3)  # room for the labels
     axes.spines[["top", "right"]].set_visible(False)
     _label(axes, ends, users[-1])
+
+
+def _gaps(levels: Mapping[str, list[dict]]) -> list[str]:
+    """A line for each level that has no figure: whose it is, and why."""
+    return [
+        f"{frameworks.get(name).title}, {level['users']} users: {level['label'] or 'no figure'}"
+        for name, measured in levels.items()
+        for level in measured
+        if not level["output_tokens_per_s"]
+    ]
 
 
 def _decades():

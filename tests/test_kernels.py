@@ -1,7 +1,9 @@
 """Kernelspecs, and ``%%in``: a cell that runs in another framework's kernel."""
 
 import json
+import signal
 import sys
+import threading
 
 import psutil
 import pytest
@@ -99,6 +101,35 @@ def test_the_kernel_lives_on_between_cells_and_ends_when_told(shell):
     kernels.stop("llama-cpp")
 
     assert (answer, psutil.pid_exists(pid)) == (42, False)
+
+
+def test_after_an_interrupted_cell_the_next_one_runs(shell):
+    """And the interrupted one has ended in its kernel."""
+    alarm = threading.Timer(3, signal.raise_signal, [signal.SIGINT])
+    shell.run_cell_magic("in", "lab", "import time")  # the kernel is up
+    alarm.start()
+    with pytest.raises(KeyboardInterrupt):
+        shell.run_cell_magic("in", "lab", "ended = False\ntry:\n    time.sleep(60)\nfinally:\n    ended = True")
+    for _ in range(3):
+        shell.run_cell_magic("in", "lab -o ended", "1")
+
+    assert shell.user_ns["ended"] is True
+
+
+def test_a_display_is_updated_in_place(shell, monkeypatch):
+    """Under its own id, as a progress bar does; and a cleared output is cleared here."""
+    shown = []
+    monkeypatch.setattr(shell.display_pub, "publish", lambda data, *_, **more: shown.append((data, more)))
+    monkeypatch.setattr(shell.display_pub, "clear_output", lambda wait: shown.append(wait))
+    code = (
+        "from IPython.display import clear_output, display\nbar = display(1, display_id='bar')\nbar.update(2)\nclear_output(True)"
+    )
+    shell.run_cell_magic("in", "lab", code)
+
+    (first, how), (second, again), cleared = shown
+    assert (first["text/plain"], second["text/plain"], cleared) == ("1", "2", True)
+    assert how["transient"] == again["transient"] == {"display_id": "bar"}
+    assert (how.get("update", False), again["update"]) == (False, True)
 
 
 @pytest.mark.engine

@@ -50,6 +50,16 @@ def test_names_are_pushed_apart_no_more_than_needed(heights, placed):
     assert plots.apart(heights, 0.1) == pytest.approx(placed, abs=1e-3)
 
 
+def test_a_refused_level_breaks_the_line_and_its_reason_stands_there():
+    """Nothing is drawn from 1 to 100 users over a gap at 10."""
+    measured = [level(1, 20), level(10, None, "not a measurement: 3 of 60 requests failed"), level(100, 30)]
+    figure = plots.by_users({"sglang": measured})
+
+    assert [list(line[0].get_xdata()) for line in figure.axes[0].containers] == [[1], [100]]
+    assert figure.get_supxlabel() == "SGLang, 10 users: not a measurement: 3 of 60 requests failed"
+    assert plots.by_users({"sglang": measured[:1]}).get_supxlabel() == ""
+
+
 def test_every_engine_is_named_at_its_line():
     """Two engines with equal values have two names at two heights."""
     figure = plots.by_users({"llama-cpp": [level(1, 20), level(4, 30)], "transformers": [level(1, 20), level(4, 30)]})

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers import cli, records, tokenizer
-from helpers.bench import selftest, timing
+from helpers.bench import connection, selftest, timing
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.measure import Plan, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
@@ -114,13 +115,25 @@ def _plan(options: argparse.Namespace) -> Plan:
     )  # fmt: skip
 
 
+def _check_place(file: Path) -> None:
+    """See that the figures can be written, before they are measured."""
+    folder = file.absolute().parent
+    try:
+        if not folder.is_dir():
+            raise ValueError(f"--json {file}: its folder does not exist; make it first")
+        if file.is_dir():
+            raise ValueError(f"--json {file}: is a folder; give the name of a file in it")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"--json {file}: cannot be written ({error.strerror}); give another place") from None
+
+
 def _endpoint(options: argparse.Namespace) -> Endpoint:
     if not options.base_url or not options.model:
         raise ValueError("--base-url and --model are missing: give the address and the model's name, or --self-test")
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise ValueError(f"--json {options.json}: its folder does not exist; make it first")
-    if options.json and options.json.is_dir():
-        raise ValueError(f"--json {options.json}: is a folder; give the name of a file in it")
+    if options.json:
+        _check_place(options.json)
     return Endpoint(options.base_url, options.model, options.endpoint, api_key=options.api_key)
 
 
@@ -141,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: list[Level] = []
     try:
         plan, slo = _plan(options), _slo(options.slo)
+        connection.room_for(0 if plan.rates_per_s else max(plan.users))
         if options.self_test:
             return _self_test_only(plan)
         endpoint = _endpoint(options)
@@ -167,9 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stopped: {len(found)} of {len(plan.loads)} {kind} were measured and are kept", file=sys.stderr)
         return 128 + interrupt.args[0]
     finally:
-        if found:
-            _publish(found, plan, options, slo, instrument, entries)
-    return 0 if found and all(level.output_tokens_per_s for level in found) else 1
+        published = not found or _publish(found, plan, options, slo, instrument, entries)
+    return 0 if published and found and all(level.output_tokens_per_s for level in found) else 1
 
 
 def _self_test(plan: Plan) -> dict[int, selftest.SelfTest]:
@@ -187,7 +200,8 @@ def _self_test_only(plan: Plan) -> int:
     return 0
 
 
-def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, slo, instrument, vocabulary) -> None:
+def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, slo, instrument, vocabulary) -> bool:
+    """Write the JSON and print the table, in this order; whether both could be done."""
     url = urlsplit(options.base_url)
     asked = {
         "base_url": url._replace(netloc=url.netloc.rpartition("@")[2]).geturl(),
@@ -198,9 +212,14 @@ def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, sl
         workload_sha256=workload_sha256(plan, vocabulary), plan=vars(plan),
         instrument={users: vars(test) for users, test in instrument.items()}, **asked,
     )  # fmt: skip
-    print(as_text(found, slo))
-    if options.json:
-        records.write_json(options.json, report(found, provenance, slo), replace=True)
+    written = True
+    if options.json:  # first: a table that cannot be printed must not cost the figures
+        try:
+            records.write_json(options.json, report(found, provenance, slo), replace=True)
+        except OSError as error:
+            written = False
+            print(f"--json {options.json}: could not be written ({error.strerror}); the table has the figures", file=sys.stderr)
+    return cli.say(as_text(found, slo)) and written
 
 
 if __name__ == "__main__":

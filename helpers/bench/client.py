@@ -162,6 +162,7 @@ async def closed_loop(
     """
     if users < 1:
         raise ValueError(f"users={users}: a load needs at least one user")
+    connection.room_for(min(users, len(prompts)))
     requests = [(endpoint.too_long(p, output_tokens), endpoint.request_bytes(p, output_tokens)) for p in prompts]
     waiting = iter(requests)
 

@@ -21,11 +21,18 @@ from socket import gaierror
 
 import httptools
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+SPARE_FILES = 100  # that a process has open beside its connections
 READ_BYTES = 1 << 16
 LARGEST_ANSWER_BYTES = 64 << 20
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 STAMP = struct.Struct("qq")  # struct timespec, seconds and nanoseconds of CLOCK_REALTIME
 KERNEL_STAMPS = sys.platform == "linux" and sys.maxsize > 2**32
+CLOCKS_APART_NS = 1_000_000  # two clocks are read one after the other: a stamp may be so much too early
 LONGEST_LAG_NS = 60_000_000_000  # a longer one is a clock that was set meanwhile
 
 
@@ -42,6 +49,31 @@ class Reply:
     size_bytes: int = 0
     whole: bool = False
     problem: str | None = None
+
+
+def room_for(connections: int) -> None:
+    """Raise this process's limit of open files, where it is lower, so that so many ``connections`` can be open.
+
+    ``ValueError`` in one line where the system allows no more.
+    """
+    if resource is None:  # a system without such a limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + SPARE_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"{connections} connections need {needed} open files, and this system allows {hard}: "
+            "ask for fewer users, or raise its limit (ulimit -Hn)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def take_all_room() -> None:
+    """Raise this process's limit of open files to the system's."""
+    if resource is not None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def ask_for_stamps(sock: socket.socket) -> None:
@@ -101,7 +133,10 @@ class Connection:
         if answer is None:  # nothing was asked
             self.close()
             return
-        answer.stamps_ns.append(stamp_ns)
+        earliest_ns = answer.stamps_ns[-1] if answer.stamps_ns else answer.sent_ns
+        if stamp_ns < earliest_ns - CLOCKS_APART_NS:  # the system's clock was set meanwhile
+            stamp_ns, lag_ns = stamp_ns + (lag_ns or 0), None
+        answer.stamps_ns.append(max(stamp_ns, earliest_ns))
         answer.lags_ns.append(lag_ns)
         answer.size_bytes += len(data)
         try:

@@ -8,9 +8,11 @@ slow the server is. Requests are greedy and of fixed length; what came back is i
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from helpers.bench import checks, client, timing, workload
 from helpers.bench.client import Endpoint, EndpointError
@@ -80,9 +82,23 @@ class Plan:
         return self.requests or self.requests_per_user * load
 
     def prompts(self, load: int | float, turn: int, words: int, vocabulary, copy: int = 0) -> list[workload.Prompt]:
-        """What is sent in ``turn`` (negative: a warm-up); a ``copy`` of an endpoint gets prompts of its own."""
-        seed = f"{self.seed}, load {load}, turn {turn}, copy {copy}"
-        return workload.prompts(self.count(load), words, seed=seed, vocabulary=vocabulary)
+        """What is sent in ``turn`` (negative: a warm-up); a ``copy`` of an endpoint gets prompts of its own.
+
+        No two turns of a run begin with the same token: SGLang's cache finds a single one.
+        """
+        seed, order = f"{self.seed}, load {load}, turn {turn}, copy {copy}", f"{self.seed}, first tokens"
+        skip = copy * self._before(None) + self._before(load) + turn % self._turns * self.count(load)
+        return workload.prompts(self.count(load), words, seed=seed, vocabulary=vocabulary, order=order, skip=skip)
+
+    @property
+    def _turns(self) -> int:
+        """Repeats and the warm-ups that there can be: a turn of -1 is the last of them."""
+        return self.repeats + max(self.warmups, MOST_WARMUPS)
+
+    def _before(self, load: int | float | None) -> int:
+        """The most requests that an endpoint gets before ``load``; ``None``: in the whole run."""
+        earlier = self.loads if load is None else takewhile(lambda one: one != load, self.loads)
+        return self._turns * sum(map(self.count, earlier))
 
 
 def levels(
@@ -101,7 +117,8 @@ def levels(
     all of them. All endpoints get the same prompts, and none gets a prompt twice; an endpoint
     that stands there twice (an A/A run) gets other ones each time. Whatever is sent to an
     endpoint is sent inside ``awake(its name)``. ``hits(its name)`` is its engine's own count of
-    prompt tokens taken from a prefix cache: if it grows, the level is refused.
+    prompt tokens taken from a prefix cache: if it grows by more than ``checks.MOST_CACHED`` of
+    them, the level is refused.
     """
     targets = {}
     for name, endpoint in endpoints.items():
@@ -208,14 +225,16 @@ def _verdicts(samples: list[Sample], plan: Plan, hits: int | None) -> tuple[str 
     """Why these are no figure, if so, and what else to know of them."""
     failed = sum(s.error is not None for s in samples)
     if failed > MAX_FAILED * len(samples):
-        return f"not a measurement: {failed} of {len(samples)} requests failed", []
+        (commonest, times), *_ = Counter(s.error for s in samples if s.error).most_common(1)
+        return f"not a measurement: {failed} of {len(samples)} requests failed, {times} with {commonest!r}", []
     asked = {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens}
     found = checks.problems(samples, **asked, cached=plan.allow_cached, cache_hits=hits)
     helped = [line for line in found if line.startswith("prefix cache")]
     if helped:
         return f"not a measurement: {helped[0]}; send new prompts, or allow it with allow_cached (--allow-cached)", []
-    cached = sum(s.cached_tokens or 0 for s in samples) if plan.allow_cached else 0
-    return None, found + ([f"a prefix cache held {cached} prompt tokens, as allowed"] if cached else [])
+    cached = max(sum(s.cached_tokens or 0 for s in samples), hits or 0)
+    held = f"a prefix cache held {cached} of {plan.input_tokens * len(samples)} prompt tokens"
+    return None, found + ([f"{held}, {'as allowed' if plan.allow_cached else 'by chance'}"] if cached else [])
 
 
 class _Progress:

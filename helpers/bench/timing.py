@@ -18,6 +18,7 @@ import numpy as np
 MIN_REPEATS = 3
 MIN_WARMUPS = 1
 REPEATS_FOR_95 = 6  # 1 - 2 * 0.5**6 = 96.9 %: the first n whose range covers the median at 95 %
+MOST_FAILURES = 10  # different errors that the JSON of a level quotes
 BELOW_ALL = 0.01  # a percentile is given where all requests lie below it with less than this probability
 
 
@@ -29,8 +30,8 @@ class TooFewRepeats(ValueError):
 class Sample:
     """One request as the client saw it: raw stamps, counts, and what went wrong.
 
-    ``event_ns`` holds one stamp per event that carried text, so two events that arrived in
-    one read share a stamp. Where the system stamps arrivals, these are its stamps, and ``lag_ns``
+    ``event_ns`` holds one stamp per event that carried text, reasoning or a tool call, so two
+    events that arrived in one read share a stamp. Where the system stamps arrivals, these are its stamps, and ``lag_ns``
     is how much later the client came to read. ``error`` is ``None`` or ``"kind: detail"``.
     """
 
@@ -43,13 +44,23 @@ class Sample:
     token_source: str | None = None  # "server_usage" or "events"
     cached_tokens: int | None = None
     finish_reason: str | None = None
-    pieces: tuple[str, ...] = ()  # the text of each event
+    pieces: tuple[str, ...] = ()  # what each event carried
+    kinds: tuple[str, ...] = ()  # of each piece: "text", "reasoning" or "tool call"; empty: all are text
     error: str | None = None
 
     @property
     def text(self) -> str:
-        """The whole answer."""
-        return "".join(self.pieces)
+        """The whole answer, without what the model thought before it."""
+        return self._all("text")
+
+    @property
+    def reasoning(self) -> str:
+        """What a reasoning model thought, where the server sends it apart from the answer."""
+        return self._all("reasoning")
+
+    def _all(self, kind: str) -> str:
+        kinds = self.kinds or ("text",) * len(self.pieces)
+        return "".join(piece for piece, of in zip(self.pieces, kinds) if of == kind)
 
     @property
     def queue_s(self) -> float | None:
@@ -152,6 +163,11 @@ class Level:
         return Counter(s.error.partition(":")[0] for s in failed)
 
     @property
+    def failures(self) -> Counter[str]:
+        """How many requests failed, by the whole error."""
+        return Counter(s.error for block in self.blocks for s in block if s.error)
+
+    @property
     def answers_at_once(self) -> int:
         """The most answers that were under way at once, between their first and their last token: did the server batch?"""
         return max((answers_at_once(block) for block in self.blocks), default=0)
@@ -218,6 +234,7 @@ class Level:
             "warmups": self.warmups,
             "errors": self.error_kinds.total(),
             "error_kinds": dict(self.error_kinds),
+            "failures": dict(self.failures.most_common(MOST_FAILURES)),
             "prompt_tokens": prompts,
             "output_tokens": tokens,
             "cached_tokens": max((s.cached_tokens or 0 for s in self.samples), default=0),

@@ -33,6 +33,8 @@ class Script:
     extra_prompt_tokens: int = 0  # what a chat template would add to the count
     cached_tokens: int = 0
     role_first: bool = False  # an event that carries the role and no text
+    reasoning_tokens: int = 0  # so many first tokens go out as ``reasoning_key``, on the chat route
+    reasoning_key: str = "reasoning_content"  # or: reasoning, tool_calls
     empty_deltas: int = 0  # events with empty text before each write
     status: int = 200
     answer: dict | None = None  # sent as plain JSON instead of a stream
@@ -118,6 +120,7 @@ def _stream(script: Script, path: str, body: Mapping, tokens: int, pause) -> Ite
     together = script.events_per_write * script.tokens_per_event
     empty = chunk(choice("") * script.empty_deltas) if script.empty_deltas else b""
     usual = chunk(choice(WORD * script.tokens_per_event) * script.events_per_write)
+    thought = chunk(choice("", delta=_thought(script)) * script.events_per_write)
     for start in range(0, tokens, together):
         wait_s = pause(script.gap_s if start else script.first_s)
         if empty:
@@ -125,11 +128,19 @@ def _stream(script: Script, path: str, body: Mapping, tokens: int, pause) -> Ite
             wait_s = script.gap_s
         rest = tokens - start
         if rest >= together:
-            yield wait_s, usual, script.events_per_write, together, None
+            yield wait_s, thought if start < script.reasoning_tokens else usual, script.events_per_write, together, None
         else:
             sizes = [min(script.tokens_per_event, rest - i) for i in range(0, rest, script.tokens_per_event)]
             yield wait_s, chunk(b"".join(choice(WORD * size) for size in sizes)), len(sizes), rest, None
     yield from _ending(script, base, body, tokens, choice)
+
+
+def _thought(script: Script) -> dict:
+    """A delta whose tokens are no text."""
+    words = WORD * script.tokens_per_event
+    if script.reasoning_key == "tool_calls":
+        return {"tool_calls": [{"index": 0, "function": {"arguments": words}}]}
+    return {script.reasoning_key: words}
 
 
 def _ending(script: Script, base: Mapping, body: Mapping, tokens: int, choice) -> Iterator[Write]:

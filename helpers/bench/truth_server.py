@@ -197,18 +197,28 @@ class TruthServer:
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        with suppress(BlockingIOError):
+        try:
             while True:
                 sock, _ = self._listener.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections.add(_Connection(self, sock))
                 self.accepted += 1
+        except BlockingIOError:
+            pass
+        except OSError as error:  # no more open files: the listener would stay readable, and this be called for ever
+            self._stop_listening()
+            said = f"the truth server takes no more than these {len(self.connections)} connections: {error.strerror}"
+            print(said, file=sys.stderr)
+
+    def _stop_listening(self) -> None:
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
 
     def close(self) -> None:
         """Close every connection and stop listening."""
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._listener.close()
+        self._stop_listening()
         for each in list(self.connections):
             each.close("server ended")
 
@@ -275,6 +285,7 @@ async def _serve(script: Script, port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     server = TruthServer(script, keep_bodies=False)
     server.listen(port)
+    connection.take_all_room()
     print(server.base_url, flush=True)
     while not stopped.is_set() and os.getppid() == parent:
         with suppress(TimeoutError):

@@ -41,11 +41,20 @@ def words(vocabulary: Sequence[str]) -> list[tuple[int, str]]:
     return found
 
 
-def prompts(count: int, input_tokens: int, *, seed: int | str, vocabulary: Sequence[str] | None = None) -> list[Prompt]:
+def prompts(
+    count: int,
+    input_tokens: int,
+    *,
+    seed: int | str,
+    vocabulary: Sequence[str] | None = None,
+    order: int | str | None = None,
+    skip: int = 0,
+) -> list[Prompt]:
     """``count`` prompts of ``input_tokens`` tokens, different from their first token on, the same for the same ``seed``.
 
-    The different first token keeps prefix caches from helping. Raises ``ValueError`` for
-    sizes below one and for more prompts than the vocabulary has first words.
+    The different first token keeps prefix caches from helping. Calls that share an ``order`` and
+    ``skip`` what the others took have no first token in common, until all words are used up.
+    Raises ``ValueError`` for sizes below one and for more prompts than the vocabulary has first words.
     """
     if count < 1 or input_tokens < 1:
         raise ValueError(f"{count} prompts of {input_tokens} tokens: both must be at least 1")
@@ -53,7 +62,11 @@ def prompts(count: int, input_tokens: int, *, seed: int | str, vocabulary: Seque
     draw = random.Random(seed)
     if vocabulary is not None and count > len(pool):
         raise ValueError(f"{count} prompts, but the vocabulary has {len(pool)} words to begin with: ask for fewer requests")
-    firsts = draw.sample(pool, count) if count <= len(pool) else draw.choices(pool, k=count)
+    if order is not None:
+        shuffled = random.Random(order).sample(pool, len(pool))
+        firsts = [shuffled[(skip + i) % len(pool)] for i in range(count)]
+    else:
+        firsts = draw.sample(pool, count) if count <= len(pool) else draw.choices(pool, k=count)
     made = []
     for first in firsts:
         entries = [first, *draw.choices(pool, k=input_tokens - 1)]

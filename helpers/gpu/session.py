@@ -171,4 +171,4 @@ def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[s
 
 
 def _is_binary(engine: str) -> bool:
-    return engine == "llama-cpp" and bool(llama_cpp.binaries())
+    return engine == "llama-cpp" and bool(llama_cpp.named_binaries())

@@ -41,7 +41,7 @@ def run_offline(life: Life, setting: session.Setting, log: Log, left_s: float) -
 
 def _batched_bench(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """llama.cpp's own benchmark, one load of the model: a warm-up of each number of users, then the turns."""
-    folder = llama_cpp.binaries()
+    folder = llama_cpp.named_binaries()
     if not folder:
         log.row("failed", reason=f"no llama-batched-bench: set {llama_cpp.BINARIES} to the folder with llama.cpp's binaries")
         return False

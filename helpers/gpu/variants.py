@@ -118,7 +118,7 @@ def server(engine: str, option: str, where: Setup) -> Engine:
     """The entry of :mod:`helpers.servers.engines` whose server is started with these arguments."""
     known = engines.get(engine)
     if engine == "llama-cpp":
-        if not (folder := llama_cpp.binaries()):
+        if not (folder := llama_cpp.named_binaries()):
             return known
         more = [*flags.options("llama-cpp", gpu_layers="999", attention="on"), *flags.words(OPTIONS[engine][option])]
         return replace(known, command=lambda start: [*llama_cpp.program(folder, start), *more])

@@ -53,8 +53,10 @@ def edited(kernel: str) -> bool:
 
 def versions(engine: engines.Engine) -> dict[str, str | None]:
     """The versions of those of ``engine``'s packages that are installed, asked of its own interpreter or program."""
-    if engine.kernel == "llama-cpp" and llama_cpp.binaries():
+    if engine.kernel == "llama-cpp" and llama_cpp.named_binaries():
         return {"llama.cpp": llama_cpp.version()}
+    if engine.kernel == "llama-cpp" and llama_cpp.compiled_binaries():
+        return versions_in(engine.kernel, ["llama-cpp-python"])  # the release that the program was compiled from
     return versions_in(engine.kernel, engine.packages)
 
 

@@ -1,7 +1,9 @@
-"""llama.cpp's server: its own program where :data:`BINARIES` says so, else the wheel ``xllamacpp`` in its kernel.
+"""llama.cpp's server: its own program, compiled here with the library or named by :data:`BINARIES`, else a wheel's.
 
-A wheel of xllamacpp computes on the CPU; a build with CUDA brings ``llama-server``. Both take the same
-options for drafts and chat templates.
+``llama-server`` is compiled for this machine, from the source and with the flags of the library that
+llama-cpp-python loads. Where there was no compiler the wheel ``xllamacpp`` serves, built for every
+processor with AVX2: :func:`unused` says what it leaves unused. Both take the same options for drafts
+and chat templates.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from jupyter_client.kernelspec import NoSuchKernel
@@ -18,18 +21,37 @@ from helpers.servers import constraints, flags
 from helpers.servers.engine import Drafting, Engine, Start
 
 BINARIES = "LLAMA_CPP_BIN"  # in llama-cpp's kernelspec or the environment: where llama-server and llama-batched-bench are
+INSTRUCTIONS = {  # by llama.cpp's names and the processor's, as /proc/cpuinfo has them
+    "AVX2": "avx2", "FMA": "fma", "F16C": "f16c", "AVX_VNNI": "avx_vnni", "AVX512": "avx512f", "AVX512_VBMI": "avx512vbmi",
+    "AVX512_VNNI": "avx512_vnni", "AVX512_BF16": "avx512_bf16", "AMX_INT8": "amx_int8",
+}  # fmt: skip
 KV_CACHE_VERBOSITY = "4"  # at 3, its default, the log does not say how large the KV cache is
 
 # It ignores tools where the model's chat template has no place for them, as the default model's.
 TOOLS_TEMPLATE = Path(__file__).with_name("tools_template.jinja")
 
 
-def binaries() -> str | None:
-    """The folder with llama.cpp's own programs: of its kernelspec, else of the environment; ``None`` without one."""
+def named_binaries() -> str | None:
+    """The folder with llama.cpp's own programs that the kernelspec names, else the environment; ``None`` without one."""
     try:
         return kernels.environment("llama-cpp").get(BINARIES) or os.environ.get(BINARIES)
     except NoSuchKernel:
         return os.environ.get(BINARIES)
+
+
+def compiled_binaries() -> str | None:
+    """The folder of llama-cpp-python's libraries, if its programs were compiled with them."""
+    try:
+        environment = Path(kernels.interpreter("llama-cpp")).parent.parent
+    except kernels.MissingKernel:
+        return None
+    found = environment.glob("lib/python*/site-packages/llama_cpp/lib/llama-server")
+    return next((str(program.parent) for program in found), None)
+
+
+def binaries() -> str | None:
+    """The folder with llama.cpp's own programs; ``None`` where the wheel serves."""
+    return named_binaries() or compiled_binaries()
 
 
 def command(start: Start) -> list[str]:
@@ -85,6 +107,23 @@ def draft_kinds() -> list[str]:
         members = xllamacpp.common_speculative_type.__members__
         names = [name.removeprefix("COMMON_SPECULATIVE_TYPE_").lower().replace("_", "-") for name in members]
     return [name for name in names if name not in ("none", "count")]
+
+
+def instructions(said: str) -> set[str] | None:
+    """The instruction sets that a llama.cpp was compiled for, as it says in its log or in ``system_info``; ``None``: unsaid."""
+    line = next((line for line in said.splitlines() if "CPU :" in line), None)
+    return line and {name for name, on in re.findall(r"(\w+) = (\d)", line.partition("CPU :")[2]) if on == "1"}
+
+
+def unused(said: str, cpu_flags: Iterable[str]) -> list[str] | None:
+    """The instruction sets of a processor with ``cpu_flags`` that the build leaves unused, of those that llama.cpp has code for.
+
+    ``None`` where the build does not say.
+    """
+    compiled_for = instructions(said)
+    if compiled_for is None:
+        return None
+    return [name for name, flag in INSTRUCTIONS.items() if flag in set(cpu_flags) and name not in compiled_for]
 
 
 def _said(option: str) -> str:

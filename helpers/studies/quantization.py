@@ -51,7 +51,7 @@ def record(names: list[str]) -> dict:
     found["greedy"] = {
         name: {"mean_share": each.mean_share, "whole": each.whole, "prompts": len(each.shares)} for name, each in agreed.items()
     }
-    found["roof"] = bandwidth.measure().to_dict()
+    found["roof"] = bandwidth.roof().to_dict()
     found["kv_bytes_per_token"] = sizes.kv_bytes_per_token(models.shape())
     records.save(NAME, found)
     return found

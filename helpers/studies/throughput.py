@@ -13,13 +13,13 @@ import sys
 import time
 from collections.abc import Mapping
 
-from helpers import cli, kernels, machine, plots, records
+from helpers import cli, machine, plots, records
 from helpers.bench import checks, measure, selftest
 from helpers.bench.client import EndpointError
 from helpers.lessons.memory import bandwidth
 from helpers.servers import engines, install, metrics, serving
 from helpers.servers.serving import Server
-from helpers.weights import bounds, models, same_values, sizes
+from helpers.weights import models, same_values, sizes
 from helpers.weights.files import ModelError
 
 NAME = "throughput"
@@ -45,7 +45,7 @@ def record(users: list[int]) -> dict:
             found = records.merge(found, part)
             records.keep(NAME, found)
             print(f"{n} users: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-        found |= {"guards": _guards(servers), "roof": _roof().to_dict()}
+        found |= {"guards": _guards(servers), "roof": bandwidth.roof().to_dict()}
     records.save(NAME, found)
     return found
 
@@ -121,11 +121,6 @@ def _guards(servers: Mapping[str, Server]) -> dict[str, dict]:
                 "prompts": len(agreed.shares),
             }
     return found
-
-
-def _roof() -> bounds.Roof:
-    """The roof for bf16 weights: with torch's kernels, where its kernel is installed."""
-    return bandwidth.measure(kernel="transformers" if kernels.installed("transformers") else None)
 
 
 def draw(found: dict) -> None:

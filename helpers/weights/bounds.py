@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from helpers.weights import models, sizes, tensors
 from helpers.weights.models import Form, Model, ModelError
 
 ABOVE = "above 100 %: the roof is wrong, not the engine"
+UNCERTAIN = 0.2  # of a roof, between the slowest and the fastest run of its kernel: from here on a share is a range
+BUSY, STOLEN = 0.1, 0.02  # of the cores: what others may use while a roof is measured
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,21 @@ class Roof:
     threads: int | None  # None on a GPU
     load_average: float  # of the last minute, before the first kernel
     array_bytes: int
+    bandwidth_range: Sequence[float] | None = None  # bytes/s, slowest and fastest run of the best kernel
+    flops_range: Sequence[float] | None = None  # FLOP/s, likewise
+    busy: float | None = None  # share of the cores in use just before the first kernel
+    stolen: float | None = None  # and taken by other guests of the host
+    day: str | None = None  # when it was measured
+
+    @property
+    def label(self) -> str | None:
+        """What to know before a share of this roof is trusted."""
+        if (self.busy or 0) <= BUSY and (self.stolen or 0) <= STOLEN:
+            return None
+        return (
+            f"measured on a busy machine ({self.busy:.0%} of the cores in use, {self.stolen:.0%} stolen): "
+            "the roof may be too low; end other programs and measure again"
+        )
 
     @property
     def ridge(self) -> float:
@@ -54,6 +72,12 @@ class Bound:
 
     tokens_per_s: float
     limited_by: str
+    range: tuple[float, float] | None = None  # tokens/s, from the roof's slowest and fastest runs
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the roof was found with a spread of ``UNCERTAIN`` or more."""
+        return self.range is not None and self.range[1] - self.range[0] >= UNCERTAIN * self.tokens_per_s
 
 
 def step_bytes(work: Work, batch: int = 1, context_tokens: float = 0) -> float:
@@ -68,9 +92,15 @@ def intensity(work: Work, batch: int = 1, context_tokens: float = 0) -> float:
 
 def decode_bound(work: Work, roof: Roof, batch: int = 1, context_tokens: float = 0) -> Bound:
     """The most output tokens per second of all ``batch`` users together."""
-    reading = batch * roof.bandwidth_bytes_per_s / step_bytes(work, batch, context_tokens)
-    computing = roof.flops_per_s / (2 * work.parameters)
-    return Bound(reading, "memory") if reading <= computing else Bound(computing, "compute")
+    users_per_byte, users_per_flop = batch / step_bytes(work, batch, context_tokens), 1 / (2 * work.parameters)
+    reading, computing = users_per_byte * roof.bandwidth_bytes_per_s, users_per_flop * roof.flops_per_s
+    if reading <= computing:
+        return Bound(reading, "memory", _scaled(roof.bandwidth_range, users_per_byte))
+    return Bound(computing, "compute", _scaled(roof.flops_range, users_per_flop))
+
+
+def _scaled(limits: Sequence[float] | None, factor: float) -> tuple[float, float] | None:
+    return None if limits is None else (limits[0] * factor, limits[1] * factor)
 
 
 def prefill_bound_s(work: Work, roof: Roof, prompt_tokens: int) -> float:
@@ -85,9 +115,15 @@ def share(measured_tokens_per_s: float | None, bound: Bound) -> float | None:
     return None if measured_tokens_per_s is None else measured_tokens_per_s / bound.tokens_per_s
 
 
-def share_text(reached: float | None) -> str:
-    """A share in words: "54 %", "none", and above 100 % with the warning."""
-    return "none" if reached is None else f"{100 * reached:.0f} %" + (f" ({ABOVE})" if reached > 1 else "")
+def share_text(reached: float | None, bound: Bound | None = None) -> str:
+    """A share in words: "54 %", "none", "40 to 60 %" of an uncertain ``bound``, and above 100 % with the warning."""
+    if reached is None:
+        return "none"
+    told = f"{100 * reached:.0f} %"
+    if bound is not None and bound.uncertain:
+        least, most = (100 * reached * bound.tokens_per_s / limit for limit in reversed(bound.range))
+        told = f"{least:.0f} to {most:.0f} %"
+    return told + (f" ({ABOVE})" if reached > 1 else "")
 
 
 def work(form: Form, model: Model | None = None) -> Work:

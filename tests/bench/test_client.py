@@ -9,7 +9,7 @@ import time
 import pytest
 from leftovers import wait_until
 
-from helpers.bench import client, workload
+from helpers.bench import client, connection, stream, workload
 from helpers.bench.client import Endpoint
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
@@ -225,6 +225,73 @@ def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
 
     assert sample.error is not None and "\n" not in sample.error
     assert re.fullmatch(error, sample.error)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "tool_calls"])
+@pytest.mark.parametrize("thought", [10, 12], ids=["and then text", "and nothing else"])
+def test_tokens_that_are_no_text_are_tokens(key, thought):
+    """A model that thinks for 10 of 12 tokens, 20 ms apart: its first token is a thought, and the answer is without it."""
+    sample = answered(Script(first_s=0.1, gap_s=0.02, reasoning_tokens=thought, reasoning_key=key), 12, route="chat")
+
+    assert (sample.error, sample.output_tokens, len(sample.event_ns)) == (None, 12, 12)
+    assert 0.1 <= sample.ttft_s < 0.2 and sample.tpot_s == pytest.approx(0.02, rel=0.3)
+    assert sample.text == " word" * (12 - thought)
+    assert sample.reasoning == ("" if key == "tool_calls" else " word" * thought)
+
+
+def test_tokens_that_nobody_knows_give_no_figure():
+    """A key of a later day: the server counts twelve tokens and two are seen."""
+    sample = answered(Script(reasoning_tokens=10, reasoning_key="thoughts"), 12, route="chat")
+
+    assert sample.error == "unseen: an event carries 'thoughts', whose tokens this client does not know"
+
+
+def test_tokens_in_no_event_give_no_figure():
+    """The server counts four, and no event had any."""
+    said = b'data: {"choices": [{"finish_reason": "length", "text": ""}], "usage": {"completion_tokens": 4}}\n\ndata: [DONE]\n\n'
+
+    assert stream.read(reply(said)).error == "unseen: the server counts 4 tokens, and no event carried one that is known"
+
+
+def reply(body: bytes, status: int = 200, **headers: str) -> connection.Reply:
+    """A mock of an answer that came in one read."""
+    head = {"content-type": "text/event-stream", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return connection.Reply(0, status, head, [5], [None], [(0, body)], len(body), whole=True)
+
+
+def test_an_event_may_stand_on_several_lines():
+    """As the standard allows; its stamp is that of the line that completes it."""
+    said = b'data: {"choices":\ndata: [{"text": "Hi", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+    assert (stream.read(reply(said)).text, stream.read(reply(said)).error) == ("Hi", None)
+
+
+def test_a_redirect_and_a_compressed_answer_say_what_they_are():
+    """Neither is followed or unpacked: the one goes elsewhere, the other hides when a token came."""
+    moved = stream.read(reply(b"", 307, location="http://127.0.0.1:9/v1/"))
+    packed = stream.read(reply(b"\x1f\x8b", content_encoding="gzip"))
+
+    assert moved.error == "HTTP 307: redirected to http://127.0.0.1:9/v1/; give that address"
+    assert packed.error == "compressed: the server sends gzip, which was not asked for and hides when a token came"
+
+
+@pytest.mark.parametrize("step_s", [5, -5])
+def test_a_clock_that_is_set_meanwhile_gives_no_impossible_figure(step_s, monkeypatch):
+    """A mock of the system's stamps, whose clock jumps after the first: times stay in order, and the lag is unknown."""
+    real, reads = connection.read_stamped, []
+
+    def stepped(sock):
+        data, stamp_ns, lag_ns = real(sock)
+        reads.append(data)
+        jump_ns = 0 if len(reads) < 3 or lag_ns is None else int(step_s * 1e9)
+        return (data, stamp_ns, None) if jump_ns < 0 else (data, stamp_ns - jump_ns, lag_ns and lag_ns + jump_ns)
+
+    with TruthServer(Script(first_s=0.05, gap_s=0.02)) as mock:
+        monkeypatch.setattr(connection, "read_stamped", stepped)
+        sample = ask(mock, 8)
+
+    assert 0.04 < sample.ttft_s < 0.5 and min(sample.itl_s) >= 0
+    assert sample.lag_ns is None
 
 
 def test_nobody_listens():

@@ -1,5 +1,6 @@
 """``python -m helpers.bench`` as a reader runs it: a process, against a mock server."""
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from leftovers import wait_until
 
+from helpers.bench import __main__
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 from helpers.paths import REPOSITORY
@@ -79,6 +81,7 @@ BAD = [
     (["--output-tokens", "-1"], "output_tokens=-1: must be at least 1"),
     (["--timeout", "0"], "warmups=1, timeout_s=0: give no negative number, and some time"),
     (["--json", "no/such/folder/x.json"], "--json no/such/folder/x.json: its folder does not exist; make it first"),
+    (["--json", "x" * 300], f"--json {'x' * 300}: cannot be written (File name too long); give another place"),
     (["--json", "tests"], "--json tests: is a folder; give the name of a file in it"),
     (["--base-url", "localhost:8000"], "base URL 'localhost:8000' is not http(s)://host[:port]/path"),
     (["--api-key", "two words"], "the API key holds a space"),
@@ -100,6 +103,59 @@ def test_bad_arguments_are_one_line_and_nothing_is_sent():
     assert [(message, run.stderr) for message, run in told.items() if not run.stderr.startswith(message)] == []
     assert [message for message, run in told.items() if run.stderr.count("\n") != 1] == []
     assert mock.received == []
+
+
+def test_a_table_that_cannot_be_printed_costs_no_figure(tmp_path):
+    """Standard output is a full disk: one line, exit code 1, and the JSON is whole."""
+    file = tmp_path / "figures.json"
+    with TruthServer() as mock, open("/dev/full", "w") as full:
+        asked = command(mock.base_url, "--users", "1", "--requests", "1", "--json", str(file))
+        run = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, cwd=REPOSITORY)
+
+    assert (run.returncode, run.stderr) == (1, "standard output could not be written (No space left on device)\n")
+    assert json.loads(file.read_text())["levels"][0]["output_tokens_per_s"]
+
+
+def test_figures_that_cannot_be_written_any_more_are_in_the_table(tmp_path, monkeypatch, capsys):
+    """A mock of a disk that is full when all is measured: said, and the table follows."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(__main__.records, "write_json", full)
+    monkeypatch.setattr(__main__.cli, "interruptible", lambda: None)  # this is not its process
+    with TruthServer() as mock:
+        asked = command(mock.base_url, "--users", "1", "--requests", "1", "--json", str(tmp_path / "x.json"))
+        code = __main__.main(asked[3:])
+    out, err = capsys.readouterr()
+
+    assert code == 1 and out.startswith(" users")
+    said = f"--json {tmp_path}/x.json: could not be written (No space left on device); the table has the figures"
+    assert err.splitlines()[-1] == said
+
+
+def limited(files: str, *arguments: str) -> subprocess.CompletedProcess:
+    """A Python that may have so many ``files`` open."""
+    under = ["bash", "-c", f'ulimit {files} && exec "$@"', "bash", sys.executable, *arguments]
+    return subprocess.run(under, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+
+
+def test_more_users_than_files_may_be_open_are_refused_before_anything_starts():
+    """One line, and what to do."""
+    refused = limited("-n 300", "-m", "helpers.bench", "--self-test", "--users", "400")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "400 connections need 500 open files, and this system allows 300: ask for fewer users, or raise its limit (ulimit -Hn)\n"
+    )
+
+
+def test_the_limit_of_a_shell_is_raised_where_the_system_lets_it_be():
+    """From the usual soft limit to what the users need."""
+    code = "import resource; from helpers.bench import connection; connection.room_for(60)"
+    raised = limited("-Sn 64", "-c", f"{code}; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
+
+    assert (raised.returncode, raised.stdout, raised.stderr) == (0, "160\n", "")
 
 
 def test_a_single_run_can_be_had_and_is_labelled(tmp_path):

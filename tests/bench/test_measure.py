@@ -160,7 +160,7 @@ def test_an_endpoint_that_fails_at_once_is_an_error():
 
 @pytest.mark.parametrize(
     ("requests", "label"),
-    [(30, "not a measurement: 1 of 90 requests failed"), (34, None)],  # 1.1 %, 0.98 %
+    [(30, "not a measurement: 1 of 90 requests failed, 1 with 'HTTP 503: {}'"), (34, None)],  # 1.1 %, 0.98 %
 )
 def test_more_than_one_in_a_hundred_failed_is_no_figure(requests, label):
     """One failure among 90 refuses the level its figures, one among 102 does not; both are counted."""
@@ -174,6 +174,7 @@ def test_more_than_one_in_a_hundred_failed_is_no_figure(requests, label):
     assert (level.refused, level.error_kinds) == (label, {"HTTP 503": 1})
     assert (level.output_tokens_per_s is None, level.latency("ttft_s") is None) == (label is not None,) * 2
     assert level.to_dict()["label"] == label
+    assert level.to_dict()["failures"] == {"HTTP 503: {}": 1}
 
 
 @pytest.mark.parametrize(
@@ -232,9 +233,30 @@ def test_a_warm_prefix_cache_is_refused_unless_asked_for():
         "not a measurement: prefix cache: 3 of 3 answers report 9 cached prompt tokens, 0 were asked for; "
         "send new prompts, or allow it with allow_cached (--allow-cached)"
     )
-    held = "a prefix cache held 9 prompt tokens, as allowed"
+    held = "a prefix cache held 9 of 24 prompt tokens, as allowed"
     assert (refused.output_tokens_per_s, allowed.refused, allowed.label) == (None, None, held)
     assert allowed.output_tokens_per_s is not None
+
+
+def test_a_hit_that_changes_no_figure_is_noted():
+    """One of 1,200 prompt tokens, by chance: the level has its figures and says so."""
+    plan = Plan(requests=2, **{**SMALL, "input_tokens": 200})
+    with TruthServer(lambda number, body: Script(cached_tokens=int(number == 5))) as mock:
+        (level,) = measure.measure(endpoint(mock), plan)
+
+    assert (level.refused, level.label) == (None, "a prefix cache held 1 of 1200 prompt tokens, by chance")
+    assert level.output_tokens_per_s is not None
+
+
+def test_no_two_turns_of_a_run_begin_alike():
+    """Under every load, warm-ups and copies of an endpoint included, as long as there are words."""
+    vocabulary = [f"\u0120{a}{b}{c}" for a in "abcdefghij" for b in "abcdefghij" for c in "abcdefghij"]
+    plan = Plan(users=(1, 3, 10), requests_per_user=2, **SMALL)
+    turns = [(load, turn, copy) for load in plan.loads for turn in range(-6, plan.repeats) for copy in (0, 1)]
+    firsts = [p.token_ids[0] for load, turn, copy in turns for p in plan.prompts(load, turn, 8, vocabulary, copy)]
+
+    assert len(firsts) == len(set(firsts)) == 2 * 9 * 2 * 14
+    assert plan.prompts(3, 0, 8, vocabulary) == plan.prompts(3, 0, 8, vocabulary)
 
 
 def test_hits_that_only_the_engine_counts_are_refused_too():

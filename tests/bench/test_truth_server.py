@@ -1,11 +1,15 @@
 """The truth server keeps its times and tells what it did; the self-test holds the client against it."""
 
+import errno
 import json
+import os
+import socket
 
 import httpx
 import numpy as np
 import psutil
 import pytest
+from leftovers import wait_until
 
 from helpers.bench import client, selftest, truth_server, workload
 from helpers.bench.client import Endpoint
@@ -30,6 +34,38 @@ def test_it_writes_when_it_should():
     assert (waits_s - (0.05 + 0.02 * np.arange(10)) > -0.002).all()
     assert np.diff(waits_s).mean() == pytest.approx(0.02, rel=0.2)
     assert (did.tokens, did.ended) == (10, "done")
+
+
+def test_without_files_to_open_it_takes_no_more_and_says_so_once(monkeypatch, capfd):
+    """A mock of a system whose files are used up after two connections: one line, and what is open goes on."""
+    with TruthServer() as mock:
+        monkeypatch.setattr(mock, "_listener", _Full(mock._listener, 2))
+        kept = httpx.Client(base_url=mock.base_url, trust_env=False)
+        assert kept.post("/completions", json=BODY).status_code == 200
+        with socket.create_connection(("127.0.0.1", mock.port)), socket.create_connection(("127.0.0.1", mock.port)):
+            wait_until(lambda: mock._listener.fileno() < 0, timeout_s=5)
+        assert kept.post("/completions", json=BODY).status_code == 200
+        kept.close()
+
+    assert capfd.readouterr().err == "the truth server takes no more than these 2 connections: Too many open files\n"
+
+
+class _Full:
+    """A listener that has no file left after ``room`` connections."""
+
+    def __init__(self, listener: socket.socket, room: int):
+        self.listener, self.room = listener, room
+
+    def __getattr__(self, name: str):
+        return getattr(self.listener, name)
+
+    def accept(self):
+        accepted = self.listener.accept()
+        self.room -= 1
+        if self.room < 0:
+            accepted[0].close()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accepted
 
 
 def test_jitter_is_seeded_and_within_its_limit():

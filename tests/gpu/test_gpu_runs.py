@@ -196,7 +196,7 @@ def _bench(tmp_path, monkeypatch, script: str) -> None:
     file.write_text(script)
     file.chmod(0o755)
     monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(tasks.llama_cpp, "binaries", lambda: str(tmp_path))
+    monkeypatch.setattr(tasks.llama_cpp, "named_binaries", lambda: str(tmp_path))
     monkeypatch.setattr(session.kernels, "environment", lambda kernel: {})
 
 

@@ -8,8 +8,9 @@ import subprocess
 import pytest
 
 from helpers import kernels, machine
-from helpers.servers import engines, install, llama_cpp
+from helpers.servers import engines, install, llama_cpp, serving
 
+SYSTEM_INFO = "import json, llama_cpp; print(json.dumps(llama_cpp.llama_print_system_info().decode()))"
 REQUEST = engines.Start("python", "model.gguf", 8080, slots=4, context=512, name="m", kv_bytes_per_token=1)
 
 
@@ -35,7 +36,7 @@ def _options(command: list[str]) -> dict[str, str]:
 
 def test_the_wheel_is_taken_where_there_is_no_program(monkeypatch):
     """In llama-cpp's own interpreter, with the same slots, context and threads."""
-    monkeypatch.delenv(llama_cpp.BINARIES, raising=False)
+    monkeypatch.setattr(llama_cpp, "binaries", lambda: None)
     monkeypatch.setattr(machine, "cores", lambda: 3)
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
     command = llama_cpp.command(REQUEST)
@@ -72,7 +73,36 @@ def test_the_program_is_asked_for_its_version_and_its_kinds_of_drafts(mock_progr
 @pytest.mark.engine
 def test_the_wheel_knows_its_kinds_of_drafts():
     """Asked in llama-cpp's kernel, where it is installed."""
-    code = "import json; from helpers.servers import llama_cpp; print(json.dumps(llama_cpp.draft_kinds()))"
+    code = "import json; from helpers.servers import llama_cpp; llama_cpp.binaries = lambda: None; "
+    code += "print(json.dumps(llama_cpp.draft_kinds()))"
     asked = subprocess.run([kernels.interpreter("llama-cpp"), "-c", code], capture_output=True, text=True, check=True)
 
     assert "ngram-simple" in json.loads(asked.stdout) and "none" not in json.loads(asked.stdout)
+
+
+WHEEL = "system_info: n_threads = 2 | CPU : SSE3 = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | OPENMP = 1 | REPACK = 1 | "
+
+
+@pytest.mark.parametrize(
+    ("said", "cpu_flags", "left"),
+    [
+        (WHEEL, ["avx2", "f16c", "fma"], []),
+        (WHEEL, ["avx2", "avx512f", "avx512_vnni", "f16c", "fma", "sse4_1"], ["AVX512", "AVX512_VNNI"]),
+        (WHEEL.replace("AVX2 = 1", "AVX2 = 0"), ["avx2"], ["AVX2"]),
+        ("listening", ["avx2"], None),
+    ],
+)
+def test_what_a_build_leaves_unused_is_named(said, cpu_flags, left):
+    """Of what the processor has and llama.cpp has code for; a log that does not say is no build without faults."""
+    assert llama_cpp.unused(said, cpu_flags) == left
+
+
+@pytest.mark.engine
+def test_the_server_is_compiled_for_this_machine_as_the_library_is():
+    """One source, one compilation: both say the same, and leave nothing unused."""
+    library = kernels.ask_code("llama-cpp", SYSTEM_INFO)
+    with serving.serve("llama-cpp", slots=1, context=64) as server:
+        said = server.log.read_text()
+
+    assert llama_cpp.instructions(said) == llama_cpp.instructions(library)
+    assert llama_cpp.unused(said, machine.facts()["cpu_flags"]) == []

@@ -2,6 +2,8 @@
 
     python -m helpers.lessons.memory.bandwidth [--device cpu|cuda] [--json]
 
+:func:`roof` is what notebooks and records take.
+
 Several kernels each, because none reaches everything: warm-up, then the median of repeats.
 Bytes are those the program asks for; what a cache reads in addition, to write, is not counted.
 """
@@ -14,8 +16,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -23,7 +26,7 @@ from statistics import median
 import numpy as np
 import psutil
 
-from helpers import kernels, machine
+from helpers import kernels, machine, paths
 from helpers.weights import bounds, sizes
 
 REPEATS = 7
@@ -76,19 +79,33 @@ def cpu(threads: int) -> dict:
     with ThreadPoolExecutor(threads) as pool:  # made by the threads: memory lies near the core that writes it first
         chunks = list(pool.map(lambda _: _chunk(size // threads), range(threads)))
     bandwidth = {
-        "sum": size / seconds([a.sum for a, _, _ in chunks]),
-        "copy": 2 * size / seconds([_copy(*chunk) for chunk in chunks]),
-        "triad": 5 * size / seconds([_triad(*chunk) for chunk in chunks]),
-        "dot": 2 * size / seconds([_dot(*chunk) for chunk in chunks]),
+        "sum": _rates(size, times([a.sum for a, _, _ in chunks])),
+        "copy": _rates(2 * size, times([_copy(*chunk) for chunk in chunks])),
+        "triad": _rates(5 * size, times([_triad(*chunk) for chunk in chunks])),
+        "dot": _rates(2 * size, times([_dot(*chunk) for chunk in chunks])),
     }
     del chunks
-    bandwidth["sgemv"] = size / seconds([_sgemv(size)])
-    flops = _products("sgemm", lambda n: seconds([_sgemm(n)]))
+    bandwidth["sgemv"] = _rates(size, times([_sgemv(size)]))
+    flops = _products("sgemm", lambda n: times([_sgemm(n)]))
     if find_spec("torch"):
-        flops |= _products("bf16 (torch)", lambda n: seconds([_torch_product(n, "cpu")]))
-    return {
-        "device": "cpu", "bandwidth_kernels": bandwidth, "flops_kernels": flops, "threads": threads, "array_bytes": size
-    }  # fmt: skip
+        flops |= _products("bf16 (torch)", lambda n: times([_torch_product(n, "cpu")]))
+    return {"device": "cpu", "threads": threads, "array_bytes": size, **_best(bandwidth, flops)}
+
+
+def _rates(work: float, took_s: Sequence[float]) -> list[float]:
+    """Work per second of every run, slowest first."""
+    return sorted(work / seconds for seconds in took_s)
+
+
+def _best(bandwidth: Mapping[str, list[float]], flops: Mapping[str, list[float]]) -> dict:
+    """Of each kind every kernel's median; the best of them is the roof, and its slowest and fastest run the roof's range."""
+    found = {}
+    for name, kernels_of, roof in (("bandwidth", bandwidth, "bandwidth_bytes_per_s"), ("flops", flops, "flops_per_s")):
+        middle = {kernel: median(rates) for kernel, rates in kernels_of.items()}
+        best = max(middle, key=middle.get)
+        limits = [kernels_of[best][0], kernels_of[best][-1]]
+        found |= {f"{name}_kernels": middle, roof: middle[best], f"{name}_range": limits}
+    return found
 
 
 def _chunk(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,19 +151,19 @@ def _torch_product(n: int, device: str) -> Job:
     return lambda: torch.mm(a, b, out=out)
 
 
-def _products(name: str, seconds_of: Callable[[int], float]) -> dict[str, float]:
+def _products(name: str, times_of: Callable[[int], list[float]]) -> dict[str, list[float]]:
     """FLOP/s of ever larger square products, 2 n^3 each, until one takes long."""
     found = {}
     for n in MATRICES:
-        took = seconds_of(n)
-        found[f"{name} {n}"] = 2 * n**3 / took
-        if took > LONG_S:
+        took_s = times_of(n)
+        found[f"{name} {n}"] = _rates(2 * n**3, took_s)
+        if median(took_s) > LONG_S:
             break
     return found
 
 
-def seconds(jobs: Sequence[Job]) -> float:
-    """Run ``jobs`` side by side, a thread each, again and again: the median time from first start to last end."""
+def times(jobs: Sequence[Job]) -> list[float]:
+    """Run ``jobs`` side by side, a thread each, again and again: the seconds from first start to last end of each run."""
     barrier = threading.Barrier(len(jobs))
 
     def one(job: Job) -> list[tuple[int, int]]:
@@ -169,7 +186,7 @@ def seconds(jobs: Sequence[Job]) -> float:
     if errors:
         raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
     ran = [run.result() for run in running]
-    return median((max(end for _, end in turn) - min(start for start, _ in turn)) / 1e9 for turn in zip(*ran))
+    return [(max(end for _, end in turn) - min(start for start, _ in turn)) / 1e9 for turn in zip(*ran)]
 
 
 def cuda() -> dict:
@@ -184,18 +201,16 @@ def cuda() -> dict:
         raise RooflineError(f"{4 * size / 2**30:.1f} GiB of arrays do not fit the GPU's free memory: end other programs first")
     a, b, c = (torch.ones(size // 4, device="cuda") for _ in range(3))
     bandwidth = {
-        "sum": size / _cuda_seconds(a.sum),
-        "copy_": 2 * size / _cuda_seconds(lambda: a.copy_(b)),
-        "add": 3 * size / _cuda_seconds(lambda: torch.add(b, c, out=a)),
+        "sum": _rates(size, _cuda_times(a.sum)),
+        "copy_": _rates(2 * size, _cuda_times(lambda: a.copy_(b))),
+        "add": _rates(3 * size, _cuda_times(lambda: torch.add(b, c, out=a))),
     }
-    flops = _products("bf16", lambda n: _cuda_seconds(_torch_product(n, "cuda")))
-    return {
-        "device": properties.name, "bandwidth_kernels": bandwidth, "flops_kernels": flops, "threads": None, "array_bytes": size
-    }  # fmt: skip
+    flops = _products("bf16", lambda n: _cuda_times(_torch_product(n, "cuda")))
+    return {"device": properties.name, "threads": None, "array_bytes": size, **_best(bandwidth, flops)}
 
 
-def _cuda_seconds(job: Job) -> float:
-    """The median of repeats, after a warm-up that also brings the clock up."""
+def _cuda_times(job: Job) -> list[float]:
+    """The seconds of each repeat, after a warm-up that also brings the clock up."""
     import torch
 
     def event():
@@ -207,7 +222,28 @@ def _cuda_seconds(job: Job) -> float:
         job()
         end.record()
     torch.cuda.synchronize()
-    return median(start.elapsed_time(end) / 1e3 for start, end in stamps[3:])
+    return [start.elapsed_time(end) / 1e3 for start, end in stamps[3:]]
+
+
+def roof(device: str | None = None, *, again: bool = False) -> bounds.Roof:
+    """The roof of this machine's ``device`` as in :func:`measure`: measured once, and kept beside the models.
+
+    Notebooks and records take this one, so that their shares can be compared. ``again`` measures it
+    anew, as does a kept one that was found on a busy machine. With torch's bf16 product, where the
+    kernel ``transformers`` is installed. Raises :class:`RooflineError` in one line.
+    """
+    device = device or ("cuda" if machine.has_gpu() else "cpu")
+    file = paths.cache_dir() / f"roof-{machine.name()}-{device}.json"
+    if file.exists() and not again:
+        kept = bounds.Roof(**json.loads(file.read_text()))
+        if kept.label is None:
+            return kept
+    found = measure(device, kernel="transformers" if kernels.installed("transformers") else None)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(found.to_dict()) + "\n")
+    os.replace(partial, file)
+    return found
 
 
 def measure(device: str | None = None, kernel: str | None = None) -> bounds.Roof:
@@ -226,13 +262,9 @@ def measure(device: str | None = None, kernel: str | None = None) -> bounds.Roof
     if kernel:
         return _measure_in(kernel, device)
     load = round(os.getloadavg()[0], 2)
+    busy, stolen = machine.others()
     found = cuda() if device == "cuda" else cpu(machine.cores())
-    return bounds.Roof(
-        bandwidth_bytes_per_s=max(found["bandwidth_kernels"].values()),
-        flops_per_s=max(found["flops_kernels"].values()),
-        load_average=load,
-        **found,
-    )
+    return bounds.Roof(load_average=load, busy=busy, stolen=stolen, day=date.today().isoformat(), **found)
 
 
 def _measure_in(kernel: str, device: str) -> bounds.Roof:
@@ -246,12 +278,15 @@ def as_text(roof: bounds.Roof) -> str:
     """The roof as lines of text: every kernel's figure, and the best."""
     where = f"{roof.threads} threads" if roof.threads else "one device"
     lines = [f"{roof.device}: {where}, arrays of {roof.array_bytes / sizes.GIB:.2f} GiB, load average {roof.load_average:g}"]
-    for title, found, best in (
-        ("memory bandwidth, GB/s", roof.bandwidth_kernels, roof.bandwidth_bytes_per_s),
-        ("arithmetic, GFLOP/s", roof.flops_kernels, roof.flops_per_s),
+    lines[0] += f", measured {roof.day}" if roof.day else ""
+    lines += [roof.label] if roof.label else []
+    for title, found, best, limits in (
+        ("memory bandwidth, GB/s", roof.bandwidth_kernels, roof.bandwidth_bytes_per_s, roof.bandwidth_range),
+        ("arithmetic, GFLOP/s", roof.flops_kernels, roof.flops_per_s, roof.flops_range),
     ):
         lines.append(title)
         lines += [f"  {name:<24}{value / 1e9:>12,.1f}" for name, value in [*found.items(), ("the roof", best)]]
+        lines[-1] += f" ({limits[0] / 1e9:,.1f} to {limits[1] / 1e9:,.1f})" if limits else ""
     return "\n".join([*lines, f"{'ridge, FLOP/byte':<26}{roof.ridge:>12,.1f}"])
 
 

@@ -96,7 +96,7 @@ def table(
             "output tokens/s": formatting.told(found.rate, none="none"),
             "bound, tokens/s": f"{found.bound.tokens_per_s:.0f}",
             "limited by": found.bound.limited_by,
-            "share of the roof": bounds.share_text(found.share),
+            "share of the roof": bounds.share_text(found.share, found.bound),
             "note": found.note,
         }
         for found in reached(levels, roof, works, model)

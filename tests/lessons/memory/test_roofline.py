@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -122,6 +123,27 @@ class TestShare:
 
         assert found == 1.2
         assert bounds.share_text(found) == "120 % (above 100 %: the roof is wrong, not the engine)"
+
+    @pytest.mark.parametrize(("limits", "told"), [((9.5, 11.4), "50 %"), ((8, 12.5), "40 to 62 %"), (None, "50 %")])
+    def test_of_an_uncertain_roof_it_is_a_range(self, limits, told):
+        """From a fifth of the bound on, between the roof's slowest and fastest run."""
+
+        assert bounds.share_text(0.5, Bound(10, "memory", limits)) == told
+
+    def test_the_bound_has_the_range_of_what_limits_it(self):
+        """Memory's for one user, arithmetic's for a thousand."""
+        work = Work(100, 0, parameters=50)
+        wide = replace(roof(1000, 100_000), bandwidth_range=(900, 1300), flops_range=(90_000, 110_000))
+
+        assert bounds.decode_bound(work, wide, 1) == Bound(10, "memory", (9, 13))
+        assert bounds.decode_bound(work, wide, 1000) == Bound(1000, "compute", (900, 1100))
+
+    @pytest.mark.parametrize(
+        ("busy", "stolen", "said"), [(0.05, 0.0, False), (0.5, 0.0, True), (0.0, 0.1, True), (None, None, False)]
+    )
+    def test_a_roof_of_a_busy_machine_is_labelled(self, busy, stolen, said):
+        """By other programs here, or by other guests of the host; an old record does not say."""
+        assert bool(replace(ROOF, busy=busy, stolen=stolen).label) is said
 
     def test_nothing_measured_has_no_share(self):
         """Not 0 %."""
@@ -296,6 +318,21 @@ def printed() -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+class TestKept:
+    """One roof for a machine."""
+
+    @pytest.fixture
+    def mock_measure(self, monkeypatch, tmp_path):
+        """Roofs that are made up, each wider than the one before; and a cache of this test."""
+        made = (replace(ROOF, bandwidth_bytes_per_s=n, busy=busy) for n, busy in ((1, 0.9), (2, 0.0), (3, 0.0)))
+        monkeypatch.setattr(bandwidth, "measure", lambda device, kernel: next(made))
+        monkeypatch.setattr(bandwidth.paths, "cache_dir", lambda: tmp_path / "new")
+
+    def test_it_is_measured_until_the_machine_was_idle_and_then_kept(self, mock_measure):
+        """A busy machine's is measured again, an idle one's only if it is asked for."""
+        assert [bandwidth.roof(again=again).bandwidth_bytes_per_s for again in (False, False, False, True)] == [1, 2, 2, 3]
+
+
 class TestMeasure:
     """A real measurement on this machine."""
 
@@ -307,6 +344,8 @@ class TestMeasure:
         assert min(*found.bandwidth_kernels.values(), *found.flops_kernels.values()) > 0
         assert found.bandwidth_bytes_per_s == max(found.bandwidth_kernels.values())
         assert found.flops_per_s == max(found.flops_kernels.values())
+        assert found.bandwidth_range[0] <= found.bandwidth_bytes_per_s <= found.bandwidth_range[1]
+        assert found.flops_range[0] <= found.flops_per_s <= found.flops_range[1]
 
     def test_it_says_how_it_was_measured(self, printed):
         """All cores this process may use, and arrays that no cache holds."""
@@ -314,6 +353,7 @@ class TestMeasure:
         assert (printed["device"], printed["threads"]) == ("cpu", machine.cores())
         assert printed["array_bytes"] >= 4 * (bandwidth.cache_bytes() or 0)
         assert printed["load_average"] >= 0
+        assert 0 <= printed["busy"] <= 1 and 0 <= printed["stolen"] <= 1
 
     def test_a_record_gives_the_roof_back(self, printed):
         """To JSON and back."""
@@ -383,7 +423,7 @@ class TestKernels:
         """Each waits for the other."""
         meeting = threading.Barrier(2, timeout=10)
 
-        assert bandwidth.seconds([meeting.wait, meeting.wait]) > 0
+        assert min(bandwidth.times([meeting.wait, meeting.wait])) > 0
 
     @pytest.mark.parametrize("place", [0, 1])
     def test_a_job_that_fails_keeps_no_other_waiting(self, place):
@@ -393,13 +433,13 @@ class TestKernels:
             raise MemoryError("no room")
 
         with pytest.raises(MemoryError, match="no room"):
-            bandwidth.seconds([(fail, lambda: None)[place], (lambda: None, fail)[place]])
+            bandwidth.times([(fail, lambda: None)[place], (lambda: None, fail)[place]])
 
     def test_products_grow_until_one_takes_long(self):
         """2 n^3 FLOP each; with times made up here, the second takes longer than 0.1 s and is the last."""
-        found = bandwidth._products("x", {1024: 0.05, 2048: 0.2}.get)
+        found = bandwidth._products("x", {1024: [0.05], 2048: [0.2]}.get)
 
-        assert found == {"x 1024": pytest.approx(2 * 1024**3 / 0.05), "x 2048": pytest.approx(2 * 2048**3 / 0.2)}
+        assert found == {"x 1024": [pytest.approx(2 * 1024**3 / 0.05)], "x 2048": [pytest.approx(2 * 2048**3 / 0.2)]}
 
 
 @pytest.mark.engine
