@@ -157,6 +157,7 @@ def test_row_and_cell_agree(notebook_with, tmp_path):
         ({"tags": ["C036: holds"], "text": ""}, "C036: its cell prints nothing"),
         ({"tags": ["C036: holds"], "count": None}, "C036: its cell was not executed"),
         ({"tags": ["C036: holds"], "requires": ["gpu"]}, "C036: its cell was not executed"),
+        ({"tags": ["C036: holds"], "source": "print(True)"}, "C036: nothing compares what its cell prints"),
     ],
 )
 def test_row_and_cell_disagree(notebook_with, tmp_path, cell, complaint):
@@ -165,6 +166,13 @@ def test_row_and_cell_disagree(notebook_with, tmp_path, cell, complaint):
 
     assert said(tmp_path).startswith(complaint)
     assert "\n" not in said(tmp_path)
+
+
+def test_what_is_only_printed_needs_no_check(notebook_with, tmp_path):
+    """A row that says so may name a cell whose output nothing compares."""
+    notebook_with(["C036: holds"], source="3", text="3")
+
+    assert said(tmp_path, shown="printed") is None
 
 
 def test_a_notebook_that_is_not_there(notebook_with, tmp_path):
