@@ -30,6 +30,8 @@ SHOWN = {
     "ran it": "an engine did it, in a cell that was executed",
     "read the package": "the installed code or metadata was inspected by a cell",
     "computed": "a cell worked it out, without an engine",
+    "read a record": "figures that were measured earlier are on file, and a cell compares them",
+    "printed": "a cell prints it, and no check compares what it prints",
 }
 NEEDED = ("id", "section", "claim", "verdict", "why")
 FIELDS = (*NEEDED, "now", "notebook", "shown", "source")
@@ -138,6 +140,8 @@ def _evidence_problems(row: dict) -> list[str]:
         found.append("'notebook' and 'shown' stand together: add the one that is missing")
     if row.get("shown", "ran it") not in SHOWN:
         found.append(f"shown = {row['shown']!r} is none of {', '.join(SHOWN)}: choose one")
+    if (row["verdict"], row.get("shown")) == ("cannot be checked", "ran it"):
+        found.append("what cannot be checked was not shown by an engine either: shown = 'printed' or none")
     return found + (_source_problems(row["source"]) if "source" in row else [])
 
 
@@ -188,6 +192,13 @@ def tags(cell: nbformat.NotebookNode) -> dict[str, str]:
     return dict(pairs)
 
 
+def compared(claim: Claim) -> bool:
+    """Whether a check compares what the cell of ``claim`` prints: it is marked so, or its whole notebook is."""
+    path = paths.notebook(claim.notebook)
+    whole = _read(path, path.stat().st_mtime_ns)
+    return "# NBVAL_CHECK_OUTPUT" in cell(claim).source or whole.metadata.get("collection", {}).get("compare") == "strict"
+
+
 def output(cell: nbformat.NotebookNode) -> str:
     """What ``cell`` printed or returned when it was last run, as text."""
     return "".join(map(notebooks.plain, cell.outputs))
@@ -210,6 +221,8 @@ def disagreement(claim: Claim) -> str | None:
         return f"{claim.id}: its cell prints nothing: print what it shows"
     if "# NBVAL_CHECK_OUTPUT" in shows.source and ("False" in text or "True" not in text):
         return f"{claim.id}: its cell printed a False: the verdict is not shown"
+    if claim.shown != "printed" and not compared(claim):
+        return f"{claim.id}: nothing compares what its cell prints: name a cell that is compared, or shown = 'printed'"
     return None
 
 

@@ -81,6 +81,7 @@ def test_whys_are_one_sentence():
         ({"notebook": "3"}, "C036: the notebook '3' is no number of two digits"),
         ({"shown": None}, "C036: 'notebook' and 'shown' stand together"),
         ({"shown": "saw it"}, "C036: shown = 'saw it' is none of ran it, read the package, computed"),
+        ({"verdict": "cannot be checked"}, "C036: what cannot be checked was not shown by an engine either"),
         ({"source": PAGE | {"adress": "x"}}, "C036: a source has title, address, date and nothing else"),
         ({"source": PAGE | {"address": "http://x.org"}}, "C036: the source's address 'http://x.org' is no https address"),
         ({"source": PAGE | {"address": "https://example.org/page)."}}, "is no https address"),
@@ -157,6 +158,7 @@ def test_row_and_cell_agree(notebook_with, tmp_path):
         ({"tags": ["C036: holds"], "text": ""}, "C036: its cell prints nothing"),
         ({"tags": ["C036: holds"], "count": None}, "C036: its cell was not executed"),
         ({"tags": ["C036: holds"], "requires": ["gpu"]}, "C036: its cell was not executed"),
+        ({"tags": ["C036: holds"], "source": "print(True)"}, "C036: nothing compares what its cell prints"),
     ],
 )
 def test_row_and_cell_disagree(notebook_with, tmp_path, cell, complaint):
@@ -165,6 +167,13 @@ def test_row_and_cell_disagree(notebook_with, tmp_path, cell, complaint):
 
     assert said(tmp_path).startswith(complaint)
     assert "\n" not in said(tmp_path)
+
+
+def test_what_is_only_printed_needs_no_check(notebook_with, tmp_path):
+    """A row that says so may name a cell whose output nothing compares."""
+    notebook_with(["C036: holds"], source="3", text="3")
+
+    assert said(tmp_path, shown="printed") is None
 
 
 def test_a_notebook_that_is_not_there(notebook_with, tmp_path):

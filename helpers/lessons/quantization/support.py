@@ -84,7 +84,7 @@ CITED = {
         "INT8": (True, "weights alone; SmoothQuant is no branch of the PyTorch backend's linear.py"),
         "INT4": (True, "W4A16_AWQ, W4A8_AWQ: branches of linear.py"),
         "FP8": (True, "per tensor, row or block, on Ada, Hopper, Blackwell: features/quantization.md"),
-        "GPTQ": (False, "the docs say yes; pull request 19442: the PyTorch backend does not recognise it"),
+        "GPTQ": (True, "4 bits through AutoDeploy; for the default backend pull request 19442 was open"),
         "AWQ": (True, "checkpoints exported by ModelOpt: features/quantization.md"),
         "GGUF": (False, "not mentioned in features/quantization.md"),
     },
