@@ -103,7 +103,15 @@ def test_the_kernel_lives_on_between_cells_and_ends_when_told(shell):
     assert (answer, psutil.pid_exists(pid)) == (42, False)
 
 
-def test_after_an_interrupted_cell_the_next_one_runs(shell):
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, also where pytest was started in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_after_an_interrupted_cell_the_next_one_runs(shell, interruptible):
     """And the interrupted one has ended in its kernel."""
     alarm = threading.Timer(3, signal.raise_signal, [signal.SIGINT])
     shell.run_cell_magic("in", "lab", "import time")  # the kernel is up
