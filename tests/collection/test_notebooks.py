@@ -2,6 +2,8 @@
 
 import copy
 import re
+from importlib import import_module
+from importlib.util import find_spec
 
 import nbformat
 import pytest
@@ -186,3 +188,31 @@ def test_readme_has_each_notebooks_minutes(path, notebook):
     (minutes,) = re.findall(r"\|\s*\**Minutes\**\s*\|\s*(\d+)\s*\|", markdown(notebook))
 
     assert f"(notebooks/{path.name}) | {minutes} |" in (paths.REPOSITORY / "README.md").read_text()
+
+
+def ours(notebook) -> dict[str, str]:
+    """The modules of helpers/ that the cells import, by the name they have there."""
+    found = {}
+    for cell in code_cells(notebook):
+        for package, names in re.findall(r"^from (helpers[\w.]*) import ([\w, ]+)$", cell.source, re.M):
+            found |= {name.strip(): f"{package}.{name.strip()}" for name in names.split(",")}
+    return {name: dotted for name, dotted in found.items() if find_spec(dotted.rpartition(".")[0]) and _is_module(dotted)}
+
+
+def _is_module(dotted: str) -> bool:
+    return (paths.REPOSITORY / (dotted.replace(".", "/") + ".py")).exists()
+
+
+@each_notebook
+def test_what_the_text_names_is_there(notebook):
+    """A solution, a table or a sentence that calls a function of a module of ours names one that exists."""
+    folders = {folder.name for folder in (paths.REPOSITORY / "helpers").rglob("*/") if (folder / "__init__.py").exists()}
+    known, gone = ours(notebook), []
+    for code in re.findall(r"```python\n.*?```|`[^`\n]+`", markdown(notebook), re.S):
+        for name, attribute in re.findall(r"(?<![\w./])(\w+)\.(?!toml\b|py\b|md\b)(\w+)", code):
+            if name in known and not hasattr(import_module(known[name]), attribute):
+                gone.append(f"{known[name]}.{attribute}")
+            if name in folders - known.keys() and re.search(rf"(?<![\w./]){name}\.{attribute}\(", code):
+                gone.append(f"{name}.{attribute}, of a folder")
+
+    assert gone == []
