@@ -18,7 +18,10 @@ def response_format(schema: Mapping | bool) -> dict:
 
 
 def lark(pattern: str) -> dict:
-    """A regular expression as llama.cpp takes it: it has no field for one, but a grammar of one rule in LLGuidance's Lark."""
+    """A regular expression as llama.cpp takes it: it has no field for one, but a grammar of one rule in LLGuidance's Lark.
+
+    LLGuidance is a build option that needs Rust: the wheel xllamacpp has it, the server compiled here refuses this.
+    """
     return {"grammar": "%llguidance {}\nstart: /" + pattern.replace("/", r"\/") + "/"}
 
 

@@ -10,7 +10,7 @@ from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 from helpers.lessons.structured import features
 from helpers.lessons.structured.features import IGNORES, NOT_PROBED, REFUSES, VERDICTS, WORKS, Finding
-from helpers.servers import engines, serving
+from helpers.servers import engines, llama_cpp, serving
 from helpers.studies import conformance
 from helpers.weights import models
 
@@ -187,8 +187,9 @@ class TestRecord:
         assert not any(word in json.dumps(cells) for word in ("/root", "/home", "/tmp", "127.0.0.1"))
 
     @pytest.mark.engine
-    def test_llama_cpp_answers_today_as_recorded(self, cells):
-        """Every verdict, probed again."""
+    def test_llama_cpp_answers_today_as_recorded(self, cells, monkeypatch):
+        """Every verdict, probed again of the build that the record names: the wheel, which has LLGuidance."""
+        monkeypatch.setattr(llama_cpp, "binaries", lambda: None)
         engine = engines.with_tools(engines.get("llama-cpp"))
         with serving.serve(engine, slots=conformance.SLOTS, context=conformance.CONTEXT) as server:
             now = features.probe(server)
