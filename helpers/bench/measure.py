@@ -223,10 +223,10 @@ def _level(load, blocks: tuple[tuple[Sample, ...], ...], plan: Plan, warmed: lis
 
 def _verdicts(samples: list[Sample], plan: Plan, hits: int | None) -> tuple[str | None, list[str]]:
     """Why these are no figure, if so, and what else to know of them."""
-    failed = sum(s.error is not None for s in samples)
-    if failed > MAX_FAILED * len(samples):
-        (commonest, times), *_ = Counter(s.error for s in samples if s.error).most_common(1)
-        return f"not a measurement: {failed} of {len(samples)} requests failed, {times} with {commonest!r}", []
+    failures = Counter(s.error for s in samples if s.error is not None)
+    if failures.total() > MAX_FAILED * len(samples):
+        (commonest, times), *_ = failures.most_common(1)
+        return f"not a measurement: {failures.total()} of {len(samples)} requests failed, {times} with {commonest!r}", []
     asked = {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens}
     found = checks.problems(samples, **asked, cached=plan.allow_cached, cache_hits=hits)
     helped = [line for line in found if line.startswith("prefix cache")]

@@ -159,8 +159,7 @@ class Level:
     @property
     def error_kinds(self) -> Counter[str]:
         """How many requests failed, by kind (the part of ``error`` before the colon)."""
-        failed = (s for block in self.blocks for s in block if s.error)
-        return Counter(s.error.partition(":")[0] for s in failed)
+        return Counter(error.partition(":")[0] for error in self.failures.elements())
 
     @property
     def failures(self) -> Counter[str]:

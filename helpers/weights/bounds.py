@@ -35,10 +35,11 @@ class Roof:
     @property
     def label(self) -> str | None:
         """What to know before a share of this roof is trusted."""
-        if (self.busy or 0) <= BUSY and (self.stolen or 0) <= STOLEN:
+        busy, stolen = self.busy or 0, self.stolen or 0
+        if busy <= BUSY and stolen <= STOLEN:
             return None
         return (
-            f"measured on a busy machine ({self.busy:.0%} of the cores in use, {self.stolen:.0%} stolen): "
+            f"measured on a busy machine ({busy:.0%} of the cores in use, {stolen:.0%} stolen): "
             "the roof may be too low; end other programs and measure again"
         )
 

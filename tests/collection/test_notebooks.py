@@ -3,7 +3,6 @@
 import copy
 import re
 from importlib import import_module
-from importlib.util import find_spec
 
 import nbformat
 import pytest
@@ -196,7 +195,7 @@ def ours(notebook) -> dict[str, str]:
     for cell in code_cells(notebook):
         for package, names in re.findall(r"^from (helpers[\w.]*) import ([\w, ]+)$", cell.source, re.M):
             found |= {name.strip(): f"{package}.{name.strip()}" for name in names.split(",")}
-    return {name: dotted for name, dotted in found.items() if find_spec(dotted.rpartition(".")[0]) and _is_module(dotted)}
+    return {name: dotted for name, dotted in found.items() if _is_module(dotted)}
 
 
 def _is_module(dotted: str) -> bool:

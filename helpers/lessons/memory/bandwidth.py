@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 import psutil
 
-from helpers import kernels, machine, paths
+from helpers import kernels, machine, paths, records
 from helpers.weights import bounds, sizes
 
 REPEATS = 7
@@ -239,10 +239,7 @@ def roof(device: str | None = None, *, again: bool = False) -> bounds.Roof:
         if kept.label is None:
             return kept
     found = measure(device, kernel="transformers" if kernels.installed("transformers") else None)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(found.to_dict()) + "\n")
-    os.replace(partial, file)
+    records.write_json(file, found.to_dict(), replace=True)
     return found
 
 
