@@ -52,6 +52,7 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     """The folder in its kernelspec or the environment decides between the binary and the wheel's server."""
     monkeypatch.setattr(llama_cpp.kernels, "environment", lambda kernel: {})
     monkeypatch.delenv(llama_cpp.BINARIES, raising=False)
+    monkeypatch.setattr(llama_cpp, "compiled_binaries", lambda: None)  # those are for this processor
     assert variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)[:3] == ["python", "-m", "helpers.servers.xllamacpp_server"]
     monkeypatch.setenv(llama_cpp.BINARIES, "/there")
     command = variants.server("llama-cpp", "q4_0", GPU).command(REQUEST)
