@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+import lanes  # tests/
 import nbformat
 import pytest
 
@@ -37,6 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        lanes.keep_to(config.workerinput["workerid"], config.workerinput["workercount"])
     for value in notebooks.REQUIREMENTS:
         config.addinivalue_line("markers", f"{value}: a notebook or cell that needs it")
 

@@ -136,9 +136,9 @@ def test(session: nox.Session) -> None:
     _lab(session, "-m", "ruff", "check", ".")
     _lab(session, "-m", "ruff", "format", "--check", ".")
     if quick:
-        _lab(session, "-m", "pytest", "tests", "-m", "not engine", *asked, QUICK="1")
+        _lab(session, "-m", "pytest", "tests", "-m", "not engine", *_lanes(), *asked, QUICK="1")
     else:
-        _lab(session, "-m", "pytest", "--nbval-lax", *asked)
+        _lab(session, "-m", "pytest", "--nbval-lax", *_lanes(), *asked)
 
 
 @nox.session(venv_backend="none")
@@ -197,6 +197,16 @@ def _chosen(session: nox.Session) -> list[str]:
     if unknown:
         session.error(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
     return list(session.posargs) or FRAMEWORKS
+
+
+def _lanes() -> list[str]:
+    """pytest-xdist's options: two lanes with half of the cores each, a file at a time; one where a GPU would be shared."""
+    apart = hasattr(os, "sched_setaffinity") and _cores() > 1 and not GPU
+    return ["--numprocesses=2", "--dist=loadfile"] if apart else []
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _tools(session: nox.Session) -> list[str]:
@@ -261,8 +271,7 @@ def _environment(session: nox.Session, name: str) -> None:
     note = f" ({plan.note})" if plan.note else ""
     session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.0f} minutes{note}")
     step = Step(plan.title, "installed", (plan.minutes + gb / 3) * 60, VENVS / f"{name}.log")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(cores), **os.environ, **_uv_settings()}
+    env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(_cores()), **os.environ, **_uv_settings()}
     seconds = _watched(session, _installation(session, name, index), step, env)
     (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round(seconds / 60, 1)}))
     (VENVS / name / "made-from").write_text(_made_from(name))
