@@ -25,16 +25,17 @@ DPI = 110
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
 
-def table(levels: Mapping[str, list[dict]]) -> pd.DataFrame:
+def table(levels: Mapping[str, list[dict]], gpu: bool | None = None) -> pd.DataFrame:
     """A pandas table of ``levels`` (see :func:`by_users`): medians over repeats, with their spread.
 
-    A level that is no measurement says why in a column of its own.
+    A level that is no measurement says why in a column of its own. ``gpu`` says where the levels were
+    measured (``None``: on this machine).
     """
     import pandas as pd
 
     rows = [
         {
-            "framework": frameworks.get(name).title,
+            "framework": frameworks.label(name, gpu),
             "weights": frameworks.get(name).dtype,
             "users": level["users"],
             "requests": f"{level['repeats']} x {level['requests']}",
@@ -50,24 +51,31 @@ def table(levels: Mapping[str, list[dict]]) -> pd.DataFrame:
     return shown if any(shown["note"]) else shown.drop(columns="note")
 
 
-def by_users(levels: Mapping[str, list[dict]], figures=("output_tokens_per_s", "ttft_s"), title: str = ""):
+def by_users(
+    levels: Mapping[str, list[dict]],
+    figures: Sequence[str] = ("output_tokens_per_s", "ttft_s"),
+    title: str = "",
+    notes: Sequence[str] = (),
+    gpu: bool | None = None,
+):
     """Draw ``figures`` over the number of users, a line per engine with its spread.
 
     ``levels`` maps an engine's name to the ``levels`` of ``helpers.bench``'s JSON. A level without a
-    figure breaks its engine's line, and the reason stands below. Returns a matplotlib figure.
+    figure breaks its engine's line, and the reason stands below, as do ``notes``. ``gpu`` says where the
+    levels were measured (``None``: on this machine). Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * len(figures), 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures):
-        _panel(axes, levels, name)
-    if gaps := _gaps(levels):
-        figure.supxlabel("\n".join(line for gap in gaps for line in textwrap.wrap(gap, 70 * len(figures))), fontsize=7)
+        _panel(axes, levels, name, gpu)
+    if below := [*_gaps(levels, gpu), *notes]:
+        figure.supxlabel("\n".join(line for one in below for line in textwrap.wrap(one, 70 * len(figures))), fontsize=7)
     figure.suptitle("\n".join(textwrap.wrap(title, 50 * len(figures))), fontsize=9)
     return figure
 
 
-def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
+def _panel(axes, levels: Mapping[str, list[dict]], name: str, gpu: bool | None) -> None:
     """One figure over the number of users, both axes logarithmic."""
     label, scale = AXES[name]
     ends = {}
@@ -75,7 +83,8 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
         engine = frameworks.get(engine_name)
         for with_figure, run in groupby(measured, key=lambda level: bool(level[name])):
             if with_figure:
-                ends[engine.title] = _line(axes, engine, [(level["users"], level[name]) for level in run], scale)
+                points = [(level["users"], level[name]) for level in run]
+                ends[frameworks.label(engine_name, gpu)] = _line(axes, engine, points, scale)
     users = sorted({level["users"] for measured in levels.values() for level in measured})
     axes.set(xlabel="users at once", ylabel=label, xscale="log", yscale="log")
     axes.set_xticks(users, [str(n) for n in users])
@@ -87,10 +96,10 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str) -> None:
     _label(axes, ends, users[-1])
 
 
-def _gaps(levels: Mapping[str, list[dict]]) -> list[str]:
+def _gaps(levels: Mapping[str, list[dict]], gpu: bool | None) -> list[str]:
     """A line for each level that has no figure: whose it is, and why."""
     return [
-        f"{frameworks.get(name).title}, {level['users']} users: {level['label'] or 'no figure'}"
+        f"{frameworks.label(name, gpu)}, {level['users']} users: {level['label'] or 'no figure'}"
         for name, measured in levels.items()
         for level in measured
         if not level["output_tokens_per_s"]
@@ -143,12 +152,12 @@ def _span(group: Sequence[float], gap: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def roofline(found: Sequence, roof, title: str = ""):
+def roofline(found: Sequence, roof, title: str = "", gpu: bool | None = None):
     """Draw the roof and, under it, the decode speed of each engine at one number of users or several.
 
     ``found`` and ``roof`` are those of ``helpers.lessons.memory.roofline``. Both axes are logarithmic; beside each
-    name stands its share of the roof at its last point, or that a point is above the roof. Returns
-    a matplotlib figure.
+    name stands its share of the roof at its last point, or that a point is above the roof. ``gpu`` as in
+    :func:`by_users`. Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
 
@@ -163,7 +172,7 @@ def roofline(found: Sequence, roof, title: str = ""):
         axes.plot(x, y, color=engine.colour, marker=engine.marker, linewidth=1)
         highest = max(point.share for point in points)
         said = f"{100 * (highest if highest > 1 else points[-1].share):.0f} % of the roof"
-        ends[f"{engine.title}, {said}{': the roof is wrong' if highest > 1 else ''}"] = x[-1], y[-1]
+        ends[f"{frameworks.label(name, gpu)}, {said}{': the roof is wrong' if highest > 1 else ''}"] = x[-1], y[-1]
     _name(axes, ends)
     users = sorted({point.users for point in drawn})
     counted = f"{' and '.join(map(str, users))} user{'s' if users != [1] else ''}"

@@ -182,6 +182,11 @@ def _short(value) -> str:
     return json.dumps(value)[:80]
 
 
+def on_gpu(record: Mapping) -> bool:
+    """Whether the engines of a record ran on a GPU: on its machine there is one."""
+    return bool(record.get("provenance", {}).get("machine", {}).get("gpus"))
+
+
 def describe(record: dict) -> str:
     """One line: where, when and with what a record was made."""
     source = record["provenance"]

@@ -53,11 +53,26 @@ def test_names_are_pushed_apart_no_more_than_needed(heights, placed):
 def test_a_refused_level_breaks_the_line_and_its_reason_stands_there():
     """Nothing is drawn from 1 to 100 users over a gap at 10."""
     measured = [level(1, 20), level(10, None, "not a measurement: 3 of 60 requests failed"), level(100, 30)]
-    figure = plots.by_users({"sglang": measured})
+    figure = plots.by_users({"sglang": measured}, gpu=True)
 
     assert [list(line[0].get_xdata()) for line in figure.axes[0].containers] == [[1], [100]]
     assert figure.get_supxlabel() == "SGLang, 10 users: not a measurement: 3 of 60 requests failed"
     assert plots.by_users({"sglang": measured[:1]}).get_supxlabel() == ""
+
+
+def test_what_is_to_know_stands_below_the_picture():
+    """After the reasons of the gaps."""
+    refused = level(10, None, "not a measurement: 3 of 60 requests failed")
+    figure = plots.by_users({"sglang": [level(1, 20), refused]}, notes=["vLLM: compiled"], gpu=False)
+
+    below = "SGLang (PyTorch attention), 10 users: not a measurement: 3 of 60 requests failed\nvLLM: compiled"
+    assert figure.get_supxlabel() == below
+    assert [text.get_text() for text in figure.axes[0].texts] == ["SGLang (PyTorch attention)"]
+
+
+def test_a_table_says_what_ran_without_its_own_kernels():
+    """On a CPU."""
+    assert list(plots.table({"sglang": [level(1, 20)]}, gpu=False).index) == [("SGLang (PyTorch attention)", "bf16", 1)]
 
 
 def test_every_engine_is_named_at_its_line():

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from helpers import formatting
+from helpers import formatting, frameworks, records
 from helpers.collection import document
-from helpers.servers import engines
+from helpers.studies import throughput as cpu_study
 from helpers.weights import shapes, sizes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = document.ENGINES | {"llama.cpp (CPU)": "llama-cpp"}
-ROWS_ON_GPU = document.ENGINES | {"llama.cpp (Metal)": "llama-cpp"}  # the document has no other GPU for it
+METAL = "llama.cpp (Metal)"  # the document has no other GPU for it; ours is NVIDIA's
+ROWS_ON_GPU = document.ENGINES | {METAL: "llama-cpp"}
+METAL_AND_CUDA = "llama.cpp (document: Metal; measured: CUDA)"
 WEIGHTS = {"HuggingFace FP16": "float16", "vLLM FP16": "float16", "llama.cpp Q4": "q4_0", "SGLang FP16": "float16"}
 NONE = "no measurement"  # notes says why
 GROUPED = "Llama-3.1-8B"  # a model of today with about as many parameters, and GQA
@@ -37,7 +39,7 @@ def first_token(record: Mapping) -> pd.DataFrame:
 
 def rates(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
     """Output tokens/s (``median``, ``low``, ``high``) by engine and number of users; ``None`` is no measurement."""
-    return {_title(name): by_users for name, by_users in by_engine(record).items()}
+    return {_title(name, record): by_users for name, by_users in by_engine(record).items()}
 
 
 def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float) -> pd.DataFrame:
@@ -71,15 +73,15 @@ def _by_users(record: Mapping, cell: Callable[[Mapping], str]) -> pd.DataFrame:
     import pandas as pd
 
     rows = {
-        _title(name): {formatting.users_told(level["users"]): cell(level) for level in levels}
+        _title(name, record): {formatting.users_told(level["users"]): cell(level) for level in levels}
         for name, levels in record["engines"].items()
     }
     return pd.DataFrame(rows).T.fillna("not measured")
 
 
-def _title(name: str) -> str:
+def _title(name: str, record: Mapping) -> str:
     """An engine with its weights, ``vLLM, bf16``."""
-    return f"{engines.get(name).title}, {engines.get(name).dtype}"
+    return f"{frameworks.label(name, records.on_gpu(record))}, {frameworks.get(name).dtype}"
 
 
 def _told(level: Mapping, figure: str, form: str, scale: float = 1) -> str:
@@ -87,9 +89,9 @@ def _told(level: Mapping, figure: str, form: str, scale: float = 1) -> str:
 
 
 def notes(record: Mapping) -> list[str]:
-    """One line for each level of ``record`` with something to say: why it is no measurement, or what was allowed in it."""
-    return [
-        f"{engines.get(name).title}, {formatting.users_told(level['users'])}: {level['label']}"
+    """What to know of ``record``: how its engines ran, and for each level why it is no measurement or what was allowed in it."""
+    return cpu_study.notes(record) + [
+        f"{frameworks.label(name, records.on_gpu(record))}, {formatting.users_told(level['users'])}: {level['label']}"
         for name, levels in record["engines"].items()
         for level in levels
         if level["label"]
@@ -101,13 +103,14 @@ def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str
 
     Each row of the document's throughput table beside ``of``: rates by engine name and number of users, of
     :func:`by_engine` or of a GPU record (:func:`helpers.gpu.read.served`). ``rows`` says which of the document's
-    rows is which engine.
+    rows is which engine; llama.cpp is compared by its fastest row (:func:`helpers.studies.throughput.best`).
     """
     import pandas as pd
 
     table = {}
     for row, (one, ten, hundred) in document.texts("throughput").items():
-        measured = of.get(rows.get(row), {})
+        engine = rows.get(row)
+        measured = of.get(cpu_study.best(of, engine) if engine else None, {})
         table[row] = {
             "10 users, document": _times(ten, one),
             "10 users, measured": _times(measured.get(10), measured.get(1)),
@@ -117,11 +120,14 @@ def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str
     return pd.DataFrame(table).T
 
 
+def gains_on_gpu(of: Mapping[str, Mapping[int, Mapping | None]]) -> pd.DataFrame:
+    """:func:`gains` of a GPU record; the row whose two sides ran on different makes of GPU says so."""
+    return gains(of, ROWS_ON_GPU).rename(index={METAL: METAL_AND_CUDA})
+
+
 def by_engine(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
     """:func:`rates` by the engines' own names."""
-    return {
-        name: {level["users"]: level["output_tokens_per_s"] for level in levels} for name, levels in record["engines"].items()
-    }
+    return cpu_study.rates(record["engines"])
 
 
 def _times(many: object, one: object) -> str:

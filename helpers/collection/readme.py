@@ -40,7 +40,8 @@ def _peers() -> str:
 
 def _conformance() -> str:
     found = records.load(conformance.NAME)
-    return f"{records.describe(found)}:\n\n{formatting.markdown(conformance.table(found['cells']))}"
+    shown = f"{records.describe(found)}:\n\n{formatting.markdown(conformance.table(found['cells'], records.on_gpu(found)))}"
+    return "\n\n".join(filter(None, (shown, conformance.wheel(found))))
 
 
 TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "notebooks": _notebooks, "peers": _peers, "conformance": _conformance}
@@ -69,7 +70,7 @@ def written(text: str, name: str) -> str:
 def draw_gpu() -> None:
     """Draw the newest GPU record: what each framework serves, and the wait for the first token."""
     found = read.load("speed")
-    plots.save(plots.by_users(read.levels(found), title=read.recorded(found)), PICTURE)
+    plots.save(plots.by_users(read.levels(found), title=read.recorded(found), gpu=True), PICTURE)
 
 
 def update(*names: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from helpers.frameworks import Framework
 from helpers.servers import constraints
 from helpers.servers.constraints import Constraints
-from helpers.weights.models import Form
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class Engine(Framework):
     """A framework and how its server is started and asked."""
 
     packages: tuple[str, ...]  # distributions whose versions a record names
-    form: Form  # the weights it loads
     command: Callable[[Start], list[str]]
     fields: Callable[[int], Mapping]  # request fields that fix the output length
     token_ids: bool = True  # the server takes token ids as a prompt

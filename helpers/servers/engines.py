@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from helpers import kernels
 from helpers.frameworks import TITLES, UnknownEngine
@@ -12,11 +13,14 @@ from helpers.servers import llama_cpp, sglang, transformers, vllm
 from helpers.servers.engine import Drafting, Engine, Start
 from helpers.weights import models
 
-__all__ = ["ENGINES", "TITLES", "Drafting", "Engine", "Start", "UnknownEngine", "at_hand", "environment", "get", "with_tools"]
+__all__ = [
+    "ENGINES", "TITLES", "Drafting", "Engine", "Start", "UnknownEngine", "at_hand", "compiled", "environment", "get",
+    "with_tools",
+]  # fmt: skip
 
 ENGINES = {
     engine.name: engine
-    for engine in (transformers.ENGINE, vllm.ENGINE, sglang.ENGINE, llama_cpp.ENGINE, llama_cpp.ENGINE_BF16)
+    for engine in (transformers.ENGINE, vllm.ENGINE, sglang.ENGINE, *llama_cpp.ROWS)
 }  # fmt: skip
 ENVIRONMENTS: dict[str, Callable[[str], dict[str, str]]] = {"vllm": vllm.environment, "sglang": sglang.environment}
 
@@ -29,6 +33,14 @@ def environment(kernel: str, python: str) -> dict[str, str]:
 def with_tools(engine: Engine) -> Engine:
     """``engine``, its server started so that it reads function calls out of the text, which costs it time."""
     return replace(engine, command=lambda start: [*engine.command(start), *engine.tool_flags])
+
+
+def compiled(engine: Engine) -> Engine:
+    """``engine`` at its fastest, if that is not how it starts here: vLLM compiles the model on a CPU only when told so.
+
+    A start then takes about a minute longer, so only long measurements ask for it.
+    """
+    return replace(engine, command=partial(vllm.command, eager=False)) if engine.name == "vllm" else engine
 
 
 def get(name: str) -> Engine:

@@ -56,15 +56,23 @@ def binaries() -> str | None:
 
 def command(start: Start) -> list[str]:
     """What starts the server, on every core: its default is half of them."""
-    threads, gpu_layers = machine.cores(), "999" if machine.has_gpu() else "0"
     if folder := binaries():
-        more = {"threads": threads, "gpu_layers": gpu_layers, "report_slots": True, "verbosity": KV_CACHE_VERBOSITY}
+        more = {
+            "threads": machine.cores(), "gpu_layers": "999" if machine.has_gpu() else "0", "report_slots": True,
+            "verbosity": KV_CACHE_VERBOSITY,
+        }  # fmt: skip
         if not machine.has_gpu():  # its default; off, 8 users of 135M on two cores got 30 % more tokens (1 user 21 %)
             more |= {"attention": "off"}
         return [*program(folder, start), *flags.options("llama-cpp", **more)]
+    return wheel(start)
+
+
+def wheel(start: Start) -> list[str]:
+    """What starts the server of the wheel, on every core."""
     return [
         start.python, "-m", "helpers.servers.xllamacpp_server", "--model", str(start.weights), "--port", str(start.port),
-        "--slots", str(start.slots), "--context", str(start.context), "--threads", str(threads), "--gpu-layers", gpu_layers,
+        "--slots", str(start.slots), "--context", str(start.context), "--threads", str(machine.cores()),
+        "--gpu-layers", "999" if machine.has_gpu() else "0",
     ]  # fmt: skip
 
 
@@ -128,6 +136,16 @@ def unused(said: str, cpu_flags: Iterable[str]) -> list[str] | None:
     return [name for name, flag in INSTRUCTIONS.items() if flag in set(cpu_flags) and name not in compiled_for]
 
 
+def build(said: str, cpu_flags: Iterable[str]) -> str:
+    """What to know of the build that wrote ``said``, its log: whose it is, and what of the processor it leaves unused."""
+    whose = "compiled for this processor" if binaries() else "the ready-made wheel"
+    left = unused(said, cpu_flags)
+    if left is None:
+        return f"{whose}, which does not say what it was built for"
+    names = ", ".join(left)
+    return f"{whose}, " + (f"leaves {names} unused" if left else "uses all its instruction sets that llama.cpp has code for")
+
+
 def _said(option: str) -> str:
     command, env = [f"{binaries()}/llama-server", option], kernels.process_environment("llama-cpp")
     ran = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -139,5 +157,5 @@ _COMMON = {
     "drafting": drafting, "constraints": constraints.LLAMA_CPP,
     "tool_flags": tuple(flags.options("llama-cpp", template=TOOLS_TEMPLATE)),
 }  # fmt: skip
-ENGINE = Engine(**vars(frameworks.get("llama-cpp")), form="gguf", **_COMMON)
-ENGINE_BF16 = Engine(**vars(frameworks.get("llama-cpp-bf16")), form="gguf-bf16", **_COMMON)
+# What it repacks for the processor and is fastest with, what the model is shipped as, and the values the others load.
+ROWS = tuple(Engine(**vars(frameworks.get(name)), **_COMMON) for name in ("llama-cpp-q4_0", "llama-cpp", "llama-cpp-bf16"))

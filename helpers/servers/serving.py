@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import socket
 import subprocess
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from helpers import kernels
+from helpers import kernels, machine
 from helpers.bench.client import Endpoint
 from helpers.servers import engines, guard
 from helpers.weights import capacity, models, sizes
@@ -22,6 +24,7 @@ from helpers.weights import capacity, models, sizes
 HOST = "127.0.0.1"
 HIGHEST_PORT = 65535 - 10000  # SGLang 0.5.15 takes this server's port + 10,000 for gRPC
 START_TIMEOUT_S = 300
+BUSY = 1.5  # times the cores is the load average from which on an engine waits for its turn; alone it makes about once
 
 
 class ServerError(RuntimeError):
@@ -126,16 +129,27 @@ def _checked(engine: engines.Engine, model: models.Model, slots: int, context: i
 
 
 @contextmanager
-def side_by_side(several: Iterable[engines.Engine], **options) -> Iterator[dict[str, Server]]:
+def side_by_side(
+    several: Iterable[engines.Engine], *, failed: dict[str, str] | None = None, **options
+) -> Iterator[dict[str, Server]]:
     """Serve with several engines, each suspended except inside its :meth:`Server.awake`; ``options`` as in :func:`serve`.
 
-    So one engine is measured while the others are loaded and use no core at all.
+    So one engine is measured while the others are loaded and use no core at all. With ``failed`` an engine whose server
+    does not start is named there with its reason, and the others are served.
     """
     with ExitStack() as stack:
         servers = {}
         for engine in several:
-            servers[engine.name] = stack.enter_context(serve(engine, **options))
+            try:
+                servers[engine.name] = stack.enter_context(serve(engine, **options))
+            except ServerError as error:
+                if failed is None:
+                    raise
+                failed[engine.name] = str(error)
+                continue
             servers[engine.name].suspend()
+        if not servers and failed:
+            raise ServerError(f"no server could be started: {'; '.join(failed.values())}")
         yield servers
 
 
@@ -176,6 +190,19 @@ def check_port(port: int, engine: engines.Engine) -> int:
     return port
 
 
+def without_log(reason: str) -> str:
+    """A :class:`ServerError`'s text without its log, which is a file of this machine."""
+    return re.split(r"; its log: | or read its log: ", reason)[0]
+
+
+def busy() -> str | None:
+    """That more work waits for this machine's cores than they can do, and what to do; ``None`` where that is not so."""
+    load, cores = os.getloadavg()[0], machine.cores()
+    if load < BUSY * cores:
+        return None
+    return f"the machine is busy (load average {load:.1f} on {cores} cores): end other programs, give it more time"
+
+
 def _wait(engine: engines.Engine, running: guard.Guarded, port: int, timeout_s: float) -> None:
     deadline = time.perf_counter() + timeout_s
     while True:
@@ -188,5 +215,6 @@ def _wait(engine: engines.Engine, running: guard.Guarded, port: int, timeout_s: 
             pass
         if time.perf_counter() > deadline:
             waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {running.reason()}"
-            raise ServerError(f"{waited}; give it more time or read its log: {running.log}")
+            advice = busy() or "give it more time"
+            raise ServerError(f"{waited}; {advice} or read its log: {running.log}")
         time.sleep(0.1)

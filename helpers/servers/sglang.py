@@ -59,7 +59,7 @@ def _stand_in(python: str) -> dict[str, str]:
 
 
 ENGINE = Engine(
-    **vars(frameworks.get("sglang")), packages=("sglang", "torch"), form="safetensors",
+    **vars(frameworks.get("sglang")), packages=("sglang", "torch"),
     command=command, fields=fields, store_variable=STORE_VARIABLE, constraints=constraints.SGLANG,
     tool_flags=tuple(flags.options("sglang", tool_parser="hermes")),
 )  # fmt: skip

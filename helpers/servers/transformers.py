@@ -35,6 +35,6 @@ def fields(output_tokens: int) -> dict:
 
 
 ENGINE = Engine(
-    **vars(frameworks.get("transformers")), packages=("transformers", "torch"), form="safetensors",
+    **vars(frameworks.get("transformers")), packages=("transformers", "torch"),
     command=command, fields=fields, token_ids=False, named_by_path=True,
 )  # fmt: skip

@@ -10,13 +10,13 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from helpers import cli, records
+from helpers import cli, frameworks, records
 from helpers.lessons.structured import features, questions, schemas
 from helpers.lessons.structured.features import NOT_PROBED, PROBES, VERDICTS, WORKS, Finding
-from helpers.servers import engines, install, serving, tensorrt_llm
+from helpers.servers import engines, install, llama_cpp, serving, tensorrt_llm
 from helpers.weights import models
 from helpers.weights.files import ModelError
 
@@ -44,6 +44,8 @@ def record(names: Sequence[str] = FRAMEWORKS) -> dict:
         started = time.monotonic()
         if name in servers:
             _measure(servers[name], versions[name], found)
+            if name == "llama-cpp":
+                found["wheel"] = _wheel(servers[name], found["cells"][name])
         else:
             reason = tensorrt_llm.missing() if name == "tensorrt-llm" else left_out.get(name)
             absent = asdict(Finding(NOT_PROBED, reason or "this collection starts no server of it"))
@@ -81,6 +83,32 @@ def _measure(engine: engines.Engine, versions: dict, found: dict) -> None:
         found["provenance"]["versions"][engine.name] = versions
 
 
+def _wheel(engine: engines.Engine, cells: Mapping[str, Mapping]) -> dict | None:
+    """What llama.cpp's ready-made server answers otherwise than the compiled one, whose ``cells`` are given.
+
+    ``None`` where it is not installed, or is itself what was probed.
+    """
+    versions = install.versions_in(engine.kernel, engine.packages)
+    if not versions or not llama_cpp.binaries():
+        return None
+    ready = engines.with_tools(replace(engines.get(engine.name), command=llama_cpp.wheel))
+    with serving.serve(ready, slots=SLOTS, context=CONTEXT) as server:
+        found = features.probe(server)
+    differing = {name: asdict(cell) for name, cell in found.items() if cell.verdict != cells[name]["verdict"]}
+    return {"versions": versions, "cells": differing}
+
+
+def wheel(found: Mapping) -> str:
+    """One line on a record: what llama.cpp's ready-made wheel answers otherwise; empty where it was not probed."""
+    if not (other := found.get("wheel")):
+        return ""
+    name = ", ".join(f"{package} {version}" for package, version in other["versions"].items())
+    said = ", ".join(f"{feature}: {cell['verdict']}" for feature, cell in other["cells"].items())
+    return f"llama.cpp here is the server compiled with its library; the ready-made wheel ({name}) answers " + (
+        f"otherwise in {said}" if said else "all of these alike"
+    )
+
+
 def _answers(server: serving.Server) -> list[dict]:
     """Every prompt of the file, free and constrained: a row each, without the texts."""
     cases, kept = schemas.cases(), ("outcome", "keyword", "finish_reason", "output_tokens", "tpot_s")
@@ -92,8 +120,11 @@ def _answers(server: serving.Server) -> list[dict]:
     return [{"schema": case.schema_name, "free": row(a), "constrained": row(b)} for case, a, b in zip(cases, free, forced)]
 
 
-def validity(rows: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
-    """A pandas table of a record's ``validity``: for each schema and framework the valid answers, free and constrained."""
+def validity(rows: Mapping[str, Sequence[Mapping]], gpu: bool | None = None) -> pd.DataFrame:
+    """A pandas table of a record's ``validity``: for each schema and framework the valid answers, free and constrained.
+
+    ``gpu`` says where the servers ran (``None``: on this machine).
+    """
     import pandas as pd
 
     def share(found: Sequence[Mapping], schema: str, how: str) -> str:
@@ -103,19 +134,20 @@ def validity(rows: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
     names = [*dict.fromkeys(row["schema"] for found in rows.values() for row in found), "all"]
     return pd.DataFrame(
         {
-            (engines.TITLES[engine], how): {schema: share(found, schema, how) for schema in names}
+            (frameworks.label(engine, gpu), how): {schema: share(found, schema, how) for schema in names}
             for engine, found in rows.items()
             for how in ("free", "constrained")
         }
     )
 
 
-def table(cells: Mapping[str, Mapping[str, Mapping]]) -> pd.DataFrame:
-    """A pandas table of a record's ``cells``: features down, frameworks across, the verdicts."""
+def table(cells: Mapping[str, Mapping[str, Mapping]], gpu: bool | None = None) -> pd.DataFrame:
+    """A pandas table of a record's ``cells``: features down, frameworks across, the verdicts; ``gpu`` as in :func:`validity`."""
     import pandas as pd
 
     columns = {
-        engines.TITLES[name]: {feature: cell["verdict"] for feature, cell in found.items()} for name, found in cells.items()
+        frameworks.label(name, gpu): {feature: cell["verdict"] for feature, cell in found.items()}
+        for name, found in cells.items()
     }
     return pd.DataFrame(columns)
 

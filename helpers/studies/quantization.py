@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ def table(found: Mapping) -> pd.DataFrame:
 def _row(found: Mapping, name: str, roof: bounds.Roof) -> dict:
     inside, quality, speed = found["contents"][name], found["quality"][name], found["decode_tokens_per_s"][name]
     work = bounds.Work(inside["tensors_bytes"], found["kv_bytes_per_token"], inside["values"])
-    reading = bounds.Bound(roof.bandwidth_bytes_per_s / bounds.step_bytes(work), "memory")  # the arithmetic is not float32's
+    reading = bounds.decode_bound(work, replace(roof, flops_per_s=math.inf))  # the arithmetic is not float32's
     share = bounds.share(speed["median"], reading)
 
     def pair(value: str, scale: float = 1, digits: int = 3) -> str:
@@ -122,7 +123,7 @@ def _row(found: Mapping, name: str, roof: bounds.Roof) -> dict:
         "bits per weight": round(8 * inside["tensors_bytes"] / inside["values"], 2),
         "load, s": round(found["loads"][name]["load_s"], 2),
         "tokens/s": formatting.told(speed),
-        "share of the bandwidth": bounds.share_text(share),
+        "share of the bandwidth": bounds.share_text(share, reading),
         "perplexity": pair("perplexity", digits=2),
         "ratio to bf16": pair("ratio"),
         "KL, nats": pair("kl"),

@@ -2,52 +2,67 @@
 
 Throughput and latency at 1, 10 and 100 users, 128 tokens in and 128 out, for every engine at
 hand, with what makes them comparable: the instrument's own error, the weights' proof, the KV
-pools, agreeing answers, the roof. Each number of users is kept as soon as it is measured, and a
-run that was stopped goes on where it was.
+pools, agreeing answers, the roof. Each engine is at its best here: vLLM compiles its model, and
+Transformers' static batch stands beside its server. Each number of users is kept as soon as it is
+measured, and a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from helpers import cli, machine, plots, records
+from helpers import cli, frameworks, kernels, machine, plots, records
 from helpers.bench import checks, measure, selftest
 from helpers.bench.client import EndpointError
 from helpers.lessons.memory import bandwidth
-from helpers.servers import engines, install, metrics, serving
+from helpers.servers import engines, install, llama_cpp, metrics, serving
 from helpers.servers.serving import Server
-from helpers.weights import models, same_values, sizes
+from helpers.studies import static_batch
+from helpers.weights import bounds, models, same_values, sizes
 from helpers.weights.files import ModelError
 
 NAME = "throughput"
 INPUT_TOKENS = OUTPUT_TOKENS = 128
 SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
 REQUESTS = {1: 3, 10: 20, 100: 100}  # per repeat
+START_TIMEOUT_S = 900  # vLLM compiles its model
 FIGURE = records.FOLDER.parent / "vis" / "throughput.png"
+BATCH = "transformers-batch"
 
 
 def record(users: list[int]) -> dict:
-    """Measure every engine at hand at each of ``users`` and save the record; returns it."""
-    here, reasons = engines.at_hand()
-    for name, reason in reasons.items():
-        print(f"{name}: left out, {reason}", flush=True)
+    """Measure every engine at hand at each of ``users`` and save the record; returns it.
+
+    An engine whose server cannot be started is left out with its reason, and the others are measured.
+    """
+    plans = {n: _plan(n) for n in users}  # refuses numbers that cannot be, before anything starts
+    here, left_out = engines.at_hand()
     context = INPUT_TOKENS + OUTPUT_TOKENS + SPARE_TOKENS
-    with serving.side_by_side(here, slots=max(users), context=context) as servers:
-        source = _provenance(servers)
+    size = {"slots": max(plans), "context": context, "timeout_s": START_TIMEOUT_S}
+    with serving.side_by_side(map(engines.compiled, here), failed=left_out, **size) as servers:
+        for name, reason in left_out.items():
+            print(f"{name}: left out, {reason}", flush=True)
+        source = _provenance(servers) | {"left_out": {name: serving.without_log(why) for name, why in left_out.items()}}
         found = _draft(source)
         missing = [n for n in users if n not in _measured(found)]
         for n in missing:
             started = time.monotonic()
-            part = {"provenance": source, "engines": _level(servers, n, source, fresh=n == missing[0])}
+            part = {"provenance": source, "engines": _level(servers, plans[n], source, fresh=n == missing[0])}
             found = records.merge(found, part)
             records.keep(NAME, found)
             print(f"{n} users: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
         found |= {"guards": _guards(servers), "roof": bandwidth.roof().to_dict()}
     records.save(NAME, found)
     return found
+
+
+def _plan(users: int, settle: bool = True) -> measure.Plan:
+    requests = REQUESTS.get(users, max(users, 1))  # no users at all are refused as such
+    return measure.Plan((users,), INPUT_TOKENS, OUTPUT_TOKENS, requests=requests, timeout_s=1800, settle=settle)
 
 
 def _draft(source: Mapping) -> dict:
@@ -64,20 +79,22 @@ def _measured(found: Mapping) -> set[int]:
     return {level["users"] for levels in found["engines"].values() for level in levels}
 
 
-def _level(servers: Mapping[str, Server], users: int, source: Mapping, fresh: bool) -> dict[str, list[dict]]:
+def _level(servers: Mapping[str, Server], plan: measure.Plan, source: Mapping, fresh: bool) -> dict[str, list[dict]]:
     """Each engine's level; ``fresh`` servers had no load yet and are warmed up until they are steady."""
+    (users,) = plan.users
     test = selftest.run(users)
     print(test, flush=True)
     source["instrument"][str(users)] = vars(test)
-    plan = measure.Plan(
-        (users,), INPUT_TOKENS, OUTPUT_TOKENS, requests=REQUESTS.get(users, users), timeout_s=1800, settle=fresh
-    )  # fmt: skip
+    plan = _plan(users, settle=fresh)
     source["workload_sha256"][str(users)] = measure.workload_sha256(plan, models.vocabulary())
     found = measure.compare(
         {name: server.endpoint for name, server in servers.items()}, plan, vocabulary=models.vocabulary(),
         awake=lambda name: servers[name].awake(), hits=lambda name: metrics.cache_hits(servers[name]),
     )  # fmt: skip
-    return {name: [test.note(level).to_dict()] for name, (level,) in found.items()}
+    levels = {name: [test.note(level).to_dict()] for name, (level,) in found.items()}
+    if "transformers" in servers:  # while all servers are suspended
+        levels[BATCH] = [static_batch.measure(plan).to_dict()]
+    return {name: levels[name] for name in frameworks.FRAMEWORKS if name in levels}
 
 
 def _provenance(servers: Mapping[str, Server]) -> dict:
@@ -90,9 +107,21 @@ def _provenance(servers: Mapping[str, Server]) -> dict:
         },
         versions={name: install.versions(engine) for name, engine in here.items()},
         arguments={name: list(server.arguments) for name, server in servers.items()},
+        labels={name: frameworks.label(name) for name in here},
+        modes={name: _mode(server) for name, server in servers.items()},
+        startup_s={name: round(server.startup_s, 1) for name, server in servers.items()},
         plan={"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "requests": REQUESTS},
         instrument={}, workload_sha256={},
     )  # fmt: skip
+
+
+def _mode(server: Server) -> str:
+    """How the engine runs here, where it could run in another way: compiled or eager, and for which processor it was built."""
+    if server.engine.kernel == "vllm":
+        return "eager" if "--enforce-eager" in server.arguments else "compiled"
+    if server.engine.kernel == "llama-cpp":
+        return llama_cpp.build(server.log.read_text(errors="replace"), machine.facts()["cpu_flags"])
+    return frameworks.INSTEAD_OF_KERNELS.get(server.engine.name, "") if not machine.has_gpu() else ""
 
 
 def _proof(engine: engines.Engine, model: models.Model) -> dict:
@@ -123,9 +152,55 @@ def _guards(servers: Mapping[str, Server]) -> dict[str, dict]:
     return found
 
 
+def rates(levels: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[int, Mapping | None]]:
+    """Output tokens/s (``median``, ``low``, ``high``) by engine and number of users; ``None`` is no measurement."""
+    return {name: {level["users"]: level["output_tokens_per_s"] for level in of} for name, of in levels.items()}
+
+
+def best(of: Mapping[str, Mapping[int, Mapping | None]], name: str) -> str:
+    """The row by which the framework of ``name`` is compared: llama.cpp's fastest type, any other one's own row.
+
+    ``of`` as :func:`rates` has it. The fastest has the largest geometric mean over the numbers of users.
+    """
+    kernel = frameworks.get(name).kernel
+    rows = [row for row in of if row in engines.ENGINES and engines.ENGINES[row].kernel == kernel]
+    whole = [row for row in rows if of[row] and all(of[row].values())]
+    return max(whole, key=lambda row: _mean_log(of[row]), default=name)
+
+
+def _mean_log(by_users: Mapping[int, Mapping]) -> float:
+    return sum(math.log(rate["median"]) for rate in by_users.values()) / len(by_users)
+
+
+def compared(found: Mapping) -> dict[str, list[dict]]:
+    """The levels of a record that are drawn: of llama.cpp's rows the fastest."""
+    fastest = best(rates(found["engines"]), "llama-cpp")
+    others = {name for name in found["engines"] if frameworks.get(name).kernel == "llama-cpp"} - {fastest}
+    return {name: levels for name, levels in found["engines"].items() if name not in others}
+
+
+def notes(found: Mapping) -> list[str]:
+    """How the engines of a record ran, and by which row llama.cpp is compared: a line each."""
+    source, of, fastest = found.get("provenance", {}), rates(found["engines"]), None
+    said = [
+        f"{frameworks.get(name).title}: {mode}"
+        for name, mode in source.get("modes", {}).items()
+        if mode and (name not in ("llama-cpp", "llama-cpp-bf16") or mode != source["modes"].get("llama-cpp-q4_0"))
+    ]
+    if len([name for name in of if frameworks.get(name).kernel == "llama-cpp"]) > 1:
+        fastest = frameworks.get(best(of, "llama-cpp"))
+        said.append(f"llama.cpp is compared by its fastest type here, {fastest.dtype}")
+    if BATCH in of:
+        said.append(f"{frameworks.get(BATCH).title}: {static_batch.SAID}")
+    if "roof" in found and (label := bounds.Roof(**found["roof"]).label):
+        said.append(f"the roof was {label}")
+    return said
+
+
 def draw(found: dict) -> None:
     """Draw the README's picture from the record, and nothing else."""
-    plots.save(plots.by_users(found["engines"], title=records.describe(found)), FIGURE)
+    title, gpu = records.describe(found), records.on_gpu(found)
+    plots.save(plots.by_users(compared(found), title=title, notes=notes(found), gpu=gpu), FIGURE)
 
 
 def main() -> int:
@@ -139,7 +214,10 @@ def main() -> int:
         users = [int(n) for n in options.users.split(",")]
         draw(records.load(NAME, machine.name()) if options.draw else record(users))
 
-    errors = (serving.ServerError, EndpointError, ModelError, records.RecordError, ValueError)
+    errors = (
+        serving.ServerError, EndpointError, ModelError, records.RecordError, ValueError, kernels.AskError, kernels.MissingKernel,
+        bandwidth.RooflineError,
+    )  # fmt: skip
     return cli.finish(program, *errors, stopped="the numbers of users that were measured are kept")
 
 

@@ -1,10 +1,11 @@
-"""Make the default GGUF's values into bf16 safetensors and a bf16 GGUF, bit for bit the same.
+"""Make the default GGUF's values into bf16 safetensors and a bf16 GGUF, bit for bit the same, and those into a Q4_0.
 
 Why bf16: it is the dtype in which Transformers is fastest on CPU and GPU, and then two engines
 that load the two files compute with the same numbers *and* read the same bytes per step.
 Norms stay float32 in GGUF, as llama.cpp wants them, holding the same bf16-rounded values.
 Run as ``python -m helpers.weights.convert safetensors`` in the environment of Transformers, and
-``python -m helpers.weights.convert gguf-bf16`` in any that has ``gguf``.
+``python -m helpers.weights.convert gguf-bf16`` in any that has ``gguf``; ``gguf-q4_0``, the type that llama.cpp
+repacks for the processor, in llama.cpp's own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from helpers import machine
 from helpers.weights import files, models
 
 
@@ -88,6 +90,23 @@ def to_bf16_gguf(source: Path, target: Path) -> None:
     writer.close()
 
 
+def quantize(source: Path, target: Path, kind: int, allow_requantize: bool = False) -> None:
+    """Write the GGUF ``source`` as the file type that llama.cpp numbers ``kind``, with its own quantizer, in this interpreter."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.allow_requantize = kind, machine.cores(), allow_requantize
+    if code := llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), params):
+        raise files.ModelError(f"{source.name} could not be made into file type {kind}: llama.cpp's quantizer returned {code}")
+
+
+def to_q4_0_gguf(source: Path, target: Path) -> None:
+    """Write ``source``, unquantized, as Q4_0: what ``gguf_types.made("Q4_0")`` of notebook 11 makes."""
+    from gguf import LlamaFileType
+
+    quantize(source, target, int(LlamaFileType.MOSTLY_Q4_0))
+
+
 def main(form: models.Form) -> Path:
     """Make ``form`` of the model that ``MODEL`` names; a finished one is left as it is."""
     model = models.resolve()
@@ -100,6 +119,8 @@ def main(form: models.Form) -> Path:
         made = folder / "made"
         if form == "safetensors":
             to_safetensors(model, made)
+        elif form == "gguf-q4_0":
+            to_q4_0_gguf(models.weights("gguf-bf16", model), made)
         else:
             to_bf16_gguf(models.weights("gguf", model), made)
         try:
@@ -124,8 +145,8 @@ def quiet() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in (["safetensors"], ["gguf-bf16"]):
-        sys.exit("usage: python -m helpers.weights.convert safetensors|gguf-bf16")
+    if sys.argv[1:] not in (["safetensors"], ["gguf-bf16"], ["gguf-q4_0"]):
+        sys.exit("usage: python -m helpers.weights.convert safetensors|gguf-bf16|gguf-q4_0")
     try:
         with quiet():
             made = main(sys.argv[1])

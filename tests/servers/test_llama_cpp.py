@@ -97,6 +97,20 @@ def test_what_a_build_leaves_unused_is_named(said, cpu_flags, left):
     assert llama_cpp.unused(said, cpu_flags) == left
 
 
+@pytest.mark.parametrize(
+    ("folder", "cpu_flags", "said"),
+    [
+        (None, ["avx2", "avx512f"], "the ready-made wheel, leaves AVX512 unused"),
+        ("bin", ["avx2"], "compiled for this processor, uses all its instruction sets that llama.cpp has code for"),
+    ],
+)
+def test_a_build_is_told_with_what_it_leaves_unused(folder, cpu_flags, said, monkeypatch):
+    """Beside every figure of it."""
+    monkeypatch.setattr(llama_cpp, "binaries", lambda: folder)
+
+    assert llama_cpp.build(WHEEL, cpu_flags) == said
+
+
 @pytest.mark.engine
 def test_the_server_is_compiled_for_this_machine_as_the_library_is():
     """One source, one compilation: both say the same, and leave nothing unused."""

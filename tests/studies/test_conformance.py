@@ -158,6 +158,37 @@ def test_notes_say_what_was_seen():
     assert len(conformance.notes(CELLS)) == 2 * len(features.PROBES)
 
 
+WHEEL = {"versions": {"xllamacpp": "1"}, "cells": {"regex": {"verdict": WORKS, "detail": "grammar: 'red-3'"}}}
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"wheel": WHEEL}, "the ready-made wheel (xllamacpp 1) answers otherwise in regex: works"),
+        ({"wheel": {**WHEEL, "cells": {}}}, "the ready-made wheel (xllamacpp 1) answers all of these alike"),
+        ({"wheel": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_one_line_says_what_the_ready_made_server_answers_otherwise(record, said):
+    """Readers start the compiled one."""
+    assert conformance.wheel(record).endswith(said) and "\n" not in conformance.wheel(record)
+
+
+@pytest.mark.engine
+def test_the_ready_made_server_takes_a_regex_and_the_compiled_one_refuses_it(monkeypatch):
+    """LLGuidance is in the wheel alone; only what differs is kept."""
+    monkeypatch.setattr(features, "PROBES", {name: features.PROBES[name] for name in ("regex", "grammar")})
+    monkeypatch.setattr(features.probe, "__defaults__", (("regex", "grammar"),))
+    engine = engines.with_tools(engines.get("llama-cpp"))
+    with serving.serve(engine, slots=conformance.SLOTS, context=conformance.CONTEXT) as server:
+        cells = {name: {"verdict": cell.verdict} for name, cell in features.probe(server).items()}
+    other = conformance._wheel(engine, cells)
+
+    assert cells == {"regex": {"verdict": REFUSES}, "grammar": {"verdict": WORKS}}
+    assert other["cells"].keys() == {"regex"} and other["cells"]["regex"]["verdict"] == WORKS
+
+
 def test_an_unknown_framework_is_refused_before_anything_starts(monkeypatch):
     """The names there are."""
     monkeypatch.setattr("sys.argv", ["conformance", "olama"])
@@ -188,8 +219,9 @@ class TestRecord:
 
     @pytest.mark.engine
     def test_llama_cpp_answers_today_as_recorded(self, cells, monkeypatch):
-        """Every verdict, probed again of the build that the record names: the wheel, which has LLGuidance."""
-        monkeypatch.setattr(llama_cpp, "binaries", lambda: None)
+        """Every verdict, probed again of what the record names: the server that a reader starts, once the wheel's."""
+        if "xllamacpp" in records.load(conformance.NAME)["provenance"]["versions"]["llama-cpp"]:
+            monkeypatch.setattr(llama_cpp, "binaries", lambda: None)
         engine = engines.with_tools(engines.get("llama-cpp"))
         with serving.serve(engine, slots=conformance.SLOTS, context=conformance.CONTEXT) as server:
             now = features.probe(server)

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers import formatting
-from helpers.servers import engines
+from helpers import formatting, frameworks
 from helpers.weights import bounds
 from helpers.weights.models import Model
 
@@ -56,7 +55,7 @@ def reached(
     share is what serving reaches of the decode roof, and decode alone is nearer to it. A level of
     arrivals per second has no number of users, so no bound, and is left out.
     """
-    works = works or {name: bounds.work(engines.get(name).form, model) for name in levels}
+    works = works or {name: bounds.work(frameworks.get(name).form, model) for name in levels}
     closed = [(name, level) for name, measured in levels.items() for level in measured if level["users"] is not None]
     return [_reached(name, level, roof, works[name]) for name, level in closed]
 
@@ -83,14 +82,18 @@ def table(
     roof: bounds.Roof,
     works: Mapping[str, bounds.Work] | None = None,
     model: Model | None = None,
+    gpu: bool | None = None,
 ) -> pd.DataFrame:
-    """A pandas table of :func:`reached`: each engine's share of the roof at each number of users."""
+    """A pandas table of :func:`reached`: each engine's share of the roof at each number of users.
+
+    ``gpu`` says where the levels were measured (``None``: on this machine).
+    """
     import pandas as pd
 
     rows = [
         {
-            "framework": engines.get(found.engine).title,
-            "weights": engines.get(found.engine).dtype,
+            "framework": frameworks.label(found.engine, gpu),
+            "weights": frameworks.get(found.engine).dtype,
             "users": found.users,
             "FLOP/byte": f"{found.intensity:.1f}",
             "output tokens/s": formatting.told(found.rate, none="none"),

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from gguf import LlamaFileType
 
-from helpers import kernels, machine, paths
-from helpers.weights import files, models
+from helpers import kernels, paths
+from helpers.weights import convert, files, models
 from helpers.weights.files import ModelError
 
 PLAIN = ("F32", "F16", "BF16")  # types that are no quantization
@@ -158,19 +158,12 @@ def _make(name: str, source: Path, allow_requantize: bool) -> None:
 
 def quantize(name: str, source: Path, allow_requantize: bool = False) -> Path:
     """Make the type ``name`` in this interpreter, with llama.cpp's quantizer; a finished file is left as it is."""
-    import llama_cpp
-
     target = made_path(name, source)
     if target.exists():
         return target
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = check(name)
-    params.nthread = machine.cores()
-    params.allow_requantize = allow_requantize
     with files.staging() as folder:
         made = folder / "made.gguf"
-        if code := llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(made), params):
-            raise ModelError(f"{source.name} could not be made into {name}: llama.cpp's quantizer returned {code}")
+        convert.quantize(source, made, check(name), allow_requantize)
         os.replace(made, target)  # complete or not there
     return target
 

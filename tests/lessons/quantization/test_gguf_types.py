@@ -13,7 +13,7 @@ import pytest
 from helpers import kernels, paths
 from helpers.lessons.quantization import gguf_types
 from helpers.lessons.quantization.gguf_types import UnknownType
-from helpers.weights import files
+from helpers.weights import files, models, same_values
 from helpers.weights.files import ModelError
 
 pytestmark = pytest.mark.engine
@@ -173,3 +173,14 @@ def test_the_command_refuses_in_one_line(cache, arguments, said, model_file):
 
     assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1)
     assert said in ran.stderr and list(cache.iterdir()) == []
+
+
+def test_the_servers_q4_0_is_the_file_that_is_measured_here():
+    """The same quantizer on the same values; no proof holds them against the source, whose values they are not."""
+    served = models.weights("gguf-q4_0")
+    found = gguf_types.contents(served)
+
+    assert files.sha256(served) == files.sha256(gguf_types.made("Q4_0"))
+    assert next(iter(found.tensors)) == "Q4_0" and found.bits_per_weight < 6
+    with pytest.raises(ModelError, match="as gguf-q4_0 is rounded once more: its values are others"):
+        same_values.weights_proof("gguf-q4_0")

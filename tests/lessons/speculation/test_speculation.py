@@ -332,7 +332,10 @@ def test_a_model_without_numbered_layers_is_not_cut(tmp_path, cache):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sglang", 4), "SGLang's server is not set up for drafts here: choose one of vllm, llama-cpp, llama-cpp-bf16"),
+        (
+            ("sglang", 4),
+            "SGLang's server is not set up for drafts here: choose one of vllm, llama-cpp-q4_0, llama-cpp, llama-cpp-bf16",
+        ),
         (("vllm", 0), "draft_tokens=0, ngram=3: both must be at least 1"),
     ],
 )
