@@ -167,10 +167,15 @@ def changed(found: Mapping | None = None, plain: Mapping | None = None, works: S
         before = usual.get((one["work"], one["engine"]))
         rates = read.rates(before) if before else {}
         if before:
-            rows.setdefault(f"{read.label(before)}, {PLAIN}", _beside(before, rates))
+            rows.setdefault(f"{read.label(before)}, {_usually(before)}", _beside(before, rates))
         if one["option"] != SHORT:
             rows[read.label(one)] = _beside(one, rates)
     return read.frame(rows, found)
+
+
+def _usually(one: Mapping) -> str:
+    """What the life is that options are beside: the engine as it comes, or with less room, which is another start."""
+    return f"{PLAIN}, {SHORT}" if one["option"] == SHORT else PLAIN
 
 
 def every_change(found: Mapping | None = None) -> pd.DataFrame:
