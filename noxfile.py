@@ -43,6 +43,7 @@ LIKE_PIP = {  # pip's settings, which uv does not read, as uv's environment vari
     "default-timeout": "UV_HTTP_TIMEOUT",
     "timeout": "UV_HTTP_TIMEOUT",
 }
+GET_COMPILER = "install one (Debian: apt install g++, macOS: xcode-select --install) and run this again"
 CMAKE_ARGS = f"-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE={shlex.quote(str(ROOT / 'requirements/llama-cpp.cmake'))}"
 
 nox.options.sessions = ["tour"]
@@ -95,7 +96,8 @@ FRAMEWORKS = [name for name in ENVIRONMENTS if name != "lab"]
 TOOLS = {"deploy": Environment("Deployment", "deploy.txt", 1.2, 1)}  # kernels that hold no framework: LiteLLM and Ray
 ENVIRONMENTS |= TOOLS
 RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
-    "throughput": ("helpers.studies.throughput", 60),
+    "throughput": ("helpers.studies.throughput", 75),
+    "choices": ("helpers.studies.choices", 10),
     "quantization": ("helpers.studies.quantization", 6),
     "conformance": ("helpers.studies.conformance", 10),
 }
@@ -113,10 +115,12 @@ def tour(session: nox.Session) -> None:
     frameworks = _chosen(session)
     light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
     if light and not all(_is_made(name) for name in frameworks if name not in light):
-        _prepare(session, *light)
-        _lab(session, "-m", "helpers.collection.run", "comparison", *light)
-    _prepare(session, *frameworks, *_tools(session))
-    _lab(session, "-m", "helpers.collection.run", "tour", *frameworks)
+        if there := _prepare(session, *light):
+            _lab(session, "-m", "helpers.collection.run", "comparison", *there)
+    there = [name for name in _prepare(session, *frameworks, *_tools(session)) if name in frameworks]
+    if not there:
+        session.error("no framework is there to run: see above why")
+    _lab(session, "-m", "helpers.collection.run", "tour", *there)
 
 
 @nox.session(venv_backend="none")
@@ -243,10 +247,13 @@ def _lab(session: nox.Session, *arguments: str, **variables: str) -> None:
     session.run(str(_python("lab")), *arguments, external=True, env=env | variables, silent=False)
 
 
-def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> None:
-    """Make the lab and the frameworks' environments, their kernels and, unless told otherwise, the model files."""
-    for name in ("lab", *frameworks):
-        _environment(session, name)
+def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> list[str]:
+    """Make the lab and the frameworks' environments, their kernels and, unless told otherwise, the model files.
+
+    Returns the frameworks that are there: one that must be compiled is left out, with its reason, where that cannot be done.
+    """
+    _environment(session, "lab")
+    frameworks = [name for name in frameworks if _environment(session, name)]
     lab, kernels = str(_python("lab")), {name: ENVIRONMENTS[name].title for name in ("lab", *frameworks)}
     install = [[lab, "-m", "helpers.servers.install", name, title, str(_python(name))] for name, title in kernels.items()]
     install.append([lab, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", lab])
@@ -259,22 +266,43 @@ def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> None
     _watched(session, install, Step("Kernels", "written", 10, VENVS / "kernels.log"))
     if made:
         _watched(session, made, Step("Model files", "ready", 60, VENVS / "model.log"))
+    return frameworks
 
 
-def _environment(session: nox.Session, name: str) -> None:
-    """Make `.venvs/NAME`, or leave it as it is if it was made from the same pins."""
+_left_out: set[str] = set()  # what could not be compiled in this run is not tried twice
+
+
+def _environment(session: nox.Session, name: str) -> bool:
+    """Make `.venvs/NAME`, or leave it as it is if it was made from the same pins; whether it is there."""
     if (name == "lab" and _is_lab()) or _is_made(name):
-        return
+        return True
+    if name in _left_out:
+        return False
     plan = ENVIRONMENTS[name]
+    if plan.compiled and not _has_compiler():
+        session.warn(f"{plan.title} is left out: {plan.compiled} is compiled here, and there is no C++ compiler; {GET_COMPILER}")
+        _left_out.add(name)
+        return False
     torch = None if GPU else _pins(plan.requirements).get("torch")
     index, gb = _torch_index(session, torch) if torch else ([], 0)
     note = f" ({plan.note})" if plan.note else ""
     session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.0f} minutes{note}")
     step = Step(plan.title, "installed", (plan.minutes + gb / 3) * 60, VENVS / f"{name}.log")
     env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(_cores()), **os.environ, **_uv_settings()}
-    seconds = _watched(session, _installation(session, name, index), step, env)
+    seconds = _watched(session, _installation(session, name, index), step, env, needed=not plan.compiled)
+    if seconds is None:
+        shutil.rmtree(VENVS / name, ignore_errors=True)  # half of one would pass for the framework
+        _left_out.add(name)
+        return False
     (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round(seconds / 60, 1)}))
     (VENVS / name / "made-from").write_text(_made_from(name))
+    return True
+
+
+def _has_compiler() -> bool:
+    """Whether there is a C++ compiler: the one that CXX names, else one by the names that CMake looks for."""
+    named = shlex.split(os.environ.get("CXX", ""))[:1]
+    return any(map(shutil.which, named or ("c++", "g++", "clang++", "cl")))
 
 
 def _installation(session: nox.Session, name: str, index: Sequence[str]) -> list[list[str]]:
@@ -371,8 +399,13 @@ class Step:
     log: Path
 
 
-def _watched(session: nox.Session, commands: list[list[str]], step: Step, env: dict[str, str] | None = None) -> float:
-    """Run ``commands`` with their output in the log, a bar on the terminal, and the reason on failure; returns seconds."""
+def _watched(
+    session: nox.Session, commands: list[list[str]], step: Step, env: dict[str, str] | None = None, needed: bool = True
+) -> float | None:
+    """Run ``commands`` with their output in the log, a bar on the terminal, and the reason on failure; returns seconds.
+
+    What is not ``needed`` and fails is left out: that returns ``None``.
+    """
     started = time.monotonic()
     step.log.parent.mkdir(exist_ok=True)
     with step.log.open("w") as output:
@@ -389,7 +422,11 @@ def _watched(session: nox.Session, commands: list[list[str]], step: Step, env: d
                 _bar(step, None)
             if process.returncode:
                 reason = _reason(step.log.read_text(errors="replace"))
-                session.error(f"{step.title} could not be {step.done}: {reason}; the whole log: {step.log}")
+                failed = f"{step.title} could not be {step.done}: {reason}; the whole log: {step.log}"
+                if needed:
+                    session.error(failed)
+                session.warn(f"{failed}; it is left out, and the rest goes on")
+                return None
     seconds = time.monotonic() - started
     session.log(f"{step.title}: {step.done} in {seconds / 60:.1f} minutes")
     return seconds
