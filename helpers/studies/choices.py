@@ -51,9 +51,10 @@ class ChoicesError(RuntimeError):
 def record(parts: Sequence[str]) -> dict:
     """Measure ``parts`` (names of :data:`PARTS`) and save the record when all are there; returns it."""
     here, left_out = engines.at_hand()
-    if missing := {engine: left_out[engine] for engine in ("vllm", FILE) if engine in left_out}:
+    needed = {"vllm" if part == "vllm" else FILE for part in parts}
+    if missing := {engine: left_out[engine] for engine in sorted(needed) if engine in left_out}:
         raise ChoicesError("; ".join(f"{name} cannot be compared: {reason}" for name, reason in missing.items()))
-    if not llama_cpp.binaries():
+    if FILE in needed and not llama_cpp.binaries():
         raise ChoicesError("llama.cpp's own programs are not here, only the wheel's server: run `nox -s tour -- llama-cpp`")
     versions = {engine.name: install.versions(engine) for engine in here if engine.name in ("vllm", FILE)}
     source = records.provenance(model=models.resolve().name, versions=versions, input_tokens=INPUT_TOKENS)

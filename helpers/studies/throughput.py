@@ -14,6 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from helpers import cli, frameworks, kernels, machine, plots, records
 from helpers.bench import checks, measure, selftest
@@ -181,20 +182,23 @@ def compared(found: Mapping) -> dict[str, list[dict]]:
 
 def notes(found: Mapping) -> list[str]:
     """How the engines of a record ran, and by which row llama.cpp is compared: a line each."""
-    source, of, fastest = found.get("provenance", {}), rates(found["engines"]), None
-    said = [
-        f"{frameworks.get(name).title}: {mode}"
-        for name, mode in source.get("modes", {}).items()
-        if mode and (name not in ("llama-cpp", "llama-cpp-bf16") or mode != source["modes"].get("llama-cpp-q4_0"))
-    ]
+    of, modes = rates(found["engines"]), found.get("provenance", {}).get("modes", {})
+    said = [f"{frameworks.TITLES[frameworks.get(name).kernel]}: {mode}" for name, mode in modes.items() if mode]
+    said = list(dict.fromkeys(said))  # llama.cpp's rows are one build
     if len([name for name in of if frameworks.get(name).kernel == "llama-cpp"]) > 1:
-        fastest = frameworks.get(best(of, "llama-cpp"))
-        said.append(f"llama.cpp is compared by its fastest type here, {fastest.dtype}")
+        said.append(f"llama.cpp is compared by its fastest type here, {frameworks.get(best(of, 'llama-cpp')).dtype}")
     if BATCH in of:
         said.append(f"{frameworks.get(BATCH).title}: {static_batch.SAID}")
     if "roof" in found and (label := bounds.Roof(**found["roof"]).label):
         said.append(f"the roof was {label}")
     return said
+
+
+def works(found: Mapping) -> dict[str, bounds.Work]:
+    """What each engine of a record asks of its machine, by the bytes that stand in the record: its weights need not be here."""
+    weights, work = found["provenance"]["weights"], bounds.work("gguf")
+    read = {name: weights.get(name) or weights[frameworks.get(name).kernel] for name in found["engines"]}
+    return {name: replace(work, weights_bytes=of["read_per_step_bytes"]) for name, of in read.items()}
 
 
 def draw(found: dict) -> None:

@@ -26,8 +26,8 @@ def test_where_an_engine_is_missing_nothing_is_compared(monkeypatch, capsys):
     """Its reason, in one line."""
     monkeypatch.setattr(engines, "at_hand", lambda: ([engines.get("llama-cpp-q4_0")], {"vllm": "not chosen"}))
 
-    assert command(monkeypatch) == 1
-    assert capsys.readouterr().err == "vllm cannot be compared: not chosen\n"
+    assert command(monkeypatch, "vllm") == command(monkeypatch) == 1
+    assert capsys.readouterr().err == 2 * "vllm cannot be compared: not chosen\n"
 
 
 def test_where_only_the_wheel_serves_nothing_is_compared(monkeypatch, capsys):

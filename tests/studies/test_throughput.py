@@ -8,6 +8,7 @@ from helpers import machine, records
 from helpers.bench import measure
 from helpers.servers import serving
 from helpers.studies import static_batch, throughput
+from helpers.weights import bounds
 
 
 @pytest.fixture
@@ -94,11 +95,21 @@ def test_a_record_says_how_its_engines_ran():
     """The mode, what a build leaves unused, once; which type is compared; what a static batch is."""
     assert throughput.notes(RECORD) == [
         "vLLM: compiled",
-        "llama.cpp (Q4_0): leaves AVX512 unused",
+        "llama.cpp: leaves AVX512 unused",
         "llama.cpp is compared by its fastest type here, Q4_0",
         f"HF Transformers (static batch): {static_batch.SAID}",
     ]
     assert throughput.notes({"engines": {}}) == []
+
+
+@pytest.mark.engine
+def test_the_roof_of_a_record_needs_no_weights_but_the_default_ones():
+    """The bytes are the record's; a static batch reads what its server does."""
+    provenance = {"weights": {"transformers": {"read_per_step_bytes": 269}, "llama-cpp-q4_0": {"read_per_step_bytes": 90}}}
+    found = throughput.works({"engines": {"llama-cpp-q4_0": [], "transformers-batch": []}, "provenance": provenance})
+
+    assert {name: work.weights_bytes for name, work in found.items()} == {"llama-cpp-q4_0": 90, "transformers-batch": 269}
+    assert found["llama-cpp-q4_0"].parameters == bounds.work("gguf-bf16").parameters
 
 
 def test_a_busy_machine_is_said_with_its_roof():
