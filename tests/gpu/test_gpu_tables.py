@@ -243,7 +243,7 @@ def test_options_stand_beside_the_engine_with_the_same_context():
     shown = tables.changed(options, plain, works=("offline", "server"))
     assert list(tables.changed(options, plain).index) == list(shown.index)[:3]
     assert list(shown.index) == [
-        "HF Transformers, static cache, compiled", "vLLM, offline, as it comes", "vLLM, offline, fp8 weights",
+        "HF Transformers, static cache, compiled", "vLLM, offline, as it comes, short context", "vLLM, offline, fp8 weights",
         "llama.cpp Q4_0, server, as it comes", "llama.cpp Q4_0, server, sampled on the GPU",
     ]  # fmt: skip
     assert shown.loc["vLLM, offline, fp8 weights", "x at 1"] == "1.50"
