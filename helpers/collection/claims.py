@@ -140,8 +140,8 @@ def _evidence_problems(row: dict) -> list[str]:
         found.append("'notebook' and 'shown' stand together: add the one that is missing")
     if row.get("shown", "ran it") not in SHOWN:
         found.append(f"shown = {row['shown']!r} is none of {', '.join(SHOWN)}: choose one")
-    if (row["verdict"], row.get("shown")) == ("cannot be checked", "ran it"):
-        found.append("what cannot be checked was not shown by an engine either: shown = 'printed' or none")
+    if row["verdict"] == "cannot be checked" and row.get("shown", "printed") != "printed":
+        found.append("what cannot be checked was not shown either: shown = 'printed' or none")
     return found + (_source_problems(row["source"]) if "source" in row else [])
 
 

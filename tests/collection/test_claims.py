@@ -81,7 +81,7 @@ def test_whys_are_one_sentence():
         ({"notebook": "3"}, "C036: the notebook '3' is no number of two digits"),
         ({"shown": None}, "C036: 'notebook' and 'shown' stand together"),
         ({"shown": "saw it"}, "C036: shown = 'saw it' is none of ran it, read the package, computed"),
-        ({"verdict": "cannot be checked"}, "C036: what cannot be checked was not shown by an engine either"),
+        ({"verdict": "cannot be checked", "shown": "computed"}, "C036: what cannot be checked was not shown either"),
         ({"source": PAGE | {"adress": "x"}}, "C036: a source has title, address, date and nothing else"),
         ({"source": PAGE | {"address": "http://x.org"}}, "C036: the source's address 'http://x.org' is no https address"),
         ({"source": PAGE | {"address": "https://example.org/page)."}}, "is no https address"),
