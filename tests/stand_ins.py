@@ -1,0 +1,590 @@
+"""Stand-ins for what the cells of the claims look at, and for each claim what would be there if its verdict were false.
+
+A check is a few conditions on values that an engine, a package or a record gave. Here each function gives such values, as
+they are on the committed page, so that the check can be run without an engine. Its decorator has a statement for each
+claim: what it changes is what the check would meet if the verdict were false. Nothing here was measured.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace as StandIn
+
+import numpy as np
+
+from helpers.collection import document
+from helpers.gpu import read, tables
+from helpers.lessons.memory import allocation
+from helpers.lessons.quantization import support as quant_support
+from helpers.lessons.scaling import launch
+from helpers.weights import shapes, sizes
+
+Values = dict[str, object]
+WORLDS: dict[str, tuple[Callable[[], Values], str]] = {}  # a claim to its check's values and the statement that contradicts it
+
+
+def contradicted(**statements: str) -> Callable[[Callable[[], Values]], Callable[[], Values]]:
+    """Keep a function that gives the values of one check, and a statement for each claim that rests on it."""
+
+    def keep(values: Callable[[], Values]) -> Callable[[], Values]:
+        WORLDS.update({id: (values, statement) for id, statement in statements.items()})
+        return values
+
+    return keep
+
+
+class Inputs(dict):
+    """What a tokenizer of Transformers returns: a mapping whose entries are attributes too."""
+
+    __getattr__ = dict.__getitem__
+
+
+def split(text: str) -> StandIn:
+    """A tokenizer for which a word is a token."""
+    return StandIn(input_ids=text.split())
+
+
+def figure(median: float) -> StandIn:
+    return StandIn(median=median, low=median, high=median)
+
+
+def level(users: int, rate: float, ttft_s: float, samples: int = 4) -> StandIn:
+    """One number of users of a measurement, without a failure."""
+    one = StandIn(prompt_tokens=64, output_tokens=32, token_source="server_usage")
+    latency = {"ttft_s": {"median": ttft_s}}
+    given = {"users": users, "output_tokens_per_s": figure(rate), "latency": latency.__getitem__}
+    return StandIn(**given, samples=[one] * samples, error_kinds={})
+
+
+def levels() -> dict[str, list[StandIn]]:
+    """Three engines with 1, 4 and 16 users."""
+    rates = {"transformers": (21, 75, 115), "vllm": (34, 114, 222), "sglang": (17, 56, 86), "llama-cpp": (67, 87, 93)}
+    return {name: [level(n, rate, 0.1 * n) for n, rate in zip((1, 4, 16), three)] for name, three in rates.items()}
+
+
+def rate_of(measured: dict[str, list[StandIn]]) -> Callable[[str, int], float]:
+    return lambda name, users: next(one.output_tokens_per_s.median for one in measured[name] if one.users == users)
+
+
+# 02 · HF Transformers
+
+
+@contradicted(C002="output = output[:, :5]")  # without a GPU no token comes
+def generated() -> Values:
+    output = np.arange(21).reshape(1, 21)
+    model = StandIn(generate=lambda **how: output)
+    return {
+        "output": output, "inputs": Inputs(input_ids=np.zeros((1, 5))), "fixed": {}, "model": model,
+        "torch": StandIn(equal=np.array_equal),
+    }  # fmt: skip
+
+
+@contradicted(
+    C029="seen.hidden_states = seen.hidden_states[-1:]",  # the last state alone can be read
+    C081="likely.indices = [np.int64(8)]",  # the logits that are read are not those that generate uses
+)
+def looked_inside() -> Values:
+    return {
+        "np": np, "likely": StandIn(indices=[np.int64(7)]), "new_tokens": [np.int64(7)],
+        "seen": StandIn(hidden_states=[0] * 31), "shape": StandIn(layers=30),
+    }  # fmt: skip
+
+
+@contradicted(C001="losses = [9.4, 9.4]", C024="losses = [9.4, 9.6]")  # it does not learn
+def trained() -> Values:
+    return {"losses": [9.4, 7.4, 5.3, 3.0, 1.6], **dict.fromkeys(("tuned", "copy", "optimizer", "loss"))}
+
+
+@contradicted(C027="finished.sort(key=lambda one: list(limits).index(one.request_id))")  # each waits for the one before
+def left_one_by_one() -> Values:
+    limits = {"long": 36, "short": 4, "middle": 16}
+    ends = ("short", "middle", "long")
+    finished = [StandIn(request_id=name, generated_tokens=[0] * limits[name]) for name in ends]
+    return {"limits": limits, "finished": finished}
+
+
+@contradicted(C030='today = ""', C031='old = "Hello, world and so on"')  # no text; the limit of 6 is kept
+def pipelines() -> Values:
+    return {"tokenizer": split, "old": "Hello, world-building " + "word " * 100, "today": "word " * 20}
+
+
+# 03 · vLLM
+
+
+@contradicted(**dict.fromkeys(("C006", "C038", "C042"), "output.outputs[0].token_ids = []"))  # nothing comes on a CPU
+def generated_by_vllm() -> Values:
+    output = StandIn(outputs=[StandIn(token_ids=list(range(16)))])
+    llm = StandIn(generate=lambda *asked, **how: [output])
+    return {"output": output, "llm": llm, "fixed": None}
+
+
+@contradicted(C032="rate[32] = rate[8] = rate[1]")  # requests in turn
+def batched() -> Values:
+    return {"rate": {1: figure(32), 8: figure(210), 32: figure(528)}}
+
+
+@contradicted(C034="cache.num_gpu_blocks, cache.block_size = 8, 1024")  # one room of full length for each request
+def pages_of_vllm() -> Values:
+    cache = StandIn(num_gpu_blocks=256, block_size=32, kv_cache_max_concurrency=8.0)
+    return {"cache": cache, "longest": 1024, "pages": lambda tokens: -(-tokens // cache.block_size)}
+
+
+@contradicted(C036='timed.error = "HTTP 404"')
+def asked_over_http() -> Values:
+    return {"timed": StandIn(error=None, prompt_tokens=32, output_tokens=16)}
+
+
+@contradicted(C035="before, after = len(long.event_ns), 0")  # the short one waits until the long one has ended
+def decoded_together() -> Values:
+    return {"before": 18, "after": 71, "long": StandIn(event_ns=[0] * 96)}
+
+
+@contradicted(C044="outputs = []")  # the snippet gives nothing
+def drawn_at_random() -> Values:
+    texts = iter(("a drawn answer", "another one"))
+    result = lambda text: StandIn(outputs=[StandIn(token_ids=[0] * 100, text=text)])  # noqa: E731
+    llm = StandIn(generate=lambda *asked, **how: [result(next(texts))])
+    return {"llm": llm, "SamplingParams": dict, "outputs": [result("one"), result("two")]}
+
+
+# 04 · llama.cpp
+
+
+class Llama:
+    """Answers 24 tokens, always the same."""
+
+    def __call__(self, prompt: str, **how: object) -> dict:
+        return {"usage": {"completion_tokens": 24}, "choices": ["Paris."]}
+
+    def reset(self) -> None: ...
+
+
+@contradicted(
+    C009='output = {"usage": {"completion_tokens": 0}, "choices": []}',  # nothing comes on two cores
+    C010='output = {"usage": {"completion_tokens": 0}, "choices": []}',
+    C048='output = {"usage": {"completion_tokens": 0}, "choices": []}',
+)
+def answered_by_llama() -> Values:
+    return {"llm": Llama(), "output": Llama()(""), "fixed": {}}
+
+
+@contradicted(C054="anonymous_added = 300 * 2**20")  # more than the weights in 16 bits
+def held_by_llama() -> Values:
+    stored = {"gguf": 96_576_768, "gguf-bf16": 269_030_016}
+    return {
+        "state_bytes": 623_149, "llm": StandIn(n_tokens=27), "per_token": 23_040, "on_gpu": False,
+        "file_mapped": 92 * 2**20, "anonymous_added": 29 * 2**20, "small": 24 * 2**20, "large": 90 * 2**20,
+        "sizes": StandIn(weights_bytes=stored.__getitem__),
+    }  # fmt: skip
+
+
+@contradicted(C045="weights = weights + 1", C056="block = block[:16]")  # no such blocks; four bits, as the name says
+def unpacked() -> Values:
+    weights = np.arange(32, dtype=np.float32)
+    tensor = StandIn(data=None, tensor_type=None)
+    return {
+        "np": np, "quants": StandIn(dequantize=lambda data, kind: np.arange(64, dtype=np.float32)), "tensor": tensor,
+        "weights": weights, "block": np.zeros(20, np.uint8),
+    }  # fmt: skip
+
+
+@contradicted(C047='read["gguf"] = read["gguf-bf16"]')
+def bytes_read() -> Values:
+    return {"read": {"gguf": 96_576_768, "gguf-bf16": 269_030_016}}
+
+
+@contradicted(
+    C012="together[32] = 1",  # more slots, and nothing is shared
+    C089="together[32] = 1",
+    C090="together[32] = 1",
+    C096='found[1][1] = level(8, 100, found[1][0].latency("ttft_s")["median"])',  # nobody waits
+)
+def slots() -> Values:
+    return {"level": level, "together": {1: 1, 32: 8}, "found": {1: [level(1, 97, 0.052), level(8, 100, 0.880)]}}
+
+
+@contradicted(C055="main_runs = True")
+def main_is_gone() -> Values:
+    return {"main_runs": False, "hello": {"usage": {"completion_tokens": 50}}}
+
+
+# 05 · SGLang
+
+
+@contradicted(C014='output["output_ids"] = []')  # nothing comes on a CPU
+def generated_by_sglang() -> Values:
+    async def async_generate(prompt: str, how: object) -> dict:
+        return {"output_ids": list(range(16))}
+
+    engine = StandIn(async_generate=async_generate)
+    return {"engine": engine, "fixed": {}, "output": {"output_ids": list(range(16))}, "plain_works": False}
+
+
+@contradicted(C059="cached.update(dict.fromkeys(cached, 0))")  # nothing is shared
+def radix() -> Values:
+    return {"cached": {"root": 0, "a": 300, "b": 300, "c": 300, "a, then more": 350}}
+
+
+@contradicted(C066="warm = [(299, seconds) for _, seconds in cold]")  # found, and as slow as before
+def cold_and_warm() -> Values:
+    return {"cold": [(0, 0.400), (0, 0.386)], "warm": [(299, 0.139), (299, 0.134)], "device": "cpu"}
+
+
+@contradicted(C060='told["tips"] = "Two ways to sleep well are;"')  # the forks say nothing
+def programs() -> Values:
+    class State(dict):
+        def get_meta_info(self, name: str) -> dict:
+            return {"tokens": 4}
+
+    told = {"tips": "Two ways to sleep well are healthy diet.; focused"}
+    tips = StandIn(run=lambda: StandIn(text=lambda: told["tips"]))
+    return {"state": State(size=" small"), "tips": tips, "told": told}
+
+
+@contradicted(C062='answer.choices[0].text = \'{"city": "Rome"}\'')  # over HTTP the schema is not kept
+def schema_over_http() -> Values:
+    import json
+
+    kept = '{"name": "Mike", "population": 10000000}'
+    return {"json": json, "forced": {"text": kept}, "answer": StandIn(choices=[StandIn(text=kept)])}
+
+
+@contradicted(C058='said["text"] = "{}"')  # valid although it was cut
+def cut_off() -> Values:
+    import json
+
+    said = {"text": '{\n  "name', "meta_info": {"finish_reason": {"type": "length"}}}
+
+    async def async_generate(*asked: object) -> dict:
+        return said
+
+    return {"json": json, "engine": StandIn(async_generate=async_generate), "said": said, "asked": "", "schema": {}}
+
+
+@contradicted(C067="sgl.gen_json = print")
+def gen_json() -> Values:
+    ended = StandIn(process=StandIn(poll=lambda: 0))
+    return {"sgl": StandIn(gen=print), "data": {"name": "Rome", "population": 1}, "server": ended}
+
+
+# 07 · Throughput and latency
+
+
+@contradicted(C146='measured["sglang"][2].error_kinds = {"HTTP 404": 3}')  # a server that the client cannot talk to
+def the_same_work() -> Values:
+    return {"measured": levels()}
+
+
+@contradicted(C028="verdicts[0].good = None")  # Transformers' server has no pool that can be read
+def pools() -> Values:
+    return {"verdicts": [StandIn(good=True) for _ in range(5)]}
+
+
+@contradicted(
+    C026='measured["transformers"][2] = level(16, 35, 1.6)',  # as the document has it: 30 and 35
+    C086='measured["transformers"][2] = level(16, 35, 1.6)',
+)
+def more_users() -> Values:
+    return {"measured": levels(), "level": level}
+
+
+@contradicted(
+    C005='measured["vllm"][2] = level(16, 34, 1.6)',  # no more for sixteen than for one
+    C008='measured["vllm"][2] = level(16, 34, 1.6)',
+    C041='measured["vllm"][2] = level(16, 34, 1.6)',
+    C016='measured["sglang"][2] = level(16, 17, 1.6)',
+)
+def gains() -> Values:
+    measured = levels()
+    return {"measured": measured, "level": level, "rate": rate_of(measured)}
+
+
+@contradicted(C043='measured["vllm"][2] = level(16, 222, 0.1)')  # the first token is not later
+def first_tokens() -> Values:
+    gain = {"transformers": 5.5, "vllm": 6.5, "sglang": 5.0, "llama-cpp": 1.4}
+    return {"measured": levels(), "level": level, "gain": gain, "machine": StandIn(has_gpu=lambda: False)}
+
+
+@contradicted(
+    C061='talk["llama.cpp"]["cached in turn 3"] = 0',  # SGLang's alone
+    C098='talk["SGLang"]["turn 3, ms"] = 201',  # found in the cache, and not sooner
+)
+def conversation() -> Values:
+    titles = {"transformers": "HF Transformers", "vllm": "vLLM", "sglang": "SGLang", "llama-cpp": "llama.cpp"}
+    talk = {title: {"turn 3, ms": 125, "new, ms": 200, "cached in turn 3": 128} for title in titles.values()}
+    servers = {name: StandIn(engine=StandIn(title=title)) for name, title in titles.items()}
+    return {"talk": talk, "servers": servers, "machine": StandIn(has_gpu=lambda: False)}
+
+
+@contradicted(
+    C052='rates["llama-cpp"][100], rates["vllm"][100] = rates["vllm"][100], rates["llama-cpp"][100]',
+    C084='rates["llama-cpp"][100] = {"median": 1.2 * rates["vllm"][100]["median"]}',  # llama.cpp is ahead
+)
+def served() -> Values:
+    gpu = read.load("speed")
+    rates = {name: dict(by_users) for name, by_users in read.served(gpu).items()}
+    kept = {name: read.server_share(gpu, name, 100, "as it comes") for name in ("vllm", "sglang")}
+    return {"read": StandIn(served=lambda gpu: rates), "gpu": gpu, "rates": rates, "kept": kept}
+
+
+# 08 · Memory
+
+
+@contradicted(C100='of_7b["bfloat16"] /= 2', C101='of_7b["q4_0"] *= 2')
+def of_7b() -> Values:
+    parameters = shapes.of("Llama-2-7B").parameters
+    return {
+        "of_7b": {kind: sizes.bytes_of(parameters, kind) for kind in ("bfloat16", "q4_0")},
+        "stored": {"safetensors": 269_030_016, "gguf": 96_576_768},
+        "computed": {"safetensors": 269_030_016, "gguf": 84_071_880},
+    }
+
+
+@contradicted(C107='rows["Llama-3.1-8B"] = rows["Llama-2-7B"]')  # the same at the same size
+def bytes_per_token() -> Values:
+    known = shapes.known().items()
+    return {"rows": {name: {"KiB per token": sizes.kv_bytes_per_token(sheet.shape) / 2**10} for name, sheet in known}}
+
+
+@contradicted(C106='verdicts["llama-cpp"].good = False')  # one engine keeps a token in other bytes
+def pools_of_four() -> Values:
+    verdicts = {name: StandIn(good=True) for name in ("transformers", "vllm", "sglang", "llama-cpp")}
+    return {"verdicts": verdicts, "wrong": StandIn(good=False)}
+
+
+@contradicted(
+    C102='each["HuggingFace"] = 2048',  # the figures would be enough for users with a prompt
+    C103='each["vLLM"] = 2048',
+    C104='fewer_bits["q4_0"] = 2048',
+    C105="hundred = lambda common, own: [1.5, 1.5]",  # sharing is no matter of the prompts
+)
+def hundred_users() -> Values:
+    shape = shapes.of("Llama-2-7B").shape
+    per = {"Llama-2-7B": sizes.kv_bytes_per_token(shape)}
+    document = {"HuggingFace": 10, "vLLM": 2, "llama.cpp": 1}
+    fewer = {kind: round(1e9 / sizes.kv_bytes_per_token(shape, kind) / 100) for kind in ("q8_0", "q4_0")}
+
+    def hundred(common: int, own: int) -> list[float]:
+        starts = range(10_000, 1_010_000, 10_000)
+        users = [tuple(range(common)) + tuple(range(start, start + own)) for start in starts]
+        requests = [allocation.Request(user, output_tokens=1) for user in users]
+        two_ways = allocation.shared(requests, 1), allocation.paged(requests, 1)
+        return [way.peak.reserved * per["Llama-2-7B"] / 1e9 for way in two_ways]
+
+    each = {name: round(gb * 1e9 / per["Llama-2-7B"] / 100) for name, gb in document.items()}
+    return {"each": each, "fewer_bits": fewer, "per": per, "hundred": hundred}
+
+
+# 09 · Structured output
+
+
+@contradicted(
+    C065='found["vLLM, response_format"][1][0].valid = False',  # another engine breaks the schema
+    C082='found["llama.cpp, response_format"][1][0].valid = False',
+)
+def forms() -> Values:
+    def answers(valid: bool) -> list[StandIn]:
+        return [StandIn(valid=valid, finish_reason="stop"), StandIn(valid=False, finish_reason="length")]
+
+    names = ("HF Transformers, xgrammar", "llama.cpp, response_format", "vLLM, response_format", "SGLang, response_format")
+    return {"found": {name: (answers(False)[1:], answers(True)) for name in names}}
+
+
+@contradicted(C063='masked["constrained / free"] = "1.00"')
+def masks() -> Values:
+    return {"masked": tables.answers()}
+
+
+@contradicted(C110='wrong.value = "Paris"')
+def valid_and_wrong() -> Values:
+    return {"wrong": StandIn(valid=True, value="Tokyo")}
+
+
+# 10 · Speculative decoding
+
+
+def counts(tokens_per_step: float, acceptance: float = 0.5) -> StandIn:
+    return StandIn(tokens_per_step=tokens_per_step, acceptance=acceptance)
+
+
+@contradicted(C115='found["copy"]["lookup"]["ids"] = [9]')  # other tokens than without
+def lookup() -> Values:
+    ids = {"plain": {"ids": [1, 2]}, "lookup": {"ids": [1, 2]}}
+    found = {"copy": ids, "free": ids}
+    return {"found": found, "lookup": {"copy": counts(4.0), "free": counts(1.1)}, "on_gpu": False}
+
+
+@contradicted(C116='ngram["copy"].tokens_per_step = 1.0')  # nothing is accepted
+def ngrams() -> Values:
+    said = {"copy": {"same": True}, "free": {"same": True}}
+    ngram = {"copy": counts(3.0, 0.8), "free": counts(1.09, 0.5)}
+    return {"same": {}, "vllm_said": said, "ngram": ngram, "on_gpu": False}
+
+
+@contradicted(C117='llama_kinds = ["draft-simple", "draft-eagle3"]')  # all of them need a model
+def without_a_draft() -> Values:
+    simple = {"copy": counts(3.2), "free": counts(1.03)}
+    kinds = ["draft-simple", "draft-eagle3", "ngram-simple"]
+    return {"same": {}, "equal": {"copy": True, "free": True}, "on_gpu": False, "simple": simple, "llama_kinds": kinds}
+
+
+@contradicted(C118="algorithms = []")
+def algorithms() -> Values:
+    names = ["DFLASH", "UNO", "DSPARK", "EAGLE", "EAGLE3", "FROZEN_KV_MTP", "STANDALONE", "NGRAM"]
+    reason = "ModuleNotFoundError: No module named 'sgl_kernel.speculative'"
+    return {"algorithms": names, "on_gpu": False, "sglang_loads": False, "sglang_reason": reason}
+
+
+# 11 · Quantization
+
+
+@contradicted(
+    C051='scored["Q8_0"].kl = scored["Q4_0"].kl',  # every type loses alike
+    C130='scored["Q8_0"].kl = 9.0',  # the file is there and says something else
+    C131='scored["Q4_0"].kl = 9.0',
+)
+def scored() -> Values:
+    def quality(kl: float, ratio_se: float = 0.02) -> StandIn:
+        return StandIn(kl=kl, ratio_se=ratio_se, perplexity=21.4, perplexity_se=2.4)
+
+    kl = {"Q4_K_M": 0.056, "Q4_0": 0.251, "Q2_K": 0.378, "Q4_1, the source": 0.003}
+    return {"scored": {name: quality(value) for name, value in kl.items()} | {"Q8_0": quality(0.004, 0.004)}}
+
+
+@contradicted(C125='layers[0] = "UnquantizedLinearMethod"')
+def int8_layers() -> Values:
+    models = StandIn(shape=lambda: StandIn(layers=30))
+    return {"layers": ["CompressedTensorsW8A8Int8"] * 120, "models": models, "w8a8": 24.8, "lost": {"bf16": {"perplexity": 24.1}}}
+
+
+def no_longer(framework: str, method: str) -> str:
+    """The statement after which ``framework`` answers the opposite for ``method``."""
+    return f"answer({framework!r}, {method!r}, turned=True)"
+
+
+def only_read(framework: str, method: str) -> str:
+    """The statement after which nothing was computed with it here."""
+    return f"answer({framework!r}, {method!r}, known='in the package')"
+
+
+@contradicted(
+    C120=only_read("transformers", "INT8"),
+    C121=only_read("transformers", "INT4"),
+    C122=no_longer("transformers", "FP8"),
+    C123=no_longer("transformers", "GPTQ"),
+    C124=no_longer("transformers", "AWQ"),
+    C126=no_longer("vllm", "INT4"),
+    C127=no_longer("vllm", "FP8"),
+    C128=no_longer("vllm", "GPTQ"),
+    C129=no_longer("vllm", "AWQ"),
+    C132=no_longer("llama-cpp", "FP8"),
+    C133=no_longer("llama-cpp", "GPTQ"),
+    C134=no_longer("llama-cpp", "AWQ"),
+    C135=no_longer("sglang", "INT8"),
+    C136=no_longer("sglang", "INT4"),
+    C137=no_longer("sglang", "FP8"),
+    C138=no_longer("sglang", "GPTQ"),
+    C139=no_longer("sglang", "AWQ"),
+)
+def who_takes_what() -> Values:
+    support = [cell for name in quant_support.FRAMEWORKS for cell in quant_support.cited(name)]
+    ran = (("transformers", "INT8"), ("transformers", "INT4"), ("llama-cpp", "INT4"))
+    support = quant_support.with_runs(support, dict.fromkeys(ran, "scored above"))
+
+    def answer(framework: str, method: str, turned: bool = False, **changes: object) -> None:
+        (i,) = [i for i, cell in enumerate(support) if (cell.framework, cell.method) == (framework, method)]
+        support[i] = replace(support[i], supported=support[i].supported != turned, **changes)
+
+    said = document.by_framework("quantization")
+    return {"support": support, "quant_support": quant_support, "said": said, "answer": answer}
+
+
+# 12 to 14 · Deployment, scaling, the decision
+
+
+@contradicted(C109='done["stalled"][0][0].error, done["stalled"][0][0].text = "Timeout", None')  # a request is lost
+def no_request_lost() -> Values:
+    def answers() -> tuple[list[StandIn], list[StandIn]]:
+        return [StandIn(error=None, text="so", by=by) for by in ("remote", "local")], [
+            StandIn(error=None, text="so", by="private")
+        ]
+
+    return {"done": {fault: answers() for fault in ("killed", "stalled", "overloaded", "limited")}}
+
+
+@contradicted(C114='second[0] = StandIn(text="tea", by="structured", error=None)')  # nobody takes over, or without the schema
+def routed() -> Values:
+    form = '{"item": "tea", "quantity": 3}'
+    first = [StandIn(text=form, by="structured", error=None), StandIn(text=None, by=None, error="Connection error.")]
+    second = [StandIn(text=form, by="batch", error=None), StandIn(text="so", by="private", error=None)]
+    return {"first": first, "second": second, "order_pipeline": order_pipeline(), "StandIn": StandIn}
+
+
+def order_pipeline() -> object:
+    from helpers.lessons.deployment import order_pipeline
+
+    return order_pipeline
+
+
+@contradicted(C113='stopped = "set_default_backend() was given no address"')  # sgl is a name, and another line fails
+def snippet_stopped() -> Values:
+    missing, stopped = "No module named 'sglang'", "name 'sgl' is not defined"
+    return {"clash": {"torch": ("2.13.0", "2.14.1")}, "sglang_missing": missing, "stopped": stopped}
+
+
+@contradicted(C037="vllm_took = vllm_took[1:]")  # its parser refuses a line with --tensor-parallel-size
+def parsed() -> Values:
+    took = {"vllm": {"nnodes": 2, "enable_expert_parallel": True}, "sglang": {"nnodes": 2, "ep_size": 16}}
+    return {"launch": launch, **{f"{name}_took": [options] * len(launch.examples(name)) for name, options in took.items()}}
+
+
+@contradicted(C085='taken = Counter({"vLLM": taken.total()})')  # what it does not ask changes nothing
+def open_cases() -> Values:
+    return {"taken": Counter({"llama.cpp": 56, "vLLM": 32, "SGLang": 20}), "Counter": Counter}
+
+
+# 15 · References and glossary
+
+
+@contradicted(C111="clash.clear()", C112="clash.clear()")  # one environment holds both
+def clashes() -> Values:
+    names = ("torch", "numba", "compressed-tensors", "xgrammar")
+    return {"clash": dict.fromkeys(names, ("0.1", "0.2"))}
+
+
+@contradicted(C021="sglang_requires.clear()")
+def requirements() -> Values:
+    return {"re": re, "vllm_requires": ["torch", "transformers>=5"], "sglang_requires": ["transformers==5.19.0"]}
+
+
+@contradicted(
+    C013='sglang_says += " It is made for structured output."',
+    C057='sglang_says = "SGLang is a structured generation language with RadixAttention"',
+)
+def described() -> Values:
+    return {"sglang_says": "an open-source inference framework, optimized for agentic workloads"}
+
+
+@contradicted(C023='counted = ["200K+"]')
+def models_counted() -> Values:
+    return {"counted": ["1M+"]}
+
+
+@contradicted(C040='arguments.remove("logits_processors")')
+def arguments_of_vllm() -> Values:
+    return {"arguments": ["model", "tensor_parallel_size", "logits_processors"]}
+
+
+@contradicted(C053="gguf.MODEL_ARCH = gguf.MODEL_ARCH[:12]")
+def architectures() -> Values:
+    return {"gguf": StandIn(MODEL_ARCH=["one"] * 126), "registered": 118}
+
+
+@contradicted(C068="unbound = lambda source: []")  # every name is bound
+def bound_nowhere() -> Values:
+    names = operator.itemgetter("the snippet")
+    return {"sglang_snippet": {"the snippet": ["my_schema", "sgl"]}, "unbound": names}
