@@ -16,6 +16,7 @@ from types import SimpleNamespace as StandIn
 
 import numpy as np
 
+from helpers import frameworks
 from helpers.collection import document
 from helpers.gpu import read, tables
 from helpers.lessons.memory import allocation
@@ -310,14 +311,15 @@ def first_tokens() -> Values:
 
 
 @contradicted(
-    C061='talk["llama.cpp"]["cached in turn 3"] = 0',  # SGLang's alone
-    C098='talk["SGLang"]["turn 3, ms"] = 201',  # found in the cache, and not sooner
+    C061='talk[frameworks.label("llama-cpp")]["cached in turn 3"] = 0',  # SGLang's alone
+    C098='talk[frameworks.label("sglang")]["turn 3, ms"] = 201',  # found in the cache, and not sooner
 )
 def conversation() -> Values:
-    titles = {"transformers": "HF Transformers", "vllm": "vLLM", "sglang": "SGLang", "llama-cpp": "llama.cpp"}
-    talk = {title: {"turn 3, ms": 125, "new, ms": 200, "cached in turn 3": 128} for title in titles.values()}
-    servers = {name: StandIn(engine=StandIn(title=title)) for name, title in titles.items()}
-    return {"talk": talk, "servers": servers, "machine": StandIn(has_gpu=lambda: False)}
+    names = ("transformers", "vllm", "sglang", "llama-cpp")
+    row = {"turn 3, ms": 125, "new, ms": 200, "cached in turn 3": 128}
+    talk = {frameworks.label(name): dict(row) for name in names}
+    machine = StandIn(has_gpu=lambda: False)
+    return {"talk": talk, "servers": dict.fromkeys(names), "frameworks": frameworks, "machine": machine}
 
 
 @contradicted(
