@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from jupyter_client.kernelspec import NoSuchKernel
@@ -19,12 +20,14 @@ from jupyter_client.kernelspec import NoSuchKernel
 from helpers import frameworks, kernels, machine
 from helpers.servers import constraints, flags
 from helpers.servers.engine import Drafting, Engine, Start
+from helpers.weights import sizes
 
 BINARIES = "LLAMA_CPP_BIN"  # in llama-cpp's kernelspec or the environment: where llama-server and llama-batched-bench are
 INSTRUCTIONS = {  # by llama.cpp's names and the processor's, as /proc/cpuinfo has them
     "AVX2": "avx2", "FMA": "fma", "F16C": "f16c", "AVX_VNNI": "avx_vnni", "AVX512": "avx512f", "AVX512_VBMI": "avx512vbmi",
     "AVX512_VNNI": "avx512_vnni", "AVX512_BF16": "avx512_bf16", "AMX_INT8": "amx_int8",
 }  # fmt: skip
+STEP_TOKENS, CELLS = 512, 256  # its defaults: tokens of one step (--ubatch-size), and what a window's cells are a multiple of
 KV_CACHE_VERBOSITY = "4"  # at 3, its default, the log does not say how large the KV cache is
 
 # It ignores tools where the model's chat template has no place for them, as the default model's.
@@ -86,6 +89,16 @@ def program(folder: str, start: Start) -> list[str]:
             prompt_cache_mib=0,  # else it copies the KV cache of prompts that are done to the machine's memory
         ),
     ]  # fmt: skip
+
+
+def as_kept(cache: sizes.Cache, context: int) -> sizes.Cache:
+    """``cache`` as the server lays it out for slots of ``context`` tokens: a window has room for one step more.
+
+    ``llama_kv_cache_iswa`` in its ``src/llama-kv-cache-iswa.cpp``: min(context, window + step), whole multiples of 256.
+    """
+    if not cache.windowed:
+        return cache
+    return replace(cache, window=-(-min(context, cache.window + STEP_TOKENS) // CELLS) * CELLS)
 
 
 def fields(output_tokens: int) -> dict:

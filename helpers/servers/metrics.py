@@ -19,6 +19,9 @@ from helpers.servers import serving
 TOLERANCE = 0.02  # of the formula's bytes per token
 TIMEOUT_S = 10
 SGLANG_GAUGE = "sglang:kv_cache_memory_usage_gb"
+_LLAMA_CPP_CACHE = re.compile(
+    r"llama_kv_cache: size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers, +\d+/(\d+) seqs\)"
+)  # MiB, cells of a stream, layers, streams
 
 
 class Unreadable(RuntimeError):
@@ -30,7 +33,8 @@ class Pool:
     """The KV memory an engine has set aside; ``tokens`` and ``bytes`` are ``None`` where it does not say.
 
     ``tokens`` can be given to requests. ``spare_tokens`` are allocated as well and never given to
-    one: SGLang's first page and Transformers' first two sectors take what padding writes.
+    one: SGLang's first page and Transformers' first two sectors take what padding writes. ``held_tokens`` is set
+    where layers hold different numbers: how many a layer holds on average, so that bytes per token stay comparable.
     """
 
     engine: str
@@ -38,11 +42,17 @@ class Pool:
     bytes: int | None
     source: str  # where it was read, or why it was not
     spare_tokens: int = 0
+    held_tokens: float | None = None
+
+    @property
+    def held(self) -> float | None:
+        """The tokens that ``bytes`` hold, spare ones included; on average over the layers."""
+        return self.held_tokens or (None if self.tokens is None else self.tokens + self.spare_tokens)
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Bytes over all tokens that they hold, spare ones included."""
-        return None if self.bytes is None or not self.tokens else self.bytes / (self.tokens + self.spare_tokens)
+        """Bytes over all tokens that they hold."""
+        return None if self.bytes is None or not self.held else self.bytes / self.held
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def check_pool(found: Pool, kv_bytes_per_token: int, tolerance: float = TOLERANC
         return Verdict(None, f"{found.engine}: KV pool not measurable: {found.source}")
     off = found.bytes_per_token / kv_bytes_per_token - 1
     line = (
-        f"{found.engine}: {found.bytes} bytes for {found.tokens + found.spare_tokens} tokens of KV pool are "
+        f"{found.engine}: {found.bytes} bytes for {found.held:.0f} tokens of KV pool are "
         f"{found.bytes_per_token:.0f} a token, the formula says {kv_bytes_per_token}: {off:+.2%} ({found.source})"
     )
     return Verdict(abs(off) <= tolerance, line)
@@ -173,17 +183,26 @@ def sglang_gib(loads: dict) -> float:
     return ranks[0]["memory"]["kv_cache_gb"]
 
 
-def _llama_cpp_pool(server: serving.Server) -> tuple[int, int, str]:
+def _llama_cpp_pool(server: serving.Server) -> tuple[int, int, str, int, float | None]:
     return llama_cpp_pool(server.log.read_text(errors="replace"))
 
 
-def llama_cpp_pool(log: str) -> tuple[int, int, str]:
-    """Tokens, bytes and source, from the log's last line on the KV cache: cells of each stream, number of streams, MiB."""
-    said = re.findall(r"llama_kv_cache: size = +([\d.]+) MiB \( *(\d+) cells, +\d+ layers, +\d+/(\d+) seqs\)", log)
+def llama_cpp_pool(log: str) -> tuple[int, int, str, int, float | None]:
+    """Tokens, bytes, source, no spare tokens, and those that a layer holds on average: all KV caches of the model together.
+
+    A model with sliding windows has two, one of them for the layers that keep every token. A draft model, loaded after
+    it, has its own, which is left out: the lines of the first context are read.
+    """
+    contexts = log.split("llama_context: constructing")
+    said = _LLAMA_CPP_CACHE.findall(contexts[min(1, len(contexts) - 1)])
     if not said:
         raise Unreadable("the log has no line 'llama_kv_cache: size = ...': start the server with more verbosity")
-    mib, cells, streams = said[-1]
-    return int(cells) * int(streams), round(float(mib) * 2**20), "the log's llama_kv_cache line"
+    pools = [(float(mib), int(cells) * int(streams), int(layers)) for mib, cells, layers, streams in said]
+    held = sum(tokens * layers for _, tokens, layers in pools) / sum(layers for _, _, layers in pools)
+    lines = "line" if len(pools) == 1 else f"{len(pools)} lines, one for each pool"
+    source = f"the log's llama_kv_cache {lines}"
+    size = round(sum(mib for mib, _, _ in pools) * 2**20)
+    return max(tokens for _, tokens, _ in pools), size, source, 0, None if len(pools) == 1 else held
 
 
 def _transformers_pool(server: serving.Server) -> tuple[int, int, str, int]:

@@ -124,7 +124,7 @@ def _checked(engine: engines.Engine, model: models.Model, slots: int, context: i
     path = models.weights(engine.form, model)
     port = free_port() if port is None else check_port(port, engine)
     start = engines.Start(python, path, port, slots, context, model.name, sizes.kv_bytes_per_token(shape))
-    check_memory(start, engine)
+    check_memory(start, engine, sizes.cache(shape))
     return start
 
 
@@ -163,13 +163,16 @@ def free_port() -> int:
     raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
 
 
-def check_memory(start: engines.Start, engine: engines.Engine) -> None:
-    """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded."""
+def check_memory(start: engines.Start, engine: engines.Engine, cache: sizes.Cache | None = None) -> None:
+    """:class:`ServerError` if weights and KV cache do not fit the free memory, saying what would; before anything is loaded.
+
+    ``cache`` is asked where the model's layers do not all keep every token.
+    """
     if (free := capacity.free_bytes()) is None:
         return
     answer = capacity.Fit(
         start.name, engine.dtype, "16 bit", start.slots, start.context, free, free,
-        sizes.stored_bytes(start.weights), start.kv_bytes_per_token, counted="slots",
+        sizes.stored_bytes(start.weights), start.kv_bytes_per_token, counted="slots", cache=cache,
     )  # fmt: skip
     if not answer.fits:
         raise ServerError(f"{engine.title}'s server was not started: {answer.say}")

@@ -65,6 +65,7 @@ class Work:
     kv_bytes_per_token: int
     parameters: int  # values multiplied for every token, one multiply-add each
     head_parameters: int = 0  # those of them that a prompt needs for its last token only
+    cache: sizes.Cache | None = None  # where not every layer keeps every token
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Bound:
 
 def step_bytes(work: Work, batch: int = 1, context_tokens: float = 0) -> float:
     """Bytes one decode step reads: the weights once, and the KV cache of each of ``batch`` users."""
-    return work.weights_bytes + batch * context_tokens * work.kv_bytes_per_token
+    cache = work.cache or sizes.Cache(work.kv_bytes_per_token, 1)
+    return work.weights_bytes + batch * cache.bytes(context_tokens)
 
 
 def intensity(work: Work, batch: int = 1, context_tokens: float = 0) -> float:
@@ -149,4 +151,5 @@ def work(form: Form, model: Model | None = None) -> Work:
         kv_bytes_per_token=sizes.kv_bytes_per_token(shape),
         parameters=sum(one.values for one in read),
         head_parameters=shape.vocabulary * shape.hidden,
+        cache=sizes.cache(shape) if shape.kept else None,
     )

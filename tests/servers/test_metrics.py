@@ -25,6 +25,12 @@ SGLANG_LOADS = {"loads": [{"dp_rank": 0, "memory": {"kv_cache_gb": 0.006, "token
 LLAMA_CPP = """0.00.314.750 I llama_kv_cache:        CPU KV buffer size =     0.00 MiB
 0.00.32 I llama_kv_cache: size =   11.25 MiB (   256 cells,  30 layers,  2/2 seqs), K (f16):    5.62 MiB, V (f16):    5.62 MiB
 """
+GEMMA = """0.00.1 I llama_context: constructing llama_context
+0.00.2 I llama_kv_cache_iswa: creating non-SWA KV cache, size = 4096 cells
+0.00.3 I llama_kv_cache: size =   48.00 MiB (  4096 cells,   3 layers,  4/4 seqs), K (f16):   24.00 MiB, V (f16):   24.00 MiB
+0.00.4 I llama_kv_cache_iswa: creating     SWA KV cache, size = 1024 cells
+0.00.5 I llama_kv_cache: size =   60.00 MiB (  1024 cells,  15 layers,  4/4 seqs), K (f16):   30.00 MiB, V (f16):   30.00 MiB
+"""
 TRANSFORMERS = "KV cache: 320 tokens and 64 spare ones in 8847360 bytes\n"
 
 
@@ -42,6 +48,24 @@ def test_what_each_engine_says(said, pool):
     """Tokens and bytes, as each engine's version of today writes them."""
 
     assert said()[:2] == pool
+
+
+def test_llama_cpps_two_pools_of_a_model_with_windows_are_one():
+    """Gemma 3 270M, 4 slots of 4,096 tokens: 48 and 60 MiB; a token that every layer keeps takes 18 KiB."""
+    found = Pool("llama.cpp", *metrics.llama_cpp_pool(GEMMA))
+
+    assert (found.tokens, found.bytes) == (16_384, 108 * 2**20)
+    assert metrics.check_pool(found, 18 * 2**10).line.startswith(
+        "llama.cpp: 113246208 bytes for 6144 tokens of KV pool are 18432 a token, the formula says 18432: +0.00% (the log's"
+    )
+
+
+def test_the_pool_of_a_draft_model_is_not_the_models():
+    """Its context is made after the model's."""
+    begin = "0.00.1 I llama_context: constructing llama_context\n"
+    draft = LLAMA_CPP.replace("30 layers", "10 layers").replace("11.25", "3.75")
+
+    assert metrics.llama_cpp_pool(begin + LLAMA_CPP + begin + draft)[:2] == (512, 512 * KV)
 
 
 def test_sglang_without_a_gauge_of_its_bytes():
