@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EPIPE)
 
 
 def interruptible() -> None:
@@ -27,21 +31,37 @@ def say(text: str) -> bool:
         print(text, flush=True)
         return True
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
-        print(f"standard output could not be written ({error.strerror})", file=sys.stderr)
+        print(unwritten(error), file=sys.stderr)
         return False
+
+
+def unwritten(error: OSError) -> str:
+    """What could not be written and why, in one line; after standard output nothing more is written there."""
+    if error.filename:
+        return f"{error.filename} could not be written ({error.strerror})"
+    with suppress(OSError, ValueError):  # a stream that is no file has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+    return f"standard output could not be written ({error.strerror})"
 
 
 def finish(program: Callable[[], int | None], *errors: type[Exception], stopped: str) -> int:
     """Run ``program`` to the exit code of a command: its own (``None`` is 0), 1 after one of ``errors``, 128 + a signal's number.
 
-    An error is one line on standard error; ``stopped`` says there what is kept after SIGTERM or SIGINT.
+    An error is one line on standard error, a file or a standard output that cannot be written too; ``stopped`` says
+    there what is kept, also after SIGTERM or SIGINT.
     """
     interruptible()
     try:
-        return program() or 0
+        code = program() or 0
+        sys.stdout.flush()  # what cannot be written is noticed here, and not when Python ends
+        return code
     except errors as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"{unwritten(error)}; {stopped}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         print(f"stopped; {stopped}", file=sys.stderr)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -40,3 +42,18 @@ def data(file: Path) -> str:
 def cache_dir() -> Path:
     """Where made and downloaded weights are kept, outside the repository."""
     return Path(platformdirs.user_cache_dir("llm-frameworks-measured"))
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write ``content`` whole or not at all; an ``OSError`` names ``path``. What a killed writer of it has left is removed."""
+    for old in path.parent.glob(f".{path.name}.*"):
+        if old.suffix[1:].isdecimal() and not psutil.pid_exists(int(old.suffix[1:])):
+            old.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import formatting, frameworks
+from helpers import formatting, frameworks, paths
 from helpers.frameworks import Framework
 
 if TYPE_CHECKING:
@@ -216,9 +216,11 @@ def _name(axes, ends: Mapping[str, tuple[float, float]]) -> None:
 
 
 def save(figure, path: Path) -> None:
-    """Write ``figure`` as a PNG to ``path``, without the name of what drew it."""
+    """Write ``figure`` as a PNG to ``path``, whole or not at all, without the name of what drew it."""
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
+    paths.write(path, drawn.getvalue())
 
 
 def show(figure, alt: str) -> None:

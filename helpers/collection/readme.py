@@ -78,7 +78,7 @@ def update(*names: str) -> None:
     text, wanted = FILE.read_text(), names or tuple(TABLES)
     for name in wanted:
         text = written(text, name)
-    FILE.write_text(text)
+    paths.write(FILE, text)
     if "gpu" in wanted:
         draw_gpu()
 

@@ -18,6 +18,7 @@ import nbformat
 
 from helpers import cli, paths
 from helpers.collection import notebooks
+from helpers.weights import models
 
 TOUR = paths.REPOSITORY / "tour"
 
@@ -87,8 +88,8 @@ def _visit(path: Path) -> bool:
     except notebooks.NotebookError as error:
         print(error, file=sys.stderr, flush=True)
         return False
-    _write(TOUR / path.name, nbformat.writes(done))
-    _write(TOUR / f"{path.stem}.html", _html(done))
+    paths.write(TOUR / path.name, nbformat.writes(done))
+    paths.write(TOUR / f"{path.stem}.html", _html(done))
     print(f"{path.stem}: ran in {time.monotonic() - started:.0f} s", flush=True)
     for cell in done.cells:
         if "comparison" in cell.metadata.get("tags", []):
@@ -108,15 +109,6 @@ def _html(notebook: nbformat.NotebookNode) -> str:
     from nbconvert import HTMLExporter
 
     return HTMLExporter(embed_images=True).from_notebook_node(notebook)[0]
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def comparison(frameworks: list[str]) -> int:
@@ -145,9 +137,9 @@ def outputs(names: list[str]) -> int:
         for cell in done.cells:
             if cell.cell_type == "markdown":
                 cell.source = MINUTES.sub(rf"\g<1>{minutes}\g<2>", cell.source)
-        _write(path, notebooks.canonical(done))
+        paths.write(path, notebooks.canonical(done))
         readme = paths.REPOSITORY / "README.md"
-        _write(readme, re.sub(rf"(\(notebooks/{path.name}\) \| )\d+", rf"\g<1>{minutes}", readme.read_text()))
+        paths.write(readme, re.sub(rf"(\(notebooks/{path.name}\) \| )\d+", rf"\g<1>{minutes}", readme.read_text()))
         print(f"{path.name}: rewritten, {time.monotonic() - started:.0f} s", flush=True)
     return 0
 
@@ -160,7 +152,12 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("JUPYTER_PATH", str(paths.REPOSITORY / ".jupyter"))
     asked = {"tour": tour, "comparison": comparison, "outputs": outputs}[options.what]
-    return cli.finish(lambda: asked(options.names), notebooks.NotebookError, stopped="what had run is kept")
+
+    def program() -> int:
+        models.check_hub(models.resolve())  # a bad MODEL fails here, and not in every notebook
+        return asked(options.names)
+
+    return cli.finish(program, notebooks.NotebookError, models.ModelError, stopped="what had run is kept")
 
 
 if __name__ == "__main__":

@@ -11,14 +11,17 @@ repacks for the processor, in llama.cpp's own.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helpers import machine
+from helpers import cli, machine
 from helpers.weights import files, models
+
+FULL = ("No space left", "File too large", "Disk quota", "requested and")  # the last is numpy's, of a write cut short
 
 
 def to_safetensors(model: models.Model, target: Path) -> None:
@@ -110,25 +113,35 @@ def to_q4_0_gguf(source: Path, target: Path) -> None:
 def main(form: models.Form) -> Path:
     """Make ``form`` of the model that ``MODEL`` names; a finished one is left as it is."""
     model = models.resolve()
-    if reason := models.left_out(model, form):
-        raise files.ModelError(f"{model.name} as {form} is left out: {reason}")
+    models.check_form(model, form)
     target = models.made_path(form, model)
     if target.exists():
         return target
     with files.staging() as folder:
         made = folder / "made"
-        if form == "safetensors":
-            to_safetensors(model, made)
-        elif form == "gguf-q4_0":
-            to_q4_0_gguf(models.weights("gguf-bf16", model), made)
-        else:
-            to_bf16_gguf(models.weights("gguf", model), made)
+        try:
+            if form == "safetensors":
+                to_safetensors(model, made)
+            elif form == "gguf-q4_0":
+                to_q4_0_gguf(models.weights("gguf-bf16", model), made)
+            else:
+                to_bf16_gguf(models.weights("gguf", model), made)
+        except Exception as error:  # each library has its own
+            if not any(word in str(error) for word in FULL):
+                raise
+            raise files.ModelError(_no_room(target, error)) from None
         try:
             os.rename(made, target)  # complete or not there; a folder is never put over another
         except OSError:
             if not target.exists():
                 raise
     return target
+
+
+def _no_room(target: Path, error: Exception) -> str:
+    free = shutil.disk_usage(target.parent).free
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{target.name} could not be written ({reason}): {free / 2**20:,.0f} MiB are free in {target.parent}; nothing was kept"
 
 
 @contextmanager
@@ -147,9 +160,10 @@ def quiet() -> Iterator[None]:
 if __name__ == "__main__":
     if sys.argv[1:] not in (["safetensors"], ["gguf-bf16"], ["gguf-q4_0"]):
         sys.exit("usage: python -m helpers.weights.convert safetensors|gguf-bf16|gguf-q4_0")
-    try:
+
+    def made() -> int:
         with quiet():
-            made = main(sys.argv[1])
-        print(made.name)
-    except files.ModelError as error:
-        sys.exit(str(error))
+            name = main(sys.argv[1]).name
+        return 0 if cli.say(name) else 1
+
+    sys.exit(cli.finish(made, files.ModelError, stopped="nothing was kept"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 import pandas as pd
@@ -89,3 +90,17 @@ def test_the_picture_of_the_gpu_record_is_drawn_with_its_table(monkeypatch, tmp_
     readme.draw_gpu()
 
     assert readme.PICTURE.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_readme_that_cannot_be_written_stays_whole(one_table, monkeypatch, capsys):
+    """A mock of a full disk: one line that names the file, and the old text."""
+    before = readme.FILE.read_text()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.argv", ["readme"])
+    monkeypatch.setattr(readme.paths.os, "replace", full)
+    assert readme.main() == 1
+    assert capsys.readouterr().err == f"{readme.FILE} could not be written (No space left on device); the README is whole\n"
+    assert (readme.FILE.read_text(), len(list(readme.FILE.parent.iterdir()))) == (before, 1)
