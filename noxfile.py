@@ -27,6 +27,9 @@ import nox
 from packaging.requirements import Requirement  # nox needs it too
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+from helpers.weights import named  # noqa: E402 - needs nothing but Python
+
 VENVS = ROOT / ".venvs"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, documented for CPU builds
 PROBE_S = 5
@@ -252,14 +255,18 @@ def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> list
 
     Returns the frameworks that are there: one that must be compiled is left out, with its reason, where that cannot be done.
     """
+    asked = os.environ.get("MODEL") if model else None
+    hub = bool(asked) and _look_at(session, asked) == "hub"
     _environment(session, "lab")
+    if asked:
+        _lab(session, "-m", "helpers.weights.models", "--check")
     frameworks = [name for name in frameworks if _environment(session, name)]
     lab, kernels = str(_python("lab")), {name: ENVIRONMENTS[name].title for name in ("lab", *frameworks)}
     install = [[lab, "-m", "helpers.servers.install", name, title, str(_python(name))] for name, title in kernels.items()]
     install.append([lab, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", lab])
-    made = [[lab, "-m", "helpers.weights.models"]] if model else []
+    made = [[lab, "-m", "helpers.weights.models"]] if model and not asked else []
     converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
-    if converter and not os.environ.get("MODEL"):
+    if converter and (not os.environ.get("MODEL") or hub):  # a hub is asked once, here
         made.append([str(_python(converter)), "-m", "helpers.weights.convert", "safetensors"])
     if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
         made.append([str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16"])
@@ -270,6 +277,14 @@ def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> list
 
 
 _left_out: set[str] = set()  # what could not be compiled in this run is not tried twice
+
+
+def _look_at(session: nox.Session, asked: str) -> str:
+    """The kind of the model that MODEL names; ends here if it names none, before anything is set up."""
+    try:
+        return named.look(asked)[0]
+    except named.ModelError as error:
+        session.error(str(error))
 
 
 def _environment(session: nox.Session, name: str) -> bool:

@@ -17,7 +17,7 @@ def entries(source: str | Path) -> list[str]:
     """
     path = Path(source).expanduser()
     try:
-        if path.suffix == ".gguf":
+        if path.suffix.lower() == ".gguf":
             return of_gguf(path)
         return of_json(path / "tokenizer.json" if path.is_dir() else path)
     except ImportError:

@@ -117,10 +117,11 @@ def _checked(engine: engines.Engine, model: models.Model, slots: int, context: i
     """What the server is started with; raises what :func:`serve` says of its arguments."""
     if slots < 1 or context < 1:
         raise ValueError(f"slots={slots}, context={context}: both must be at least 1")
+    models.check_form(model, engine.form)  # before a hub is asked for what this engine does not take
+    python = kernels.interpreter(engine.kernel)
     shape = models.shape(model)
     if context > (limit := shape.context):
         raise ValueError(f"context={context}: {model.name} knows {limit} tokens; ask for {limit} or fewer")
-    python = kernels.interpreter(engine.kernel)
     path = models.weights(engine.form, model)
     port = free_port() if port is None else check_port(port, engine)
     start = engines.Start(python, path, port, slots, context, model.name, sizes.kv_bytes_per_token(shape))

@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import psutil
-
 from helpers import paths
-
-
-class ModelError(RuntimeError):
-    """A model that is missing, damaged, or of a kind this framework cannot load."""
+from helpers.weights import named
+from helpers.weights.named import ModelError
 
 
 class staging:
     """A folder inside the cache to make a thing in; what is complete is renamed out of it.
 
-    It disappears at the end; one whose process was killed is swept by the next.
+    It disappears at the end. It is locked as long as its process lives, so that one whose process was killed is
+    told from one that is in use, and removed by :func:`sweep`.
     """
 
     def __enter__(self) -> Path:
         paths.cache_dir().mkdir(parents=True, exist_ok=True)
-        for old in paths.cache_dir().glob(".making-*"):
-            if not psutil.pid_exists(int(old.name.split("-")[1])):
-                shutil.rmtree(old, ignore_errors=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=paths.cache_dir()))
+        with _locked(paths.cache_dir()):  # so that nobody sweeps the new one before it is locked
+            _sweep()
+            self.folder = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=paths.cache_dir()))
+            self.lock = os.open(self.folder, os.O_RDONLY)
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
         return self.folder
 
     def __exit__(self, *_) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self.lock)
+
+
+def sweep() -> None:
+    """Remove what a killed process has left half made in the cache."""
+    if any(paths.cache_dir().glob(".making-*")):
+        with _locked(paths.cache_dir()):
+            _sweep()
+
+
+def _sweep() -> None:
+    for old in paths.cache_dir().glob(".making-*"):
+        lock = os.open(old, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+        except OSError:
+            pass  # in use, or not ours to remove
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def sha256(path: Path) -> str:
@@ -51,17 +82,13 @@ def _sha256(path: Path, mtime_ns: int, size: int) -> str:
 
 def check_folder(path: Path) -> None:
     """Raise :class:`ModelError` unless ``path`` holds a config and whole safetensors."""
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path} is not a model: it has no config.json; give a folder saved by save_pretrained")
+    named.look_into_folder(path)
     index = path / "model.safetensors.index.json"
     if index.is_file():
         missing = sorted({n for n in json.loads(index.read_text())["weight_map"].values() if not (path / n).is_file()})
         if missing:
             raise ModelError(f"{path} is not whole: {', '.join(missing)} not there; get the folder again")
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise ModelError(f"{path} is not a model this collection loads: it has no .safetensors file")
-    for file in files:
+    for file in sorted(path.glob("*.safetensors")):
         with open_safetensors(file) as handle:
             if not handle.keys():
                 raise ModelError(f"{file} holds no tensor; get the file again")
@@ -82,8 +109,7 @@ def open_safetensors(file: Path):
 
 def check_gguf(path: Path) -> None:
     """Raise :class:`ModelError` unless ``path`` is a GGUF file with all its tensors."""
-    if not path.is_file():
-        raise ModelError(f"{path} is not there: give the path of a .gguf file")
+    named.look_into_gguf(path)
     read_gguf(path)
 
 
@@ -103,7 +129,14 @@ def _read_gguf(path: Path, mtime_ns: int, size: int):
         reader = gguf.GGUFReader(path)
         end = max(int(t.data_offset) + int(t.n_bytes) for t in reader.tensors)
     except (ValueError, IndexError, OSError, KeyError) as error:
-        raise ModelError(f"{path} is not a whole GGUF file ({error}); get it again") from None
+        raise ModelError(f"{path} is not a whole GGUF file: {_why_no_gguf(size, error)}; get it again") from None
     if end > size:
         raise ModelError(f"{path} is truncated: {size} bytes of at least {end}; get it again")
     return reader
+
+
+def _why_no_gguf(size: int, error: Exception) -> str:
+    """What is wrong with a file that gguf cannot read: its own words are those of an array that is too short."""
+    if any(word in str(error) for word in ("magic", "version", "Duplicate", "not a valid")):  # gguf's own words
+        return str(error)
+    return f"its {size:,} bytes end within its header or a tensor: a download that was cut"

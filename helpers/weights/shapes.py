@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from helpers import paths
-from helpers.weights import files, models, sizes
+from helpers.weights import files, models, named, sizes
 from helpers.weights.files import ModelError
 
 TABLE = Path(__file__).with_name("shapes.toml")
@@ -70,7 +70,7 @@ def known() -> dict[str, Sheet]:
 
 
 def _of_files(path: Path, name: str | None = None) -> Sheet:
-    if path.suffix.lower() == ".gguf":
+    if named.is_gguf(path):
         return _of_gguf(path, name or path.stem)
     file = path / "config.json" if path.is_dir() else path
     folder = file.absolute().parent.name

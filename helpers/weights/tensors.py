@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.weights import files
+from helpers.weights import files, named
 
 BITS = {  # of a value, by safetensors' name of its type
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16,
@@ -44,7 +44,7 @@ class Tensor:
 
 def of(path: Path) -> list[Tensor]:
     """The tensors of a folder of safetensors or of a ``.gguf`` file; :class:`~files.ModelError` for one that is not whole."""
-    if path.suffix == ".gguf":
+    if named.is_gguf(path):
         return [
             Tensor(t.name, t.tensor_type.name, tuple(map(int, t.shape)), int(t.n_bytes), path)
             for t in files.read_gguf(path).tensors

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -12,9 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 
-from helpers import kernels, paths
-from helpers.weights import convert, files, models
+from helpers import kernels, paths, tokenizer
+from helpers.servers import serving
+from helpers.weights import convert, files, models, shapes, tensors
 from helpers.weights.files import ModelError
 
 TENSORS = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -127,13 +130,39 @@ def test_a_truncated_gguf(tmp_path):
     assert "get it again" in refusal(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all, but long enough for a header"])
-def test_a_file_that_is_no_gguf(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"not a model at all, but long enough for a header", "it begins with b'not ' and not with b'GGUF'"),
+        (b"GGUF", "its 4 bytes end within its header or a tensor: a download that was cut"),
+    ],
+)
+def test_a_file_that_is_no_gguf(tmp_path, content, reason):
     """Its name alone does not make it one."""
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
 
-    assert refusal(path).startswith(f"{path} is not a whole GGUF file (")
+    assert refusal(path) == f"{path} is not a whole GGUF file: {reason}; get it again"
+
+
+def test_a_gguf_that_was_cut_says_so(tmp_path):
+    """Wherever it ends: in the first numbers, in the list of tokens, in a tensor."""
+    whole = tiny.gemma3(tmp_path / "whole.gguf").read_bytes()
+    path = tmp_path / "cut.gguf"
+    for size in (8, 12, 24, 100, 5000, 20_000, len(whole) // 2, len(whole) - 4):
+        path.write_bytes(whole[:size])
+
+        assert f"its {size:,} bytes end within its header or a tensor: a download that was cut; get it again" in refusal(path)
+
+
+def test_a_gguf_in_capitals_is_one(tmp_path):
+    """Its name, its tensors, its sheet."""
+    path = tiny.gemma3(tmp_path / "TINY.GGUF")
+
+    assert models.resolve(str(path)) == models.Model("TINY", "gguf", path)
+    assert shapes.of(path).parameters == sum(tensor.values for tensor in tensors.of(path))
+    assert len(tokenizer.entries(str(path))) == tiny.VOCABULARY
 
 
 def test_the_default_model_must_be_the_very_file(cache):
@@ -306,12 +335,48 @@ def test_a_killed_conversion_leaves_no_model_and_the_next_one_sweeps(cache):
     assert list(cache.glob(".making-*")) == []
 
 
+HOLD = """
+import sys
+from helpers.weights import files
+with files.staging() as folder:
+    (folder / "made").write_text("half")
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding() -> tuple[subprocess.Popen, str]:
+    """A process that is making something in the cache, and the name of its folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
+
+
 def test_a_staging_folder_of_a_living_process_is_left_alone(cache):
-    """Only the dead are swept."""
-    other = cache / f".making-{os.getppid()}-abc"
-    other.mkdir()
+    """Only what nobody works in is swept, whatever the number in its name."""
+    process, name = holding()
     with files.staging():
-        assert other.exists()
+        assert (cache / name / "made").exists()
+    process.communicate()
+
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("start", [files.sweep, lambda: models.resolve() and refused_default()])
+def test_what_a_kill_leaves_is_removed_by_the_next_start(cache, start):
+    """Of whatever uses the models: not only by the next conversion."""
+    process, name = holding()
+    process.kill()
+    process.communicate()
+    left = (cache / name).exists()
+    (cache / f".making-{os.getpid()}-old").mkdir()  # a number that lives again
+    start()
+
+    assert (left, list(cache.iterdir())) == (True, [])
+
+
+def refused_default() -> None:
+    with pytest.raises(ModelError, match="^the default model is not here yet"):
+        models.weights("gguf")
 
 
 def test_convert_says_what_it_cannot_make(folder):
@@ -320,6 +385,80 @@ def test_convert_says_what_it_cannot_make(folder):
     run = subprocess.run([sys.executable, "-m", "helpers.weights.convert", "gguf-bf16"], env=env, capture_output=True, text=True)
 
     assert (run.returncode, run.stderr) == (1, "model as gguf-bf16 is left out: only made of the default model\n")
+
+
+@pytest.mark.engine
+def test_a_conversion_without_room_is_one_line_and_keeps_nothing(cache):
+    """A mock of a full disk: no file of this process may be larger than 50 MB. numpy's own words are of items."""
+    shutil.copy(models_file, cache)
+    limited = f"ulimit -f 50000; exec {kernels.interpreter('llama-cpp')} -m helpers.weights.convert gguf-bf16"
+    run = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=100)
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.count("\n") == 1 and "-bf16.gguf could not be written (" in run.stderr, run.stderr
+    assert "MiB are free in " in run.stderr and run.stderr.endswith("; nothing was kept\n")
+    assert [path.name for path in cache.iterdir()] == [models_file.name]
+
+
+@pytest.mark.engine
+def test_a_conversion_whose_name_nobody_reads_is_one_line(cache):
+    """Standard output is a full disk; what was made is whole."""
+    shutil.copy(models_file, cache)
+    with open("/dev/full", "w") as full:
+        command = [kernels.interpreter("llama-cpp"), "-m", "helpers.weights.convert", "gguf-bf16"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+
+    assert (run.returncode, run.stderr) == (1, "standard output could not be written (No space left on device)\n")
+    files.check_gguf(models.made_path("gguf-bf16", models.resolve()))
+
+
+class TestHub:
+    """A hub id where there is no network: its address leads nowhere."""
+
+    @pytest.fixture(autouse=True)
+    def nowhere(self, cache, monkeypatch, tmp_path):
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        monkeypatch.setenv("MODEL", "org/name")
+        for name in ("http_proxy", "https_proxy", "all_proxy", "HF_HUB_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_it_is_asked_once_and_nothing_is_started(self, monkeypatch):
+        """One line, at the first call and at the second; no converter tries for a minute."""
+        monkeypatch.setattr(kernels, "run", lambda *_, **__: pytest.fail("a converter was started"))
+        for _ in range(2):
+            with pytest.raises(ModelError) as caught:
+                models.weights("safetensors")
+
+            assert re.fullmatch(
+                r"MODEL=org/name cannot be downloaded: http://127.0.0.1:9 does not answer \(.*Connection refused\); "
+                r"connect to it, or give a folder with safetensors or a .gguf file",
+                str(caught.value),
+            )
+
+    def test_an_engine_that_is_left_out_downloads_nothing(self, monkeypatch):
+        """llama.cpp reads GGUF: said before the model's shape is asked for."""
+        monkeypatch.setattr(models, "_make", lambda *_: pytest.fail("a download for nothing"))
+        with pytest.raises(ModelError, match="^org/name as gguf is left out: llama.cpp reads GGUF; download one"):
+            with serving.serve("llama-cpp"):
+                pass
+
+    @pytest.mark.parametrize("module", [("helpers.weights.models", "--check"), ("helpers.collection.run", "tour")])
+    def test_the_commands_say_it_before_they_begin(self, module):
+        """Exit code 1, one line."""
+        run = subprocess.run([sys.executable, "-m", *module], capture_output=True, text=True, timeout=60)
+
+        assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1), run.stderr
+        assert run.stderr.startswith("MODEL=org/name cannot be downloaded: ")
+
+    def test_a_copy_of_the_hubs_own_is_taken_offline(self, monkeypatch, tmp_path):
+        """The converter is told not to ask."""
+        given = {}
+        (tmp_path / "hub" / "hub" / "models--org--name").mkdir(parents=True)
+        monkeypatch.setattr(kernels, "run", lambda *_, **variables: given.update(variables))
+        models._make("safetensors", models.resolve())
+
+        assert given["HF_HUB_OFFLINE"] == "1"
 
 
 def test_reading_a_model_does_not_rename_what_is_made_from_it(tmp_path):

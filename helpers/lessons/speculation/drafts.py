@@ -29,7 +29,7 @@ def check_draft(target: Path | str, draft: Path | str) -> None:
     """
     target, draft = Path(target), Path(draft)
     for path in (target, draft):
-        files.check_gguf(path) if path.suffix == ".gguf" else files.check_folder(path)
+        files.check_gguf(path) if path.suffix.lower() == ".gguf" else files.check_folder(path)
     ours, theirs = _vocabulary(target), _vocabulary(draft)
     if len(ours) != len(theirs):
         sizes = f"its vocabulary has {len(theirs):,} entries, that of {target.name} {len(ours):,}"
@@ -47,7 +47,7 @@ def check_draft(target: Path | str, draft: Path | str) -> None:
 def _vocabulary(path: Path) -> list[str]:
     """The entries by token id; rows that the model has beyond its tokenizer (padding) are empty ones."""
     entries = tokenizer.entries(str(path))
-    rows = 0 if path.suffix == ".gguf" else json.loads((path / "config.json").read_text()).get("vocab_size", 0)
+    rows = 0 if path.suffix.lower() == ".gguf" else json.loads((path / "config.json").read_text()).get("vocab_size", 0)
     return entries + [""] * (rows - len(entries))
 
 
