@@ -128,10 +128,31 @@ def tour(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lab(session: nox.Session) -> None:
-    """Open JupyterLab with every kernel."""
-    _prepare(session, *_chosen(session), *_tools(session))
-    silent = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
-    _lab(session, "-m", "jupyterlab", "--ip=127.0.0.1", "--notebook-dir=notebooks", *silent)
+    """Open JupyterLab with every kernel, or with those named; after them JupyterLab's own options, such as --no-browser."""
+    frameworks, options = _named(session.posargs)
+    if given := next((word for word in options if word.partition("=")[0] in ("--ip", "--ServerApp.ip")), None):
+        session.error(f"{given}: JupyterLab listens on 127.0.0.1 only; leave it out")
+    chosen = _known(session, frameworks)
+    _prepare(session, *chosen, *([] if frameworks else TOOLS))
+    _lab(session, *jupyterlab(options), JUPYTER_CONFIG_PATH=str(lab_settings()))
+
+
+def jupyterlab(options: Sequence[str] = ()) -> list[str]:
+    """What the lab's Python is given to open JupyterLab on loopback; as root it asks to be allowed."""
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return ["-m", "jupyterlab", "--ip=127.0.0.1", "--notebook-dir=notebooks", *root, *options]
+
+
+def lab_settings() -> Path:
+    """A folder with settings of JupyterLab, written anew: no extension that asks for news and looks for updates.
+
+    The options ``news_url`` and ``check_for_updates_class`` change where it asks; the question comes up all the same.
+    """
+    folder = ROOT / ".jupyter" / "settings"
+    (folder / "labconfig").mkdir(parents=True, exist_ok=True)
+    off = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    (folder / "labconfig" / "page_config.json").write_text(json.dumps(off))
+    return folder
 
 
 @nox.session(venv_backend="none")
@@ -193,17 +214,28 @@ def gpu(session: nox.Session) -> None:
         asked = asked[:at] + asked[at + 2 :]
     else:
         _prepare(session, *FRAMEWORKS)
-    names = list(takewhile(lambda word: not word.startswith("--"), asked))  # then options, with their values
+    names, options = _named(asked)
     for name in names or ["all", "notebooks"]:
-        _lab(session, "-m", "helpers.gpu", name, *asked[len(names) :])
+        _lab(session, "-m", "helpers.gpu", name, *options)
 
 
 def _chosen(session: nox.Session) -> list[str]:
     """The frameworks named after `--`, or all of them."""
-    unknown = [name for name in session.posargs if name not in FRAMEWORKS]
+    return _known(session, session.posargs)
+
+
+def _known(session: nox.Session, names: Sequence[str]) -> list[str]:
+    """``names``, or all frameworks; ends here for one that is none."""
+    unknown = [name for name in names if name not in FRAMEWORKS]
     if unknown:
         session.error(f"no framework is called {', '.join(unknown)}: choose from {', '.join(FRAMEWORKS)}")
-    return list(session.posargs) or FRAMEWORKS
+    return list(names) or FRAMEWORKS
+
+
+def _named(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names at the beginning of ``words``, and the options that follow, with their values."""
+    names = list(takewhile(lambda word: not word.startswith("-"), words))
+    return names, list(words[len(names) :])
 
 
 def _lanes() -> list[str]:

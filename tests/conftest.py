@@ -1,6 +1,7 @@
 """Every test module is checked for what it leaves behind; the quick tier sees no engine and no model."""
 
 import os
+import shutil
 from pathlib import Path
 
 import hidden
@@ -26,3 +27,18 @@ def model_file() -> Path:
 def unquantized_file() -> Path:
     """The same model unquantized: a GGUF of type bf16."""
     return gguf_types.unquantized()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium: the system's, else Playwright's own if it was downloaded."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+        found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        if not Path(found).exists():
+            pytest.skip("no Chromium on this machine: install it, or run `python -m playwright install chromium`")
+        browser = playwright.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()

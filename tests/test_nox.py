@@ -1,12 +1,19 @@
 """The commands of nox: what they refuse before they set anything up."""
 
+import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
+import httpx
 import pytest
+from leftovers import wait_until
 
 from helpers import paths
+from helpers.servers import serving
 
 
 def nox(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -23,3 +30,90 @@ def test_a_bad_model_is_refused_before_anything_is_set_up(session):
     assert ran.returncode == 1
     assert "/no/such/model.gguf is not there: give the path of a .gguf file" in ran.stderr
     assert "install" not in ran.stderr and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["olama"], "no framework is called olama: choose from transformers"),
+        (["transformers", "--ip=0.0.0.0"], "--ip=0.0.0.0: JupyterLab listens on 127.0.0.1 only"),
+    ],
+)
+def test_what_the_lab_is_not_opened_with(asked, said):
+    """Said before anything is set up."""
+    ran = nox("-s", "lab", "--", *asked)
+
+    assert (ran.returncode, said in ran.stderr, "install" in ran.stderr) == (1, True, False), ran.stderr
+
+
+@pytest.fixture(scope="module")
+def noxfile():
+    """The noxfile as a module."""
+    spec = importlib.util.spec_from_file_location("noxfile", paths.REPOSITORY / "noxfile.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["noxfile"] = module  # its dataclasses look for it there
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["noxfile"]
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "options"),
+    [([], [], []), (["a", "b"], ["a", "b"], []), (["a", "--port", "1"], ["a"], ["--port", "1"]), (["-y"], [], ["-y"])],
+)
+def test_names_come_first_and_options_follow(noxfile, words, names, options):
+    """An option's value is no name of a framework."""
+    assert noxfile._named(words) == (names, options)
+
+
+@pytest.mark.parametrize(("user", "asks"), [(0, True), (1000, False)])
+def test_root_is_allowed_and_nobody_else_asks(noxfile, monkeypatch, user, asks):
+    """With a mock of the user."""
+    monkeypatch.setattr(noxfile.os, "geteuid", lambda: user)
+
+    assert ("--allow-root" in noxfile.jupyterlab()) is asks
+
+
+@contextmanager
+def open_lab(noxfile, folder):
+    """JupyterLab as `nox -s lab -- --no-browser --port PORT` starts it; its address and its page, once it answers."""
+    noxfile.ROOT = folder  # its settings are written there
+    port, token = serving.free_port(), "secret"
+    options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0"]
+    env = {**os.environ, "JUPYTER_CONFIG_PATH": str(noxfile.lab_settings()), "JUPYTER_CONFIG_DIR": str(folder / "mine")}
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *noxfile.jupyterlab(options)], cwd=paths.REPOSITORY, env=env, stdout=log, stderr=log
+        )
+    address = f"http://127.0.0.1:{port}/lab?token={token}"
+    try:
+        assert wait_until(lambda: process.poll() is not None or answers(address), 60), (folder / "log").read_text()
+        assert process.poll() is None, (folder / "log").read_text()
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address, trust_env=False, follow_redirects=True).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_the_lab_opens_and_asks_nothing(noxfile, tmp_path, browser):
+    """Really started, as whoever runs this; no question about news, and no address but its own."""
+    with open_lab(noxfile, tmp_path) as address:
+        page = httpx.get(address, trust_env=False, follow_redirects=True).text
+        told = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.S)[1])
+        tab, asked = browser.new_page(), []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(address)
+        tab.wait_for_selector(".jp-Launcher, .jp-FileBrowser", timeout=60_000)
+        tab.wait_for_timeout(3000)
+        text = tab.inner_text("body")
+
+    assert "@jupyterlab/apputils-extension:announcements" in told["disabledExtensions"]
+    assert "notified about official Jupyter news" not in text
+    assert [url for url in asked if not re.match(r"(http|ws)://127\.0\.0\.1|data:|blob:", url)] == []

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import re
-import shutil
 import tomllib
 from collections import Counter
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -331,21 +329,6 @@ def contrast(one: str, other: str) -> float:
 
 
 # --- in a browser ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium: the system's, else Playwright's own if it was downloaded."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-        found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
-        if not Path(found).exists():
-            pytest.skip("no Chromium on this machine: install it, or run `python -m playwright install chromium`")
-        browser = playwright.chromium.launch(executable_path=found)
-        yield browser
-        browser.close()
 
 
 REMEMBER = """() => {
