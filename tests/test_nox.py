@@ -114,6 +114,6 @@ def test_the_lab_opens_and_asks_nothing(noxfile, tmp_path, browser):
         tab.wait_for_timeout(3000)
         text = tab.inner_text("body")
 
-    assert "@jupyterlab/apputils-extension:announcements" in told["disabledExtensions"]
     assert "notified about official Jupyter news" not in text
+    assert "@jupyterlab/apputils-extension:announcements" in told["disabledExtensions"]
     assert [url for url in asked if not re.match(r"(http|ws)://127\.0\.0\.1|data:|blob:", url)] == []
