@@ -49,7 +49,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip with the reason, or fail if the run was asked for exactly this kind of cell."""
     if not _is_cell(item):
         return
-    item.config.option.nbval_cell_timeout = item.cell_timeout_s
+    if not hasattr(item.parent, "budget"):
+        item.parent.budget = notebooks.Budget()
+    item.config.option.nbval_cell_timeout = item.parent.budget.seconds(item.cell_timeout_s)
     if item.unmet is None:
         return
     promised = item.config.option.markexpr

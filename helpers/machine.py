@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import psutil
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs a process may use: what every engine goes by, and so do we
+BUSY = 0.25  # of the cores, used by others: from here on it is said
+LOOP_CPU_S = 0.05  # of a core of the machine whose minutes the notebooks have, for the loop of `_core`
+MOST_SLOWNESS = 10  # a hang must end
 SIMD = re.compile(r"(sse4|ssse3|avx|fma|f16c|amx|asimd|sve|i8mm|bf16)\w*")
 
 
@@ -90,6 +97,54 @@ def others(interval_s: float = 1.0) -> tuple[float, float]:
     seen = psutil.cpu_times_percent(interval_s)
     stolen = getattr(seen, "steal", 0.0)
     return (100 - seen.idle - getattr(seen, "iowait", 0.0) - stolen) / 100, stolen / 100
+
+
+def busy_word(interval_s: float = 0.5) -> str | None:
+    """What to say before a measurement or a long run if others use the cores now; this waits ``interval_s``."""
+    used, stolen = others(interval_s)
+    if used + stolen < BUSY:
+        return None
+    return (
+        f"other programs use {used + stolen:.0%} of the cores: this takes longer, and its figures are those of a busy "
+        "machine; end them for figures of an idle one"
+    )
+
+
+def load_slowness() -> float:
+    """How many times longer work takes by the load of the last minute, 1 to :data:`MOST_SLOWNESS`; it costs nothing."""
+    return min(MOST_SLOWNESS, 1 + os.getloadavg()[0] / cores())
+
+
+def slowness() -> float:
+    """How many times longer work takes now than on the idle machine of the notebooks' minutes, 1 to :data:`MOST_SLOWNESS`.
+
+    Every core is given work at once, about 0.3 s: the slowest one counts, as for an engine whose threads wait for each
+    other. What it lacks of its core, or of that machine's speed.
+    """
+    with ThreadPoolExecutor(cores()) as pool:
+        waited = max(pool.map(lambda _: _wait_for_a_core(), range(cores())))
+    return min(MOST_SLOWNESS, max(1.0, waited * max(1.0, _core_s() / LOOP_CPU_S), load_slowness()))
+
+
+def _wait_for_a_core(least_s: float = 0.3) -> float:
+    """Seconds for each second of a core that this thread gets. Hashing lets the other threads run."""
+    block, started, used = bytes(2**20), time.perf_counter(), time.thread_time()
+    while time.perf_counter() - started < least_s:
+        hashlib.sha256(block).digest()
+    return (time.perf_counter() - started) / (time.thread_time() - used)
+
+
+@lru_cache
+def _core_s() -> float:
+    """CPU seconds of a loop in Python, the least of three."""
+
+    def once() -> float:
+        used, number = time.thread_time(), 0
+        for step in range(1_000_000):
+            number += step * step % 7
+        return time.thread_time() - used
+
+    return min(once() for _ in range(3))
 
 
 def compute_capability() -> str | None:

@@ -2,7 +2,7 @@
 
 A notebook's metadata has a table ``collection``: ``requires`` (a list of the values below; a
 cell may have one too), ``compare`` (``strict``: all outputs, ``lax``: claim cells) and
-``cell_timeout_s``.
+``cell_timeout_s``: what a cell may take on an idle machine like that of its minutes (:class:`Budget`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,20 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is 
     **{name: _kernel(name) for name in ("transformers", "vllm", "llama-cpp", "sglang")},
     "deploy": lambda: None if kernels.installed("deploy") else "the kernel 'deploy' is not installed",
 }
+
+
+class Budget:
+    """How long a cell may take: its notebook's ``cell_timeout_s``, and as much again for each time that the machine is slower.
+
+    The machine is probed once, its load of the last minute is asked before each cell. A hang ends all the same.
+    """
+
+    def __init__(self) -> None:
+        self.slowness = machine.slowness()
+
+    def seconds(self, cell_timeout_s: int) -> int:
+        """Twice ``cell_timeout_s`` on an idle machine, at most ``machine.MOST_SLOWNESS`` and one times."""
+        return round(cell_timeout_s * (1 + max(self.slowness, machine.load_slowness())))
 
 
 class NotebookError(ValueError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 
-from helpers import cli, paths
+from helpers import cli, machine, paths
 from helpers.collection import notebooks
 from helpers.weights import models
 
@@ -43,8 +43,10 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
     skipped = {i: reason for i, c in enumerate(notebook.cells) if (reason := notebooks.unmet(c.metadata.get("requires", [])))}
     for i in skipped:
         notebook.cells[i].metadata["tags"] = [*notebook.cells[i].metadata.get("tags", []), "skip-execution"]
+    budget = notebooks.Budget()
     client = NotebookClient(
-        notebook, timeout=wanted.cell_timeout_s, resources={"metadata": {"path": str(path.parent)}},
+        notebook, timeout_func=lambda cell: budget.seconds(wanted.cell_timeout_s),
+        resources={"metadata": {"path": str(path.parent)}},
         on_cell_complete=lambda cell, cell_index: on_cell(cell_index),
     )  # fmt: skip
     with tempfile.TemporaryFile("w+") as log:  # what engines say on their way out is not for the terminal
@@ -53,8 +55,11 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
         except CellExecutionError as error:
             raise notebooks.NotebookError(f"{path.name} failed: {error.ename}: {error.evalue}") from None
         except CellTimeoutError as error:
-            raise notebooks.NotebookError(f"{path.name} failed: {str(error).splitlines()[0]}") from None
-        except DeadKernelError:
+            word = machine.busy_word() or "other programs do not use the cores now"
+            raise notebooks.NotebookError(f"{path.name} failed: {str(error).splitlines()[0]}; {word}") from None
+        except (DeadKernelError, AssertionError):
+            if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient has taken a signal for itself and ended the kernel
+                raise KeyboardInterrupt from None
             log.seek(0)
             last = (log.read().strip().splitlines() or ["it wrote nothing"])[-1]
             raise notebooks.NotebookError(f"{path.name} failed: its kernel died; the last line of its log: {last}") from None
@@ -82,6 +87,8 @@ def _visit(path: Path) -> bool:
     if reason := notebooks.unmet(notebooks.settings(notebook, path.name).requires):
         print(f"{path.stem}: left out, {reason}", flush=True)
         return True
+    if word := machine.busy_word():
+        print(f"{path.stem}: {word}", flush=True)
     started = time.monotonic()
     try:
         done = _execute_with_bar(path)
@@ -102,7 +109,10 @@ def _execute_with_bar(path: Path) -> nbformat.NotebookNode:
 
     cells = len(nbformat.read(path, as_version=4).cells)
     with tqdm(total=cells, desc=path.stem, unit="cell", leave=False, disable=None) as bar:
-        return execute(path, on_cell=lambda index: bar.update(index + 1 - bar.n))
+        try:
+            return execute(path, on_cell=lambda index: bar.update(index + 1 - bar.n))
+        finally:
+            cli.interruptible()  # nbclient has set its own handlers, and then none
 
 
 def _html(notebook: nbformat.NotebookNode) -> str:

@@ -7,10 +7,12 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
@@ -23,7 +25,7 @@ from helpers.weights import capacity, models, sizes
 
 HOST = "127.0.0.1"
 HIGHEST_PORT = 65535 - 10000  # SGLang 0.5.15 takes this server's port + 10,000 for gRPC
-START_TIMEOUT_S = 300
+START_TIMEOUT_S = 300  # on an idle machine; as many times more as the load of the last minute slows it
 BUSY = 1.5  # times the cores is the load average from which on an engine waits for its turn; alone it makes about once
 
 
@@ -80,7 +82,7 @@ def serve(
     slots: int = 16,
     context: int = 512,
     port: int | None = None,
-    timeout_s: float = START_TIMEOUT_S,
+    timeout_s: float | None = None,
     extra: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Serve ``model`` with ``engine`` on loopback for the length of a ``with`` block.
@@ -88,14 +90,17 @@ def serve(
     Everything that can be wrong with the arguments is said before a process starts
     (``UnknownEngine``, ``MissingKernel``, ``ModelError``, ``ServerError`` for a port in use
     or a model that does not fit).
-    A server that ends or does not answer within ``timeout_s`` raises :class:`ServerError` with
-    the end of its log. However the block ends, no process of the server is left. ``extra`` are
+    A server that ends or does not answer within ``timeout_s`` (default: ``START_TIMEOUT_S``, more on a busy machine)
+    raises :class:`ServerError` with the end of its log. The first start of a process says if others use the cores.
+    However the block ends, no process of the server is left. ``extra`` are
     options of the engine's own, added to its command (see :func:`helpers.lessons.speculation.speculative.arguments`).
     """
     engine = engines.get(engine) if isinstance(engine, str) else engine
     model = model or models.resolve()
     start = _checked(engine, model, slots, context, port)
     command = [*engine.command(start), *extra]
+    _say_once_if_busy()
+    timeout_s = START_TIMEOUT_S * machine.load_slowness() if timeout_s is None else timeout_s
     started = time.perf_counter()
     env = kernels.process_environment(engine.kernel)
     with guard.guarded(command, env, name=engine.name, meets_by=engine.store_variable) as running:
@@ -111,6 +116,12 @@ def serve(
         )  # fmt: skip
         told = tuple(guard.without_folders(part) for part in command[1:] if part != str(start.port))
         yield Server(engine, model, endpoint, running.process, running.log, startup_s, slots, context, told)
+
+
+@lru_cache
+def _say_once_if_busy() -> None:
+    if word := machine.busy_word():
+        print(word, file=sys.stderr, flush=True)
 
 
 def _checked(engine: engines.Engine, model: models.Model, slots: int, context: int, port: int | None) -> engines.Start:
