@@ -24,7 +24,7 @@ from helpers.servers.serving import free_port
 HOST = "127.0.0.1"
 REPLY_TIMEOUT_S = 30  # for what is asked of the proxy itself
 
-Outcome = Literal["under way", "answered", "reset", "stalled", "refused by status", "client left", "no upstream"]
+Outcome = Literal["under way", "answered", "reset", "stalled", "refused by status", "client left", "no upstream", "server ended"]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Proxy:
                         return "answered"
                     raise EOFError
                 if not piece.result():
-                    return "answered"
+                    return "answered" if whole(reply) else "server ended"
                 reply += piece.result()
                 writer.write(piece.result())
                 await writer.drain()

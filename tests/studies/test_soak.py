@@ -1,0 +1,78 @@
+"""A minute of the soak: a real server, every fault, and what a lost request or a leak would look like."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from helpers.bench.timing import Sample
+from helpers.studies import soak
+from helpers.studies.soak import Round, Side
+
+SIDE = Side(100 * 2**20, 20)
+GOOD = Round(0, "429", 24, {"whole": 20, "status": 4}, {"whole": 20, "status": 4}, SIDE, SIDE, fresh=False)
+
+
+@pytest.mark.engine
+def test_every_request_is_accounted_for_and_nothing_grows():
+    """llama.cpp's server under mixed load: 429, a stall, a cut and a kill, each seen by the client as what it was."""
+    rounds = soak.soak(45)
+
+    assert soak.problems(rounds) == [], "\n".join(map(str, rounds))
+    assert {one.fault for one in rounds} == set(soak.FAULTS)
+    told = {name: sum((Counter(one.client) for one in rounds if one.fault == name), Counter()) for name in soak.FAULTS}
+    assert set(told["none"]) == {"whole"}
+    assert told["429"]["status"] and told["stall"]["stalled"] and told["cut"]["broken"] and told["kill"]["broken"]
+    assert all(of["whole"] for of in told.values())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (None, "whole"), ("HTTP 429: slow down", "status"), ("stalled: no end within 2 s", "stalled"),
+        ("refused: Connection refused", "refused"), ("broken: the connection was reset", "broken"), ("cut: x", "broken"),
+    ],
+)  # fmt: skip
+def test_how_a_request_ended(error, kind):
+    """By the word that the client's error begins with."""
+    assert soak.kind(Sample(0, error=error)) == kind
+
+
+def test_a_good_run_has_no_problem():
+    """Refused requests never came to the proxy."""
+    refused = replace(GOOD, client={"whole": 20, "status": 2, "refused": 2}, proxy={"whole": 20, "status": 2})
+
+    assert soak.problems([GOOD, refused] * 3) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (replace(GOOD, client={"whole": 20, "status": 3}), "24 requests were sent, 23 have an end"),
+        (
+            replace(GOOD, proxy={"whole": 21, "status": 3}),
+            "the client says {'whole': 20, 'status': 4}, the proxy saw {'whole': 21,",
+        ),
+        (replace(GOOD, fault="none"), "nothing was broken, and {'whole': 20, 'status': 4}"),
+    ],
+)
+def test_a_request_that_is_not_accounted_for(bad, said):
+    """Lost, taken for another, or failed for no reason."""
+    assert any(said in line for line in soak.problems([GOOD, bad, GOOD]))
+
+
+@pytest.mark.parametrize(("side", "name"), [("here", "here"), ("server", "server")])
+def test_a_leak_is_seen(side, name):
+    """A megabyte and a descriptor a round, over sixty rounds; a single round that holds more is none."""
+    growing = [replace(GOOD, **{side: Side(SIDE.rss_bytes + n * 2**20, 20 + n)}) for n in range(60)]
+    once = [GOOD] * 30 + [replace(GOOD, **{side: Side(2 * SIDE.rss_bytes, 99)})] + [GOOD] * 30
+
+    assert [line.partition(" grew")[0] for line in soak.problems(growing)] == [f"{name}: RSS, bytes", f"{name}: descriptors"]
+    assert soak.problems(once) == []
+
+
+def test_what_a_start_leaves_is_no_growth():
+    """A server that has just been started holds less than one that has worked."""
+    fresh = replace(GOOD, server=Side(2**20, 1), fresh=True)
+
+    assert soak.problems([fresh, *[GOOD] * 8]) == []
