@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from helpers import machine, paths
+from helpers import cli, machine, paths
 from helpers.weights import bounds, models, shapes, sizes
 from helpers.weights.files import ModelError
 from helpers.weights.sizes import GIB
@@ -264,12 +264,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0 it fits, 1 it does not, 2 bad arguments."""
+    """The command; returns its exit code: 0 it fits, 1 it does not or could not be said, 2 bad arguments."""
     given = _arguments(argv)
     try:
         if given.list:
-            print(listing())
-            return 0
+            return 0 if cli.say(listing()) else 1
         if not given.model:
             raise ValueError("no model was named: give --model, or --list for those that are known")
         there = free_bytes() if given.memory_gib is None else given.memory_gib * GIB
@@ -281,8 +280,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ModelError, paths.MissingData) as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(answer.to_dict()) if given.json else answer)
-    return 0 if answer.fits else 1
+    said = cli.say(json.dumps(answer.to_dict()) if given.json else str(answer))
+    return 0 if said and answer.fits else 1
 
 
 if __name__ == "__main__":

@@ -261,6 +261,14 @@ class TestCommand:
         assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
         assert ran.stderr.startswith(message)
 
+    def test_an_answer_that_nobody_takes_is_one_line(self):
+        """Standard output is a full disk: 1, and why."""
+        asked = [sys.executable, "-m", "helpers.weights.capacity", "--model", "Llama-2-7B", "--memory-gib", "80"]
+        with open("/dev/full", "w") as full:
+            ran = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, text=True)
+
+        assert (ran.returncode, ran.stderr) == (1, "standard output could not be written (No space left on device)\n")
+
     def test_the_list(self):
         """Every known model, with its attention."""
         ran = command("--list")
