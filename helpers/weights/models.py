@@ -162,15 +162,15 @@ def _state(path: Path) -> str:
 
 def _make(form: Form, model: Model) -> None:
     """Run ``helpers.weights.convert`` where its libraries are: here, or in the framework's kernel."""
+    variables = {"MODEL": str(model.path or model.name)} if model.kind != "default" else {}
+    if model.kind == "hub":
+        # the reader asked for it; everything else stays offline
+        variables["HF_HUB_OFFLINE"] = "1" if check_hub(model) else "0"
     kernel = None
     if form == "gguf-q4_0":
         kernel = None if find_spec("llama_cpp") else "llama-cpp"
     elif not find_spec("gguf" if form == "gguf-bf16" else "transformers"):
         kernel = next((name for name in ("transformers", "vllm", "sglang") if kernels.installed(name)), "transformers")
-    variables = {"MODEL": str(model.path or model.name)} if model.kind != "default" else {}
-    if model.kind == "hub":
-        # the reader asked for it; everything else stays offline
-        variables["HF_HUB_OFFLINE"] = "1" if check_hub(model) else "0"
     try:
         kernels.run(kernel, "helpers.weights.convert", form, **variables)
     except kernels.AskError as error:

@@ -451,6 +451,7 @@ class TestHub:
         assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1), run.stderr
         assert run.stderr.startswith("MODEL=org/name cannot be downloaded: ")
 
+    @pytest.mark.engine
     def test_a_copy_of_the_hubs_own_is_taken_offline(self, monkeypatch, tmp_path):
         """The converter is told not to ask."""
         given = {}
