@@ -13,13 +13,16 @@ def said(pool) -> str:
     """What the log says of ``pool``, a paged cache: tokens, those that take what padding writes, bytes of all."""
     if hasattr(pool, "cache_tensor"):
         held = _bytes(pool.cache_tensor)
-        count, tokens = pool.num_sectors, pool.tokens_per_sector
-        spare = held // pool.bytes_per_sector - count
+        # layers with a window and without one are groups that share it: a token takes some of each
+        per_token = sum(one.bytes_per_block // one.tokens_per_page for one in pool.cache_allocators.values())
+        tokens = pool.num_sectors * pool.bytes_per_sector // per_token
+        spare = held // per_token - tokens
     else:  # 5.17: two tensors for each layer
         held = sum(map(_bytes, (*pool.key_cache, *pool.value_cache)))
         count, tokens = pool.num_blocks, pool.block_size
-        spare = pool.cache_shape[0] // tokens - count
-    return f"KV cache: {count * tokens} tokens and {spare * tokens} spare ones in {held} bytes"
+        spare = pool.cache_shape[0] - count * tokens
+        tokens *= count
+    return f"KV cache: {tokens} tokens and {spare} spare ones in {held} bytes"
 
 
 def _bytes(tensor) -> int:

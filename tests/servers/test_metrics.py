@@ -95,6 +95,24 @@ print(transformers_server.said(mock_cache))
     assert metrics.transformers_pool(asked.stdout)[:2] == (128, 192 * KV)
 
 
+@pytest.mark.engine
+def test_groups_of_layers_that_share_transformers_cache():
+    """Gemma 3 270M: 3 layers keep every token, 15 a window, 1 KiB each: with a mock of its cache, 18 KiB a token."""
+    code = """
+from types import SimpleNamespace as Mock
+from helpers.servers import transformers_server
+page = 32 * 1024
+groups = {layers: Mock(bytes_per_block=layers * page, tokens_per_page=32) for layers in (3, 15)}
+tensor = Mock(numel=lambda: 102 * 15 * page, element_size=lambda: 1)
+cache = Mock(cache_tensor=tensor, cache_allocators=groups, num_sectors=100, bytes_per_sector=15 * page)
+print(transformers_server.said(cache))
+"""
+    asked = subprocess.run([kernels.interpreter("transformers"), "-c", code], capture_output=True, text=True, check=True)
+    tokens, size, _, spare = metrics.transformers_pool(asked.stdout)
+
+    assert size / (tokens + spare) == pytest.approx(18 * 2**10, rel=0.001)
+
+
 def test_vllm_without_the_newer_labels():
     """Blocks times their size, and the log's GiB."""
     page = VLLM.replace('"7372800"', '"None"').replace('"320"', '"None"')
