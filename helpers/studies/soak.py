@@ -27,7 +27,7 @@ from statistics import median
 
 import psutil
 
-from helpers import cli, memory, records
+from helpers import cli, machine, memory, records
 from helpers.bench import client, workload
 from helpers.bench.client import Endpoint
 from helpers.bench.timing import Sample
@@ -39,7 +39,7 @@ from helpers.weights import models
 FAULTS = ("none", "429", "stall", "cut", "kill")  # in this order, round by round
 KILLS_EVERY = 4  # of the cycles of rounds: the lives between are long enough for a leak to be seen
 SLOTS, CONTEXT = 4, 512
-REQUESTS, AT = 24, 8  # of a round; so many have come when the fault begins
+REQUESTS, AT = 15, 4  # of a round; so many have come when the fault begins
 SHORT_TIMEOUT_S, LONG_TIMEOUT_S, FAULT_S = 2, 120, 3
 SETTLED_S = 30  # for the proxy to see the end of what the client has given up
 ENGINE = "llama-cpp"
@@ -132,13 +132,13 @@ async def mixed_load(endpoint: Endpoint, draw: random.Random, vocabulary: Sequen
     third = REQUESTS // 3
     loads = [
         client.closed_loop(
-            endpoint, prompts(third, draw.randint(8, 40)), users=draw.choice((2, 4, 8)), output_tokens=draw.randint(4, 32),
+            endpoint, prompts(third, draw.randint(8, 40)), users=draw.choice((2, 3, 5)), output_tokens=draw.randint(4, 16),
             timeout_s=timeout_s,
         ),
-        client.closed_loop(endpoint, prompts(third, 250), users=1, output_tokens=draw.randint(8, 64), timeout_s=timeout_s),
+        client.closed_loop(endpoint, prompts(third, 120), users=1, output_tokens=draw.randint(8, 24), timeout_s=timeout_s),
         client.open_loop(
             replace(endpoint, route="chat"), prompts(REQUESTS - 2 * third, 30), rate_per_s=4, seed=draw.randrange(2**31),
-            output_tokens=16, timeout_s=timeout_s,
+            output_tokens=8, timeout_s=timeout_s,
         ),
     ]  # fmt: skip
     return [sample for samples in await asyncio.gather(*loads) for sample in samples]
@@ -157,8 +157,9 @@ def one_round(number: int, fault: str, remote: faults.Proxy, served: Served, dra
     breaker = threading.Thread(target=break_it, name="soak")
     breaker.start()
     endpoint = replace(served.server.endpoint, base_url=remote.base_url)
+    timeout_s = (SHORT_TIMEOUT_S if fault == "stall" else LONG_TIMEOUT_S) * machine.load_slowness()
     try:
-        samples = client.run(mixed_load(endpoint, draw, vocabulary, SHORT_TIMEOUT_S if fault == "stall" else LONG_TIMEOUT_S))
+        samples = client.run(mixed_load(endpoint, draw, vocabulary, timeout_s))
     finally:
         ended.set()
         breaker.join()

@@ -187,7 +187,7 @@ class Proxy:
                     if whole(reply):  # a client need not wait for the end of the connection
                         return "answered"
                     raise EOFError
-                if not piece.result():
+                if piece.exception() or not piece.result():  # reset by a killed server, or closed
                     return "answered" if whole(reply) else "server ended"
                 reply += piece.result()
                 writer.write(piece.result())

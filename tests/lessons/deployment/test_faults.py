@@ -189,3 +189,19 @@ def test_nothing_is_left_when_the_block_ends(server):
     assert not [thread for thread in threading.enumerate() if thread.name == "faults"]
     with pytest.raises(httpx.ConnectError):
         ask(proxy.base_url)
+
+
+def test_a_server_that_is_killed_is_not_taken_for_a_client_that_left():
+    """SIGKILL in mid-answer: what came is no answer, and it is the server that has ended."""
+    with serving.serve("llama-cpp", slots=1, context=512) as doomed, faults.proxy(doomed.base_url) as proxy:
+        client = threading.Thread(target=lambda: pytest.raises(httpx.HTTPError, ask, proxy.base_url, tokens=400, stream=True))
+        client.start()
+        while not proxy.received:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        for process in doomed.processes():
+            process.kill()
+        client.join()
+        ended = settled(proxy, 1)
+
+    assert ended == ["server ended"]
