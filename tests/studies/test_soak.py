@@ -1,16 +1,72 @@
 """A minute of the soak: a real server, every fault, and what a lost request or a leak would look like."""
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from helpers.bench.client import Endpoint
 from helpers.bench.timing import Sample
+from helpers.servers import serving
 from helpers.studies import soak
 from helpers.studies.soak import Round, Side
 
 SIDE = Side(100 * 2**20, 20)
 GOOD = Round(0, "429", 24, {"whole": 20, "status": 4}, {"whole": 20, "status": 4}, SIDE, SIDE, fresh=False)
+
+
+class MockServed:
+    """A server without an engine in the place of llama.cpp's: the truth server, killed and started again at one port."""
+
+    def __init__(self, model):
+        self.port, self.running = serving.free_port(), None
+        self.server = SimpleNamespace(base_url=f"http://127.0.0.1:{self.port}/v1")
+        self.server.endpoint = Endpoint(self.server.base_url, "mock")
+        self.life = SimpleNamespace(close=self.kill)
+        self.start()
+
+    def start(self):
+        self.kill()
+        command = [
+            sys.executable,
+            "-m",
+            "helpers.bench.truth_server",
+            "--port",
+            str(self.port),
+            "--first",
+            "0.1",
+            "--gap",
+            "0.02",
+        ]
+        self.running = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.running.stdout.readline()
+
+    def kill(self):
+        if self.running:
+            self.running.kill()
+            self.running.wait()
+            self.running.stdout.close()
+            self.running = None
+
+    def holds(self):
+        return soak._side([psutil.Process(self.running.pid)])
+
+
+def test_the_same_with_a_server_that_is_a_mock(monkeypatch):
+    """Client, proxy, faults and accounting are the real ones; no engine, so in the quick tier too."""
+    monkeypatch.setattr(soak, "Served", MockServed)
+    monkeypatch.setattr(soak.models, "vocabulary", lambda _: None)  # prompts are plain words
+    monkeypatch.setattr(soak, "SHORT_TIMEOUT_S", 0.7)
+    monkeypatch.setattr(soak, "FAULT_S", 1)
+    rounds = soak.soak(0)
+
+    assert soak.problems(rounds) == [], "\n".join(map(str, rounds))
+    assert [one.fault for one in rounds] == list(soak.FAULTS)
+    assert rounds[3].client["broken"] and rounds[4].client["broken"], "\n".join(map(str, rounds))
 
 
 @pytest.mark.engine
