@@ -100,7 +100,10 @@ def quantize(source: Path, target: Path, kind: int, allow_requantize: bool = Fal
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.allow_requantize = kind, machine.cores(), allow_requantize
     if code := llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), params):
-        raise files.ModelError(f"{source.name} could not be made into file type {kind}: llama.cpp's quantizer returned {code}")
+        room = f"{shutil.disk_usage(target.parent).free / 2**20:,.0f} MiB are free there"
+        raise files.ModelError(
+            f"{source.name} could not be made into file type {kind}: llama.cpp's quantizer returned {code}; {room}"
+        )
 
 
 def to_q4_0_gguf(source: Path, target: Path) -> None:
