@@ -17,7 +17,7 @@ from types import SimpleNamespace as StandIn
 import numpy as np
 
 from helpers import frameworks
-from helpers.collection import document
+from helpers.collection import document, document_figures
 from helpers.gpu import read, tables
 from helpers.lessons.memory import allocation
 from helpers.lessons.quantization import support as quant_support
@@ -166,7 +166,6 @@ class Llama:
 
 @contradicted(
     C009='output = {"usage": {"completion_tokens": 0}, "choices": []}',  # nothing comes on two cores
-    C010='output = {"usage": {"completion_tokens": 0}, "choices": []}',
     C048='output = {"usage": {"completion_tokens": 0}, "choices": []}',
 )
 def answered_by_llama() -> Values:
@@ -201,7 +200,6 @@ def bytes_read() -> Values:
 @contradicted(
     C012="together[32] = 1",  # more slots, and nothing is shared
     C089="together[32] = 1",
-    C090="together[32] = 1",
     C096='found[1][1] = level(8, 100, found[1][0].latency("ttft_s")["median"])',  # nobody waits
 )
 def slots() -> Values:
@@ -323,6 +321,7 @@ def conversation() -> Values:
 
 
 @contradicted(
+    C010='del rates["llama-cpp"]',  # on a GPU it did not run
     C052='rates["llama-cpp"][100], rates["vllm"][100] = rates["vllm"][100], rates["llama-cpp"][100]',
     C084='rates["llama-cpp"][100] = {"median": 1.2 * rates["vllm"][100]["median"]}',  # llama.cpp is ahead
 )
@@ -542,6 +541,19 @@ def snippet_stopped() -> Values:
 def parsed() -> Values:
     took = {"vllm": {"nnodes": 2, "enable_expert_parallel": True}, "sglang": {"nnodes": 2, "ep_size": 16}}
     return {"launch": launch, **{f"{name}_took": [options] * len(launch.examples(name)) for name, options in took.items()}}
+
+
+@contradicted(
+    C004='gpu.loc["HF Transformers, static batch", "100 users"] = gpu.loc["vLLM, offline", "100 users"]',  # a batch is as fast
+)
+def gained_on_gpu() -> Values:
+    large = document_figures.gains_on_gpu(read.served())
+    return {"gpu": tables.throughput(), "large": large, "document_figures": document_figures}
+
+
+@contradicted(C087='held.loc["HF Transformers, static batch", "most users"] = "100 fit"')  # whatever PyTorch is told
+def a_hundred_in_a_batch() -> Values:
+    return {"gpu": tables.throughput(), "held": tables.memory_use()}
 
 
 @contradicted(C085='taken = Counter({"vLLM": taken.total()})')  # what it does not ask changes nothing
