@@ -22,6 +22,7 @@ from helpers.gpu import read, tables
 from helpers.lessons.memory import allocation
 from helpers.lessons.quantization import support as quant_support
 from helpers.lessons.scaling import launch
+from helpers.lessons.structured import features
 from helpers.weights import shapes, sizes
 
 Values = dict[str, object]
@@ -384,7 +385,7 @@ def hundred_users() -> Values:
 
 
 @contradicted(
-    C065='found["vLLM, response_format"][1][0].valid = False',  # another engine breaks the schema
+    C065='probed["vllm"]["tool calls"].verdict = features.IGNORES',  # SGLang alone calls a function
     C082='found["llama.cpp, response_format"][1][0].valid = False',
 )
 def forms() -> Values:
@@ -392,12 +393,15 @@ def forms() -> Values:
         return [StandIn(valid=valid, finish_reason="stop"), StandIn(valid=False, finish_reason="length")]
 
     names = ("HF Transformers, xgrammar", "llama.cpp, response_format", "vLLM, response_format", "SGLang, response_format")
-    return {"found": {name: (answers(False)[1:], answers(True)) for name in names}}
+    probed = {name: {"tool calls": StandIn(verdict=features.WORKS)} for name in ("llama-cpp", "vllm", "sglang")}
+    found = {name: (answers(False)[1:], answers(True)) for name in names}
+    return {"found": found, "probed": probed, "features": features}
 
 
 @contradicted(C063='masked["constrained / free"] = "1.00"')
 def masks() -> Values:
-    return {"masked": tables.answers()}
+    day, other = {"vLLM": 1.41, "llama.cpp": 1.69}, {"vLLM": 1.18, "SGLang": 1.45, "llama.cpp": 1.56}
+    return {"masked": tables.answers(), "each_day": {"one day": day, "another": other}}
 
 
 @contradicted(C110='wrong.value = "Paris"')

@@ -155,10 +155,10 @@ def _target(root: Mapping, reference: str) -> Mapping | bool | None:
 
 
 def _check_pattern(pattern: str | None, where: str) -> None:
-    """Engines make an automaton of a pattern. What refers back is none; what looks around could be one, and they make none."""
+    """Engines make an automaton of a pattern. What refers back is none; what looks around is left out by llama.cpp at least."""
     plain = re.sub(r"\\\\|\\\(", "", pattern or "")
     if LOOKS_AROUND.search(plain) or REFERS_BACK.search(plain):
-        raise SchemaError(f"{where}: pattern {pattern!r} looks around or back: no engine here follows that, write it without")
+        raise SchemaError(f"{where}: pattern {pattern!r} looks around or back: engines may leave that out, write it without")
 
 
 def _unsatisfiable(schema: Mapping | bool, root: Mapping, where: str, inside: tuple[int, ...]) -> str | None:
