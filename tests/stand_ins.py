@@ -22,6 +22,7 @@ from helpers.gpu import read, tables
 from helpers.lessons.memory import allocation
 from helpers.lessons.quantization import support as quant_support
 from helpers.lessons.scaling import launch
+from helpers.lessons.speculation import speculative
 from helpers.lessons.structured import features
 from helpers.weights import shapes, sizes
 
@@ -416,11 +417,13 @@ def counts(tokens_per_step: float, acceptance: float = 0.5) -> StandIn:
     return StandIn(tokens_per_step=tokens_per_step, acceptance=acceptance)
 
 
-@contradicted(C115='found["copy"]["lookup"]["ids"] = [9]')  # other tokens than without
-def lookup() -> Values:
-    ids = {"plain": {"ids": [1, 2]}, "lookup": {"ids": [1, 2]}}
-    found = {"copy": ids, "free": ids}
-    return {"found": found, "lookup": {"copy": counts(4.0), "free": counts(1.1)}, "on_gpu": False}
+@contradicted(C115='assisted["runs"]["copy"]["ids"] = [9]')  # other tokens than without
+def assisted_and_lookup() -> Values:
+    found = {task: {"plain": {"ids": [1, 2]}} for task in ("copy", "free")}
+    runs = {task: {"ids": [1, 2]} for task in found}
+    values = {"found": found, "assisted": {"runs": runs}, "same": {"HF Transformers": True}, "on_gpu": False}
+    values |= {"speculative": speculative, "layers": 24, "shape": StandIn(layers=30)}
+    return values | {"refusal": "assisted generate is only supported for batch_size = 1"}
 
 
 @contradicted(C116='ngram["copy"].tokens_per_step = 1.0')  # nothing is accepted
