@@ -482,7 +482,7 @@ def only_read(framework: str, method: str) -> str:
 @contradicted(
     C120=only_read("transformers", "INT8"),
     C121=only_read("transformers", "INT4"),
-    C122=no_longer("transformers", "FP8"),
+    C122=only_read("transformers", "FP8"),
     C123=no_longer("transformers", "GPTQ"),
     C124=no_longer("transformers", "AWQ"),
     C126=no_longer("vllm", "INT4"),
@@ -500,7 +500,7 @@ def only_read(framework: str, method: str) -> str:
 )
 def who_takes_what() -> Values:
     support = [cell for name in quant_support.FRAMEWORKS for cell in quant_support.cited(name)]
-    ran = (("transformers", "INT8"), ("transformers", "INT4"), ("llama-cpp", "INT4"))
+    ran = (("transformers", "INT8"), ("transformers", "INT4"), ("transformers", "FP8"), ("llama-cpp", "INT4"))
     support = quant_support.with_runs(support, dict.fromkeys(ran, "scored above"))
 
     def answer(framework: str, method: str, turned: bool = False, **changes: object) -> None:
