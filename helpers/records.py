@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -86,6 +87,21 @@ def keep(name: str, data: dict, out: Path | None = None) -> None:
     """
     for path in (_draft(name), *([out / f"{name}.json"] if out else [])):
         write_json(path, {"version": SCHEMA_VERSION, **data}, replace=True)
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Nobody else reads and writes the draft of ``name`` meanwhile; where there are no locks (Windows) nothing is locked."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path = _draft(name).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def kept(name: str) -> dict | None:

@@ -1,13 +1,14 @@
-"""The command: ``python -m helpers.gpu speed|memory|options|notebooks|finish|kernelspecs|tables``."""
+"""The command: ``python -m helpers.gpu speed|memory|options|today|scaling|notebooks|finish|kernelspecs|tables``."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import cli, kernels, records
+from helpers import cli, kernels, machine, records
 from helpers.gpu import cases, device, kernelspecs, runs, tables
 from helpers.gpu.session import Setting
 from helpers.weights.files import ModelError
@@ -21,6 +22,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--shape", default="Llama-2-7B", help="tiny, or a Llama of helpers/weights/shapes.toml (default Llama-2-7B)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="cpu only rehearses")
     add("--numbers", default="", help="of the notebooks: only these, with commas")
+    add("--gpus", default="", help="only these, with commas, as CUDA_VISIBLE_DEVICES names them (default: all)")
+    add("--lives", default="", help="only these, with semicolons, in this order: `vllm, offline, as it comes, Llama-3.1-8B, TP2`")
     add("--users", default="1,10,100")
     add("--repeats", type=int, default=3)
     add("--budget-s", type=float, default=1e9, help="end cleanly within so many seconds")
@@ -35,17 +38,28 @@ def _setting(options: argparse.Namespace) -> Setting:
     users = tuple(int(n) for n in options.users.split(","))
     if not users or min(users) < 1 or options.repeats < 1:
         raise ValueError(f"--users {options.users} --repeats {options.repeats}: give numbers of at least 1")
-    return Setting(options.shape, where, users, options.repeats)
+    return Setting(options.shape, where, users, options.repeats, _gpus(options, where))
+
+
+def _gpus(options: argparse.Namespace, where: str) -> tuple[str, ...]:
+    """The GPUs to use: those named, else those that the environment leaves, else all; a rehearsal has one unless told."""
+    named = options.gpus or (os.environ.get(machine.VISIBLE, "") if where == "cuda" else "0")
+    if named:
+        return tuple(one.strip() for one in named.split(","))
+    return tuple(machine.gpus("index")) or ("0",)
 
 
 def _measure(options: argparse.Namespace) -> int:
     setting = _setting(options)
     only = [engine for engine in options.engines.split(",") if engine]
-    wanted = list(cases.RUNS) if options.what == ["all"] else options.what
+    lives = [key.strip() for key in options.lives.split(";") if key.strip()]
+    several = len(setting.gpus) > 1
+    wanted = [name for name in cases.RUNS if name != "scaling" or several] if options.what == ["all"] else options.what
     for name in wanted:
         runs.chosen(name, only)  # names are checked before anything starts
-    runs.check(setting)
-    return runs.several(wanted, setting, only=only, budget_s=options.budget_s, out=options.out)
+    runs.check_lives(wanted, lives)
+    runs.check(setting, wanted)
+    return runs.all_of(wanted, setting, only=only, lives=lives, budget_s=options.budget_s, out=options.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

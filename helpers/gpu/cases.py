@@ -1,4 +1,4 @@
-"""What is measured on a GPU: a run is a list of lives, the most important first.
+"""What is measured on GPUs: a run is a list of lives, the most important first.
 
 A life is one start of one engine: which engine, what is done with it, and with which option. A budget of time that is
 too short then costs the least important ones.
@@ -7,7 +7,9 @@ too short then costs the least important ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from helpers.lessons.scaling.parallelism import Layout
 
 LONG = {"input_tokens": 1024, "output_tokens": 32}  # the common prefix: it is the prompts that matter
 ROOM = {"context": 1024 + 128 + 32, "prefix": LONG}
@@ -27,7 +29,8 @@ class Life:
     """One start of one engine.
 
     ``work`` names what is done (an entry of ``helpers.gpu.tasks.WORKS``), ``option`` what is changed of the engine (an entry of
-    ``helpers.gpu.variants.OPTIONS``). It is started only if ``least_s`` seconds are left, what it needs at the least.
+    ``helpers.gpu.variants.OPTIONS``). It is started only if ``least_s`` seconds are left, what it needs at the least. Without a
+    ``shape`` of its own it has the run's; ``layout`` says over how many GPUs it lies, and how.
     """
 
     engine: str
@@ -35,10 +38,13 @@ class Life:
     option: str
     least_s: float
     given: Mapping = field(default_factory=dict)  # more for the work: lengths, users, tasks
+    shape: str = ""
+    layout: Layout = Layout()
 
     @property
     def key(self) -> str:
-        return f"{self.engine}, {self.work}, {self.option}"
+        several = str(self.layout) if self.layout.gpus > 1 else ""
+        return ", ".join(filter(None, (self.engine, self.work, self.option, self.shape, several)))
 
 
 def speed() -> list[Life]:
@@ -103,4 +109,88 @@ def options() -> list[Life]:
     return [*changed[:4], *real, *drafts, *reasons[:3], *changed[4:], *reasons[3:], *slow]
 
 
-RUNS = {"speed": speed, "memory": memory, "options": options}
+LLAMA, MOE, LARGE, OLD = "Llama-3.1-8B", "Qwen3-30B-A3B", "Llama-3.1-70B", "Llama-2-7B"
+LIMITS = {"ttft_s": 0.5, "tpot_s": 0.05}  # what a request must keep to count for the goodput
+BRIEF = {"tasks": ["speed", "prefill"], "prefill_tokens": [2048, 8192], "context": 8192 + 256 + 32}
+LONGER = [[1024, 1024, [1, 100]], [8192, 256, [1, 32]]]  # tokens in, out, and the users of each
+FULL = BRIEF | {"tasks": ["speed", "prefill", "longer"], "longer": LONGER}
+OLD_FULL = {"tasks": ["speed", "prefill"], "prefill_tokens": [2048], "context": 2048 + 32}
+
+
+def arrivals(gpus: int) -> dict:
+    """Requests that arrive at random, at rates that rise until hardly one in two keeps :data:`LIMITS`; more for more GPUs."""
+    rates = [gpus * rate for rate in (4, 8, 12, 16, 24, 32)]
+    return {"input_tokens": 1024, "output_tokens": 128, "rates_per_s": rates, "seconds": 12, "limits": LIMITS, "least": 0.5}
+
+
+def _served(gpus: int, **more) -> dict:
+    """The context of the API's lives, so that an engine finds what it has compiled for them."""
+    return {"context": FULL["context"], "arrivals": arrivals(gpus), **more}
+
+
+def scaling() -> list[Life]:
+    """One model over several GPUs, and copies of it: beside each the same engine on one GPU.
+
+    Those that need more GPUs than the machine has are left out (:func:`helpers.gpu.runs.chosen`).
+    """
+    two, four, cached = Layout(2), Layout(4), "prefix cache"
+    experts = [Layout(), two, Layout(2, ep=True), four, Layout(4, ep=True)]
+    return [
+        *(Life("machine", "links", PLAIN, 20, layout=layout) for layout in (two, four)),
+        *(Life(engine, "offline", PLAIN, 90, FULL, LLAMA, layout)
+          for layout in (Layout(), two, four) for engine in ("vllm", "sglang")),
+        *(Life("vllm", "offline", "fp8 weights", 100, BRIEF, LARGE, layout) for layout in (two, four)),
+        *(Life("vllm", "offline", PLAIN, 90, BRIEF, MOE, layout) for layout in experts),
+        *(Life(engine, "server", cached, 120, _served(1), LLAMA) for engine in ("vllm", "sglang")),
+        *(Life("vllm", "server", cached, 100, _served(layout.gpus, users=[]), LLAMA, layout)
+          for layout in (two, Layout(dp=2), four, Layout(dp=4))),
+        Life("vllm", "offline", PLAIN, 90, BRIEF, LLAMA, Layout(pp=2)),
+        *(Life("vllm", "offline", "fp8 weights", 100, BRIEF, LARGE, layout) for layout in (Layout(pp=2), Layout(2, 2))),
+        *(Life("sglang", "server", cached, 100, _served(layout.gpus, users=[]), LLAMA, layout)
+          for layout in (two, four)),
+        Life("sglang", "offline", PLAIN, 90, BRIEF, MOE),
+        *(Life("sglang", "offline", PLAIN, 90, BRIEF, MOE, layout) for layout in (two, four)),
+    ]  # fmt: skip
+
+
+def today() -> list[Life]:
+    """One GPU, shapes of today beside the document's: offline and served, FP8, llama.cpp's types, the long common prefix."""
+    long_prefix = {"context": 4096 + 64, "prefix": {"input_tokens": 4096, "output_tokens": 32}}
+    both = ("vllm", "sglang")
+    return [
+        *(Life(engine, "offline", option, 80, given, shape)
+          for option, shape, given in (
+              ("fp8 weights", LLAMA, BRIEF), (PLAIN, OLD, OLD_FULL), ("fp8 weights", OLD, OLD_FULL),
+              ("fp8 weights and KV", LLAMA, BRIEF),
+          ) for engine in both),
+        *(Life("llama-cpp", "offline", form, 40, {}, LLAMA) for form in ("f16", "q8_0", "q4_0")),
+        *(Life(engine, "prefix", "prefix cache", 110, long_prefix, LLAMA) for engine in both),
+        Life("llama-cpp", "server", "q4_0", 60, _served(1, context=1024 + 128 + 32), LLAMA),
+        *(Life("llama-cpp", "offline", form, 40, {}, OLD) for form in ("f16", "q8_0", "q4_0")),
+        *(Life(engine, "server", "fp8 weights, prefix cache", 120, _served(1), LLAMA) for engine in both),
+        Life("transformers", "offline", PLAIN, 70, {}, LLAMA),
+        Life("machine", "roof", PLAIN, 15),
+        Life("machine", "instrument", PLAIN, 45),
+    ]  # fmt: skip
+
+
+SMALL = {
+    "context": 512,
+    "prefill_tokens": [64, 128],
+    "longer": [[64, 48, [1, 2]]],
+    "prefix": {"input_tokens": 256, "output_tokens": 8},
+}
+
+
+def rehearsed(life: Life) -> Life:
+    """``life`` with a tiny model and little of everything: what a CPU can do in a minute; one without a shape as it is."""
+    if not life.shape:
+        return life
+    small = {name: SMALL[name] for name in life.given if name in SMALL}
+    if "arrivals" in life.given:
+        rates = {"input_tokens": 64, "output_tokens": 16, "rates_per_s": [2, 4], "seconds": 3}
+        small["arrivals"] = {**life.given["arrivals"], **rates}
+    return replace(life, given={**life.given, **small}, shape="tiny-moe" if life.shape == MOE else "tiny")
+
+
+RUNS = {"speed": speed, "memory": memory, "options": options, "today": today, "scaling": scaling}

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+LONGER_REPEATS, SLOW_STEP_S = 2, 0.03  # what a step takes at most, to know whether there is time for another one
 FIRST_WORD = 259  # below are special tokens and bytes (helpers.gpu.random_model)
 SUFFIX_TOKENS = 24  # behind a common prefix, each user's own
 RESERVE = 1.3  # times what the last turn took must be left for another one
+STEADY, MOST_WARMUPS = 0.03, 8  # a warm-up that is faster than the last by less was the last one
 
 
 class Rows:
@@ -55,33 +57,81 @@ def turns(users: list[int], repeats: int) -> list[tuple[int, int]]:
     return [(turn, n) for turn in range(repeats) for n in (users if turn % 2 == 0 else users[::-1])]
 
 
+class Asking:
+    """Asks an engine for answers of one length and takes the time, the energy and the bytes over NVLink of each batch."""
+
+    def __init__(self, engine, job: dict, counters=None):
+        self.engine, self.vocabulary, self.counters = engine, job["vocabulary"], counters
+        self.tokens_in, self.tokens_out = job["input_tokens"], job["output_tokens"]
+
+    def __call__(self, users: int, seed: object, tokens_out: int | None = None, tokens_in: int | None = None) -> dict:
+        """One batch of ``users``: seconds, and what was counted; fewer tokens than asked for are an error."""
+        tokens_in, tokens_out = tokens_in or self.tokens_in, tokens_out or self.tokens_out
+        given = prompts(users, tokens_in, self.vocabulary, seed)
+        before, started = self._counted(), time.perf_counter()
+        counts, firsts = self.engine.generate(given, tokens_out)
+        seconds, after = time.perf_counter() - started, self._counted()
+        if counts != [tokens_out] * users:
+            raise RuntimeError(f"{tokens_out} tokens were asked of each of {users}, and came as {sorted(set(counts))}")
+        grown = {name: after[name] - before[name] for name in after if None not in (after[name], before[name])}
+        return {
+            "seconds": seconds, "output_tokens": users * tokens_out, "ttft_s": median(firsts) if firsts else None, **grown
+        }  # fmt: skip
+
+    def _counted(self) -> dict:
+        return {name: getattr(self.counters, name)() for name in ("joules", "nvlink_bytes")} if self.counters else {}
+
+    def warm(self, users: int, least: int, **tokens) -> float:
+        """Ask until it grows no faster, more than ``least`` times: what is new is compiled meanwhile; the last seconds."""
+        took = [self(users, f"warm {users} {tokens} {turn}", **tokens)["seconds"] for turn in range(least)]
+        while len(took) < least + 1 or (took[-1] < (1 - STEADY) * took[-2] and len(took) < MOST_WARMUPS):
+            took.append(self(users, f"warm {users} {tokens} {len(took)}", **tokens)["seconds"])
+        return took[-1]
+
+
 def speed(engine, job: dict, rows: Rows) -> None:
     """Warm up, then repeats of every number of users: a whole answer, and one token alone."""
-    tokens_in, tokens_out, vocabulary = job["input_tokens"], job["output_tokens"], job["vocabulary"]
-
-    def ask(users: int, out: int, seed: object) -> tuple[float, list[float]]:
-        given = prompts(users, tokens_in, vocabulary, seed)
-        started = time.perf_counter()
-        counts, firsts = engine.generate(given, out)
-        took = time.perf_counter() - started
-        if counts != [out] * users:
-            raise RuntimeError(f"{out} tokens were asked of each of {users}, and came as {sorted(set(counts))}")
-        return took, firsts
-
-    took_s = {}
+    ask, took_s = Asking(engine, job, _counters()), {}
     for users in job["users"]:
-        for _ in range(job["warmups"]):
-            took_s[users] = ask(users, tokens_out, f"warm {users}")[0]
-        ask(users, 1, f"warm one {users}")
+        took_s[users] = ask.warm(users, job["warmups"])
+        ask.warm(users, job["warmups"], tokens_out=1)
     for turn, users in turns(job["users"], job["repeats"]):
         if not rows.time_for(RESERVE * took_s[users]):
             return
-        took, firsts = ask(users, tokens_out, f"{users} {turn}")
-        rows.add(
-            "speed", users=users, repeat=turn, seconds=took, output_tokens=users * tokens_out,
-            ttft_s=median(firsts) if firsts else None,
-        )  # fmt: skip
-        rows.add("first token", users=users, repeat=turn, seconds=ask(users, 1, f"one {users} {turn}")[0])
+        rows.add("speed", users=users, repeat=turn, **ask(users, f"{users} {turn}"))
+        rows.add("first token", users=users, repeat=turn, seconds=ask(users, f"one {users} {turn}", tokens_out=1)["seconds"])
+
+
+def prefill(engine, job: dict, rows: Rows) -> None:
+    """One prompt of each length, and one token: the time of its prefill."""
+    ask = Asking(engine, job, _counters())
+    for tokens in job["prefill_tokens"]:
+        took = ask.warm(1, job["warmups"], tokens_in=tokens, tokens_out=1)
+        for turn in range(job["repeats"]):
+            if not rows.time_for(RESERVE * took):
+                return
+            rows.add("prefill", users=1, repeat=turn, input_tokens=tokens, **ask(1, f"{tokens} {turn}", 1, tokens))
+
+
+def longer(engine, job: dict, rows: Rows) -> None:
+    """Longer prompts and answers; each size is warmed up with some tokens of its answer."""
+    ask = Asking(engine, job, _counters())
+    for tokens_in, tokens_out, several in job["longer"]:
+        warm = {users: ask(users, f"warm longer {users}", 8, tokens_in)["seconds"] for users in several}
+        took_s = {users: seconds + tokens_out * SLOW_STEP_S for users, seconds in warm.items()}
+        for turn, users in turns(several, min(job["repeats"], LONGER_REPEATS)):
+            if not rows.time_for(RESERVE * took_s[users]):
+                return
+            made = ask(users, f"longer {users} {turn}", tokens_out, tokens_in)
+            took_s[users] = made["seconds"]
+            rows.add("longer", users=users, repeat=turn, input_tokens=tokens_in, **made)
+
+
+def _counters():
+    """NVML in this process, if it is there."""
+    from helpers.gpu import device
+
+    return device.Nvml()
 
 
 def prefixes(engine, job: dict, rows: Rows) -> None:
@@ -151,7 +201,7 @@ def _holds(engine) -> dict:
         return {"reason": f"{type(error).__name__}: {error}"[:200]}
 
 
-TASKS = {"speed": speed, "prefix": prefixes, "memory": memory}
+TASKS = {"speed": speed, "prefill": prefill, "longer": longer, "prefix": prefixes, "memory": memory}
 
 
 def main(path: str) -> int:

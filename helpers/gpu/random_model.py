@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_lowercase
 
 from helpers import paths
+from helpers.lessons.scaling import parallelism
 from helpers.weights import files, models, shapes, sizes
 
 WORDS_MARK = "\u2581"  # SentencePiece's leading space
@@ -25,23 +27,35 @@ TINY = {
     "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "hidden_size": 256,
     "intermediate_size": 512, "vocab_size": 2048, "max_position_embeddings": 4096, "tie_word_embeddings": False,
 }  # fmt: skip
-KEYS = tuple(TINY)
-GGUF_TYPES = ("q4_0", "f16")
-BLOCK, BLOCK_BYTES = 32, 18  # Q4_0: 32 values in an f16 scale and 16 bytes
+KEYS = (*TINY, "head_dim", "moe_intermediate_size", "num_experts", "num_experts_per_tok")
+TINY_MOE = {
+    **TINY, "model_type": "qwen3_moe", "num_key_value_heads": 2, "head_dim": 64, "moe_intermediate_size": 128, "num_experts": 8,
+    "num_experts_per_tok": 2,
+}  # fmt: skip
+OWN = {"tiny": TINY, "tiny-moe": TINY_MOE}  # for rehearsals
+ARCHITECTURES = {
+    "llama": {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "mlp_bias": False},
+    "qwen3_moe": {
+        "architectures": ["Qwen3MoeForCausalLM"], "rms_norm_eps": 1e-6, "norm_topk_prob": True, "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    },
+}  # fmt: skip
+GGUF_TYPES = ("q4_0", "q8_0", "f16")
+BLOCK, BLOCK_BYTES = 32, {"q4_0": 18, "q8_0": 34}  # 32 values in an f16 scale and 4 or 8 bits each
 TILE_VALUES = 2**24  # so many random values are drawn and repeated
 
 
 def config(shape: str) -> dict:
-    """The fields of a config.json for ``shape``: "tiny", or a dense Llama of ``helpers/weights/shapes.toml``."""
-    fields = TINY if shape == "tiny" else shapes.rows().get(shape)
-    if fields is None or fields["model_type"] != "llama":
-        known = ["tiny", *(name for name, row in shapes.rows().items() if row["model_type"] == "llama")]
+    """The fields of a config.json for ``shape``: one of :data:`OWN`, or a Llama or Qwen3 MoE that the calculator knows."""
+    known = {**OWN, **{name: row for name, row in parallelism.known().items() if row["model_type"] in ARCHITECTURES}}
+    if shape not in known:
         raise files.ModelError(f"no shape is called {shape!r}: choose one of {', '.join(known)}")
+    fields = known[shape]
     kept = {key: fields[key] for key in KEYS if key in fields}
     return {
         **kept, "num_key_value_heads": fields.get("num_key_value_heads", fields["num_attention_heads"]),
-        "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "hidden_act": "silu", "rope_theta": 10000.0,
-        "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16", "attention_bias": False, "mlp_bias": False,
+        **ARCHITECTURES[fields["model_type"]], "hidden_act": "silu", "rope_theta": 10000.0,
+        "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16", "attention_bias": False,
     }  # fmt: skip
 
 
@@ -74,8 +88,9 @@ def folder(shape: str) -> Path:
         (made / "config.json").write_text(json.dumps(fields, indent=1))
         (made / "tokenizer.json").write_text(json.dumps(_tokenizer(fields["vocab_size"])))
         named = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-        (made / "tokenizer_config.json").write_text(json.dumps({**named, "model_max_length": 4096}))
-        os.rename(made, target)
+        (made / "tokenizer_config.json").write_text(json.dumps({**named, "model_max_length": fields["max_position_embeddings"]}))
+        with suppress(OSError):  # another run on this machine was faster
+            os.rename(made, target)
     return target
 
 
@@ -138,14 +153,14 @@ def _write_gguf(path: Path, fields: dict, dtype: str) -> None:
 
     writer = gguf.GGUFWriter(path, "llama")
     _add_fields(writer, fields)
-    kind = {"q4_0": gguf.GGMLQuantizationType.Q4_0, "f16": gguf.GGMLQuantizationType.F16}[dtype]
+    kind = gguf.GGMLQuantizationType[dtype.upper()]
     tile, made = _tile(dtype), list(tensors(fields))
     for name, shape in made:
         if len(shape) == 1:
             writer.add_tensor_info(name, shape, np.dtype(np.float32), 4 * shape[0])
         else:
             row = _row_bytes(shape[1], dtype)
-            stored, as_type = ((shape[0], row), np.dtype(np.uint8)) if dtype == "q4_0" else (shape, np.dtype(np.float16))
+            stored, as_type = (shape, np.dtype(np.float16)) if dtype == "f16" else ((shape[0], row), np.dtype(np.uint8))
             writer.add_tensor_info(name, stored, as_type, shape[0] * row, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -181,19 +196,26 @@ def _add_fields(writer, fields: dict) -> None:
 
 
 def _row_bytes(columns: int, dtype: str) -> int:
-    return columns // BLOCK * BLOCK_BYTES if dtype == "q4_0" else 2 * columns
+    return 2 * columns if dtype == "f16" else columns // BLOCK * BLOCK_BYTES[dtype]
 
 
 def _tile(dtype: str):
-    """Random values as bytes: f16 of standard deviation 0.02, or Q4_0 blocks of one small scale."""
+    """Random values as bytes: f16 of standard deviation 0.02, or blocks of one small scale."""
     import numpy as np
 
     draw = np.random.default_rng(0)
     if dtype == "f16":
         return (0.02 * draw.standard_normal(TILE_VALUES, np.float32)).astype(np.float16).view(np.uint8)
-    blocks = draw.integers(0, 256, (TILE_VALUES // BLOCK, BLOCK_BYTES), np.uint8)
-    blocks[:, :2] = np.frombuffer(np.float16(0.005).tobytes(), np.uint8)
+    blocks = draw.integers(0, 256, (TILE_VALUES // BLOCK, BLOCK_BYTES[dtype]), np.uint8)
+    blocks[:, :2] = _scale(dtype)
     return blocks.reshape(-1)
+
+
+def _scale(dtype: str):
+    """The scale of a block, two bytes: the values of both types are then of one size."""
+    import numpy as np
+
+    return np.frombuffer(np.float16({"q4_0": 0.005, "q8_0": 0.0003}[dtype]).tobytes(), np.uint8)
 
 
 def _matrix(tile, name: str, shape: tuple[int, int], dtype: str):
@@ -203,13 +225,13 @@ def _matrix(tile, name: str, shape: tuple[int, int], dtype: str):
     row = _row_bytes(shape[1], dtype)
     data = np.resize(tile, shape[0] * row).reshape(shape[0], row)
     if name == "output.weight":
-        data[: len(SPECIAL) + len(BYTES)] = 0 if dtype == "f16" else _zero_row(row)
-    return data if dtype == "q4_0" else data.view(np.float16)
+        data[: len(SPECIAL) + len(BYTES)] = 0 if dtype == "f16" else _zero_row(row, dtype)
+    return data.view(np.float16) if dtype == "f16" else data
 
 
-def _zero_row(row_bytes: int):
+def _zero_row(row_bytes: int, dtype: str):
     import numpy as np
 
-    block = np.full(BLOCK_BYTES, 0x88, np.uint8)  # each nibble 8 means 0
-    block[:2] = np.frombuffer(np.float16(0.005).tobytes(), np.uint8)
+    block = np.full(BLOCK_BYTES[dtype], 0x88 if dtype == "q4_0" else 0, np.uint8)  # each nibble 8 means 0
+    block[:2] = _scale(dtype)
     return np.resize(block, row_bytes)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from helpers import kernels, machine, records
 from helpers.bench.client import EndpointError
-from helpers.gpu import cases, device, random_model, session, tasks, variants
+from helpers.gpu import cases, device, random_model, session, several, tasks, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting
 from helpers.lessons.memory.bandwidth import RooflineError
+from helpers.lessons.scaling import parallelism
 from helpers.servers import engines, serving
 from helpers.weights.files import ModelError
 
@@ -24,6 +27,7 @@ MOST = 3  # times its least: an engine that hangs must not take the others' time
 RESERVE_S = 12  # to end an engine and write the record
 ONE_LINE = (  # what an engine or its server may raise; anything else is a row too, with its type
     serving.ServerError, EndpointError, ModelError, RooflineError, kernels.MissingKernel, kernels.AskError, ValueError,
+    device.DeviceError,
 )  # fmt: skip
 
 
@@ -36,32 +40,49 @@ def name(run: str, gpu: bool = True) -> str:
     return f"{'gpu' if gpu else 'rehearsal'}-{run}"
 
 
-def chosen(run: str, only: Sequence[str] = ()) -> list[Life]:
-    """The lives of ``run``, of the engines in ``only`` if any are named."""
+def chosen(run: str, only: Sequence[str] = (), gpus: int = 1, lives: Sequence[str] = ()) -> list[Life]:
+    """The lives of ``run`` for which ``gpus`` are enough, of the engines in ``only`` if any are named.
+
+    ``lives`` are keys: those alone, in this order; what this run does not have is another run's.
+    """
     if run not in cases.RUNS:
         raise RunError(f"no run is called {run!r}: choose from {', '.join(cases.RUNS)}")
     unknown = [engine for engine in only if engine not in (*variants.OPTIONS, "machine")]
     if unknown:
         raise RunError(f"no engine is called {', '.join(unknown)}: choose from {', '.join(variants.OPTIONS)}, machine")
-    return [one for one in cases.RUNS[run]() if not only or one.engine in only]
+    there = {one.key: one for one in cases.RUNS[run]() if one.layout.gpus <= gpus and (not only or one.engine in only)}
+    return [there[key] for key in lives if key in there] if lives else list(there.values())
 
 
-def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: float = 1e9, out: Path | None = None) -> dict:
+def check_lives(wanted: Sequence[str], lives: Sequence[str]) -> None:
+    """:class:`RunError` for a key that none of the runs ``wanted`` has."""
+    known = [one.key for run in wanted for one in cases.RUNS[run]()]
+    if unknown := [key for key in lives if key not in known]:
+        raise RunError(f"no life is called {unknown[0]!r}: choose from {'; '.join(known)}")
+
+
+def run(
+    run_name: str, setting: Setting, *, only: Sequence[str] = (), lives: Sequence[str] = (), budget_s: float = 1e9,
+    out: Path | None = None,
+) -> dict:  # fmt: skip
     """Measure the lives of ``run_name`` that are not recorded yet, within ``budget_s`` seconds; returns the record.
 
-    ``only`` restricts it to some engines. The record is saved when every life was tried, else kept as a draft with which
-    the next run goes on. A folder ``out`` gets a copy after every figure.
+    ``only`` restricts it to some engines, ``lives`` to those keys. The record is saved when every life was tried, else kept
+    as a draft with which the next run goes on; two runs on different GPUs may share it. A folder ``out`` gets a copy after
+    every figure.
     """
-    end = time.monotonic() + budget_s
-    todo, all_lives = chosen(run_name, only), chosen(run_name)
+    end, gpus = time.monotonic() + budget_s, len(setting.gpus)
+    todo, all_lives = chosen(run_name, only, gpus, lives), chosen(run_name, gpus=gpus)
     found = _resume(run_name, setting)
     if out:
         out.mkdir(parents=True, exist_ok=True)
         session.logs = out / "logs.txt"
     keeper = _Keeper(name(run_name, setting.gpu), found, out)
+    for one in (one for one in cases.RUNS[run_name]() if one.layout.gpus > gpus and not lives):
+        print(f"{one.key}: left out, it needs {one.layout.gpus} GPUs and {gpus} can be used here", flush=True)
     measured = 0
     for one in todo:
-        if _is_done(found["lives"].get(one.key), one):
+        if _is_done(found["lives"].get(one.key), one, setting.gpu):
             print(f"{one.key}: recorded already", flush=True)
             continue
         left_s = end - time.monotonic() - RESERVE_S
@@ -70,6 +91,7 @@ def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: 
             continue
         _live(one, setting, keeper, min(left_s, MOST * one.least_s) if setting.gpu else left_s)
         measured += 1
+    keeper.together()
     missing = [one.key for one in all_lives if not _is_tried(found["lives"].get(one.key))]
     if measured and not missing:
         print(f"saved: {records.save(name(run_name, setting.gpu), found).name}", flush=True)
@@ -80,12 +102,15 @@ def run(run_name: str, setting: Setting, *, only: Sequence[str] = (), budget_s: 
     return found
 
 
-def several(wanted: Sequence[str], setting: Setting, *, only: Sequence[str], budget_s: float, out: Path | None) -> int:
+def all_of(
+    wanted: Sequence[str], setting: Setting, *, only: Sequence[str], budget_s: float, out: Path | None, lives: Sequence[str] = ()
+) -> int:
     """Do the runs ``wanted`` one after the other within one budget; returns 0 if all is recorded, 75 if some is left."""
     end, unfinished = time.monotonic() + budget_s, 0
     for run_name in wanted:
-        found = run(run_name, setting, only=only, budget_s=end - time.monotonic(), out=out)
-        unfinished += any(not _is_tried(found["lives"].get(one.key)) for one in chosen(run_name, only))
+        found = run(run_name, setting, only=only, lives=lives, budget_s=end - time.monotonic(), out=out)
+        asked = chosen(run_name, only, len(setting.gpus), lives)
+        unfinished += any(not _is_tried(found["lives"].get(one.key)) for one in asked)
     return 75 if unfinished else 0
 
 
@@ -127,8 +152,8 @@ def _same_versions(known: Mapping) -> bool:
         return False
 
 
-def _is_done(known: Mapping | None, one: Life) -> bool:
-    return bool(known and known["complete"] and known["given"] == dict(one.given))
+def _is_done(known: Mapping | None, one: Life, gpu: bool = True) -> bool:
+    return bool(known and known["complete"] and known["given"] == dict((one if gpu else cases.rehearsed(one)).given))
 
 
 def _is_tried(known: Mapping | None) -> bool:
@@ -141,19 +166,41 @@ class _Keeper:
 
     def __init__(self, record: str, found: dict, out: Path | None):
         self.name, self.found, self.out = record, found, out
+        self.own: set[str] = set()
 
     def keep(self, key: str, one: dict) -> None:
         self.found["lives"][key] = one
-        records.keep(self.name, self.found, self.out)
+        self.own.add(key)
+        with records.alone(self.name):
+            self._take_up()
+            records.keep(self.name, self.found, self.out)
+
+    def together(self) -> None:
+        """Take up what another run has kept beside this one."""
+        with records.alone(self.name):
+            self._take_up()
+
+    def _take_up(self) -> None:
+        with suppress(records.RecordError):
+            kept = records.kept(self.name) or {"lives": {}, "provenance": {}}
+            if records.difference(kept["provenance"], self.found["provenance"], ("shape", "device", "plan")) is None:
+                self.found["lives"].update({key: one for key, one in kept["lives"].items() if key not in self.own})
 
 
 def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
     """One life, with the device's peak beside it; whatever goes wrong is a line in its record."""
-    started = time.monotonic()
-    log = Log(one, lambda kept: keeper.keep(one.key, kept))
-    with device.Watch() as watch:
+    started, key = time.monotonic(), one.key
+    one = one if setting.gpu else cases.rehearsed(one)
+    log = Log(one, lambda kept: keeper.keep(key, kept))
+    own = replace(setting, shape=one.shape or setting.shape, gpus=setting.gpus[: one.layout.gpus])
+    with several.variables(own.gpus if setting.gpu else ()), device.Watch() as watch:
         try:
-            whole = tasks.WORKS[one.work](one, setting, log, left_s)
+            if setting.gpu and one.layout.gpus > 1:
+                device.idle(device.gpus())
+            whole = tasks.WORKS[one.work](one, own, log, left_s)
+        except several.Multicast as error:
+            whole = False
+            log.refuse(str(error))
         except KeyboardInterrupt:
             log.row("stopped", reason="interrupted")
             raise
@@ -165,17 +212,21 @@ def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
         except Exception as error:  # noqa: BLE001 - one engine's crash must not cost the others' figures
             whole = False
             log.row("failed", reason=f"{type(error).__name__}: {error}")
+        session.settle(watch.nvml, watch.start)
     log.note(
         complete=bool(whole), peak_device_bytes=watch.peak_bytes, seconds=round(time.monotonic() - started, 1),
         date=records.provenance()["date"],
+        **({"shape": own.shape, "gpus": one.layout.gpus, "each_peak_bytes": watch.each_peak_bytes} if one.shape else {}),
     )  # fmt: skip
-    session.settle(watch.nvml, watch.start)
     said = "done" if whole else "; ".join(log.found["failed"]) or "not whole"
     print(f"{one.key}: {said}, {len(log.found['rows'])} rows in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def check(setting: Setting) -> None:
-    """Before anything starts: the shape is known, and on a GPU the GPU will do."""
+def check(setting: Setting, wanted: Sequence[str] = ()) -> None:
+    """Before anything starts: the shapes are known, the layouts exist, and on a GPU the GPUs will do."""
     needed = random_model.weights_bytes(setting.shape)
+    for one in (one for run_name in wanted for one in cases.RUNS[run_name]() if one.shape):
+        parallelism.share(one.shape, one.layout)
     if setting.gpu:
-        device.check(device.gpu(), needed)
+        for found in device.gpus():
+            device.check(found, needed)

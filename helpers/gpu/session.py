@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import kernels, paths
-from helpers.gpu import cases, device, random_model, variants
+from helpers.gpu import cases, device, random_model, several, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.servers import engines, guard, install, llama_cpp, serving, sglang
@@ -32,12 +32,13 @@ SPARE_TOKENS = 32  # SGLang ends an answer two tokens before its context is full
 
 @dataclass(frozen=True)
 class Setting:
-    """What holds for all lives of a run."""
+    """What holds for all lives of a run; a life with a shape of its own has this one's for as long as it runs."""
 
     shape: str
     device: str  # "cuda" or "cpu"
     users: tuple[int, ...] = (1, 10, 100)
     repeats: int = 3
+    gpus: tuple[str, ...] = ("0",)  # those to use, as CUDA_VISIBLE_DEVICES names them; a rehearsal counts them only
 
     @property
     def gpu(self) -> bool:
@@ -73,6 +74,11 @@ class Log:
         else:
             self.found["rows"].append({"kind": kind, **fields})
         self._keep(self.found)
+
+    def refuse(self, reason: str) -> None:
+        """Keep no figure of this life, only why."""
+        self.found["rows"] = []
+        self.row("failed", reason=reason)
 
     def note(self, **fields) -> None:
         """Keep something about the life itself: its arguments, its versions."""
@@ -110,11 +116,15 @@ def run_job(kernel: str, job: dict, log: Log, left_s: float) -> bool:
 
 
 def _follow(running: guard.Guarded, rows: Path, log: Log, end: float) -> bool:
-    """Take up each line as it is written, until the job says it is done, ends by itself, or the time is over."""
-    done = False
+    """Take up each line as it is written, until the job says it is done, ends by itself, or the time is over.
+
+    The engine's log is read beside it: :class:`~helpers.gpu.several.Multicast` ends the job in the middle.
+    """
+    done, check = False, several.LogCheck(running.log)
     with rows.open() as lines:
         while True:
             ended = running.process.poll() is not None
+            check()
             while line := lines.readline():
                 row = json.loads(line)
                 done |= row["kind"] in ("done", "failed")
@@ -142,7 +152,8 @@ def where(life: Life, setting: Setting) -> variants.Setup:
     """What the engine of ``life`` is told."""
     context = life.given.get("context", 128 + 128 + SPARE_TOKENS)
     per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
-    return variants.Setup(setting.gpu, context, max(variants.SLOTS if setting.gpu else 1, *setting.users), per_token)
+    slots = max(variants.SLOTS if setting.gpu else 1, *setting.users)
+    return variants.Setup(setting.gpu, context, slots, per_token, layout=life.layout)
 
 
 def versions(engine: str) -> dict:
@@ -164,6 +175,7 @@ def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[s
         engine, random_model.model(setting.shape, form), slots=max(setting.users), context=told.context,
         timeout_s=left_s, extra=extra,
     ) as server:  # fmt: skip
+        several.LogCheck(server.log)()
         log.note(arguments=list(server.arguments), versions=versions(life.engine))
         log.row("loaded", seconds=server.startup_s)
         log.row("device", **vars(nvml.of((p.pid for p in server.processes()), level)), when="started")

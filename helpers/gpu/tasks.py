@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TextIO
 
-from helpers.bench import checks, client, measure, selftest, workload
+from helpers import kernels
+from helpers.bench import checks, client, measure, selftest, timing, workload
 from helpers.bench.timing import Level
-from helpers.gpu import offline, random_model, session, small_model, streaming, variants
+from helpers.gpu import offline, random_model, session, several, small_model, streaming, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log
@@ -88,10 +89,10 @@ def _follow_bench(running: guard.Guarded, lines: TextIO, numbered: Iterator, log
 
 def run_server(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """The engine's server under load, measured by our client; each number of users is kept as it is done."""
-    end = time.monotonic() + left_s
+    end, nvml = time.monotonic() + left_s, Nvml()
     with session.started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
-        took_s = 0.0
+        took_s, check = 0.0, several.LogCheck(server.log)
         for users in life.given.get("users", setting.users):
             if time.monotonic() + 2 * took_s > end:
                 log.row("stopped", reason=f"{users} users were left out: {end - time.monotonic():.0f} s were left")
@@ -101,14 +102,46 @@ def run_server(life: Life, setting: session.Setting, log: Log, left_s: float) ->
                 (users,), requests=REQUESTS.get(users, 3 * users), repeats=setting.repeats, seed=users,
                 timeout_s=max(end - began, 1), allow_few=setting.repeats < 3,
             )  # fmt: skip
-            found = measure.compare(
-                {life.engine: server.endpoint}, plan, vocabulary=vocabulary, progress=False,
-                hits=lambda _: metrics.cache_hits(server),
-            )  # fmt: skip
-            log.row("level", **found[life.engine][0].to_dict())
+            level, joules = _level(server, plan, vocabulary, nvml)
+            check()
+            log.row("level", **level.to_dict(), joules=joules)
             took_s = time.monotonic() - began
         log.row("pool", **_pool(server))
-        return "prefix" not in life.given or _prefix(server, life, setting, log, end)
+        whole = "arrivals" not in life.given or _arrivals(server, life, log, end, vocabulary, nvml)
+        check()
+        return whole and ("prefix" not in life.given or _prefix(server, life, setting, log, end))
+
+
+def _level(server: serving.Server, plan: measure.Plan, vocabulary, nvml: Nvml) -> tuple[Level, float | None]:
+    """One load, and the joules that the GPUs took during its repeats, warm-ups left out."""
+    read: list[float | None] = []
+
+    def hits(_) -> checks.Hits:
+        read.append(nvml.joules())  # asked just before the repeats and just after
+        return metrics.cache_hits(server)
+
+    (level,) = measure.measure(server.endpoint, plan, vocabulary=vocabulary, progress=False, hits=hits)
+    return level, read[-1] - read[0] if None not in read else None
+
+
+def _arrivals(server: serving.Server, life: Life, log: Log, end: float, vocabulary, nvml: Nvml) -> bool:
+    """Requests at random times, at rising rates, until fewer than the least share of them keep the limits."""
+    how = life.given["arrivals"]
+    for number, rate in enumerate(how["rates_per_s"]):
+        if time.monotonic() + 2 * how["seconds"] > end:
+            log.row("stopped", reason=f"{rate} requests/s were left out: {end - time.monotonic():.0f} s were left")
+            return False
+        plan = measure.Plan(
+            rates_per_s=(rate,), input_tokens=how["input_tokens"], output_tokens=how["output_tokens"],
+            requests=max(round(rate * how["seconds"]), 10), repeats=1, warmups=1 if number == 0 else 0, settle=False,
+            seed=number, timeout_s=max(end - time.monotonic(), 1), allow_few=True,
+        )  # fmt: skip
+        level, joules = _level(server, plan, vocabulary, nvml)
+        met = sum(timing.met(sample, how["limits"]) for sample in level.samples) / max(sum(map(len, level.blocks)), 1)
+        log.row("arrivals", **level.to_dict(how["limits"]), met=met, joules=joules)
+        if met < how["least"]:
+            break
+    return True
 
 
 def _pool(server: serving.Server) -> dict:
@@ -183,6 +216,16 @@ def run_instrument(life: Life, setting: session.Setting, log: Log, left_s: float
     return True
 
 
+def run_links(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
+    """All-reduces and copies between the GPUs, in the interpreter of the first engine that is there and has torch."""
+    kernel = next((name for name in ("vllm", "sglang", "transformers") if kernels.installed(name)), "vllm")
+    asked = kernels.ask(kernel, "helpers.gpu.links", str(life.layout.gpus), setting.device, timeout_s=left_s)
+    for row in asked["rows"]:
+        log.row(**row)
+    log.note(libraries=asked["libraries"])
+    return True
+
+
 def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """What a server holds once it is ready, and no load."""
     with session.started(life, setting, log, left_s) as server:
@@ -192,5 +235,5 @@ def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> b
 
 WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
-    "roof": run_roof, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
+    "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
 }  # fmt: skip

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.gpu import cases
+from helpers.gpu import cases, several
+from helpers.lessons.scaling.parallelism import Layout
 from helpers.servers import engines, flags, llama_cpp, sglang, vllm
 from helpers.servers.engine import Engine
 
@@ -25,6 +26,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "no graphs, no compile": {"enforce_eager": True},
         "no compile": {"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}},
         "prefix cache": {"enable_prefix_caching": True},
+        "fp8 weights, prefix cache": {"quantization": "fp8", "enable_prefix_caching": True},
         cases.SHORT: {},
     },
     "sglang": {
@@ -33,9 +35,10 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "fp8 weights and KV": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
         "no graphs": {"disable_decode_cuda_graph": True, "disable_prefill_cuda_graph": True},
         "prefix cache": {"disable_radix_cache": False},
+        "fp8 weights, prefix cache": {"quantization": "fp8", "disable_radix_cache": False},
         cases.SHORT: {},
     },
-    "llama-cpp": {"q4_0": {}, "f16": {}, "q4_0, sampled on the GPU": {"backend_sampling": True}},
+    "llama-cpp": {"q4_0": {}, "q8_0": {}, "f16": {}, "q4_0, sampled on the GPU": {"backend_sampling": True}},
     "transformers": {
         cases.PLAIN: {},
         "one by one": {},
@@ -60,6 +63,7 @@ class Setup:
     slots: int = SLOTS
     kv_bytes_per_token: int = 0  # for pools sized in bytes, on a CPU
     random: bool = True  # the engine makes random weights itself
+    layout: Layout = Layout()
 
     @property
     def load_format(self) -> str | None:
@@ -87,7 +91,7 @@ def arguments(engine: str, option: str, where: Setup) -> dict:
     """
     check(engine, option)
     common = {"vllm": _vllm, "sglang": _sglang, "tensorrt-llm": _tensorrt_llm}[engine](where)
-    return {**common, **OPTIONS[engine][option]}
+    return several.merged({**common, **OPTIONS[engine][option]}, several.arguments(engine, where.layout))
 
 
 def _vllm(where: Setup) -> dict:

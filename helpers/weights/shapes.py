@@ -19,7 +19,9 @@ from helpers.weights import files, models, named, sizes
 from helpers.weights.files import ModelError
 
 TABLE = Path(__file__).with_name("shapes.toml")
-COUNTED = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "deepseek_v2", "deepseek_v3")
+COUNTED = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text", "deepseek_v2", "deepseek_v3")
+
+QUERY_KEY_NORMS = ("qwen3", "qwen3_moe", "gemma3_text")  # a norm of head_dim values on each of Q and K
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,13 @@ def of_config(config: Mapping, name: str, source: str = "config.json", stored_by
         name, shape, _attention(shape, config["num_attention_heads"]),
         parameters=layers + shape.hidden + embedding * (1 if tied else 2),
         looked_up=0 if tied else embedding,
-        experts=bool(config.get("n_routed_experts")), source=source, stored_bytes=stored_bytes, quantized=quantized,
+        experts=experts(config) > 0, source=source, stored_bytes=stored_bytes, quantized=quantized,
     )  # fmt: skip
+
+
+def experts(config: Mapping) -> int:
+    """Routed experts of a layer, 0 in a dense model: DeepSeek and Qwen count them under different names."""
+    return config.get("n_routed_experts") or config.get("num_experts") or 0
 
 
 def _quantized(how: Mapping | None) -> str | None:
@@ -144,11 +151,11 @@ def _layer(config: Mapping, name: str, shape: models.Shape, index: int) -> int:
     hidden, number = shape.hidden, models.reader(config, name)
     norms = 4 if config["model_type"] == "gemma3_text" else 2
     attention = latent_attention(number, hidden) if shape.latent else plain_attention(config, number, shape)
-    if not config.get("n_routed_experts") or index < config.get("first_k_dense_replace", 0):
+    if not (count := experts(config)) or index < config.get("first_k_dense_replace", 0):
         return attention + 3 * hidden * number("intermediate_size") + norms * hidden
-    experts = number("n_routed_experts")
-    router = experts * hidden + (experts if config["model_type"] == "deepseek_v3" else 0)
-    width = number("moe_intermediate_size") * (experts + number("n_shared_experts"))
+    router = count * hidden + (count if config["model_type"] == "deepseek_v3" else 0)
+    shared = 0 if config["model_type"] == "qwen3_moe" else number("n_shared_experts")
+    width = number("moe_intermediate_size") * (count + shared)
     return attention + 3 * hidden * width + router + 2 * hidden
 
 
@@ -158,7 +165,7 @@ def plain_attention(config: Mapping, number, shape: models.Shape) -> int:
     matrices = 2 * shape.hidden * (queries + keys)
     biased = queries + 2 * keys if kind == "qwen2" or config.get("attention_bias") else 0
     biased += shape.hidden if config.get("attention_bias") else 0
-    return matrices + biased + (2 * shape.head_dim if kind in ("qwen3", "gemma3_text") else 0)
+    return matrices + biased + (2 * shape.head_dim if kind in QUERY_KEY_NORMS else 0)
 
 
 def latent_attention(number, hidden: int) -> int:

@@ -105,7 +105,11 @@ def test_a_gpu_that_will_do_is_taken(nvidia_smi):
     ("arguments", "line"),
     [
         (["speed"], "no NVIDIA GPU here (there is no nvidia-smi): take a machine with one, or --device cpu to rehearse"),
-        (["sped"], "no run is called 'sped': choose from speed, memory, options"),
+        (["sped"], "no run is called 'sped': choose from speed, memory, options, today, scaling"),
+        (
+            ["scaling", "--lives", "vllm, offline"],
+            "no life is called 'vllm, offline': choose from machine, links, as it comes, TP2; ",
+        ),
         (
             ["speed", "--engines", "vlm"],
             "no engine is called vlm: choose from vllm, sglang, llama-cpp, transformers, tensorrt-llm, machine",
@@ -154,7 +158,7 @@ class _MockNvml:
 
 def _nvml(mock: _MockNvml) -> device.Nvml:
     nvml = device.Nvml()
-    nvml.nvml, nvml.handle = mock, object()
+    nvml.nvml, nvml.handles = mock, [object()]
     return nvml
 
 

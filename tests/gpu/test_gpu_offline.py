@@ -45,7 +45,7 @@ def test_each_repeat_is_a_row_with_its_tokens(tmp_path):
         (kind, users, turn) for turn, users in offline.turns([1, 2], 3) for kind in ("speed", "first token")
     ]
     assert {row["output_tokens"] for row in rows if row["kind"] == "speed" and row["users"] == 2} == {6}
-    assert engine.asked[:4] == [(1, 3), (1, 1), (2, 3), (2, 1)]  # the warm-ups
+    assert list(dict.fromkeys(engine.asked)) == [(1, 3), (1, 1), (2, 3), (2, 1)]  # the order of the warm-ups
 
 
 def test_an_answer_of_another_length_is_no_figure(tmp_path):

@@ -118,7 +118,7 @@ def test_an_interruption_in_the_middle_keeps_what_was_finished(works, folder):
 
 def test_a_budget_that_is_too_short_leaves_lives_for_the_next_run(works, capsys):
     """Nothing is started, nothing is saved, the exit code asks for another run."""
-    assert runs.several(["speed"], TINY, only=[], budget_s=5, out=None) == 75
+    assert runs.all_of(["speed"], TINY, only=[], budget_s=5, out=None) == 75
     said = capsys.readouterr().out
     assert works.ran == [] and "vllm, offline, as it comes: left for the next run, 0 s are left and it needs 1" in said
     assert "0 of 3 are recorded; run again for: vllm, offline, as it comes; sglang" in said
@@ -126,7 +126,7 @@ def test_a_budget_that_is_too_short_leaves_lives_for_the_next_run(works, capsys)
 
 def test_engines_can_be_chosen_and_the_run_stays_unfinished(works, folder):
     """What was not chosen is still to be done: the record stays a draft, which ``finish`` saves as it is."""
-    assert runs.several(["speed"], TINY, only=["sglang"], budget_s=1e9, out=None) == 0
+    assert runs.all_of(["speed"], TINY, only=["sglang"], budget_s=1e9, out=None) == 0
     assert works.ran == ["sglang, offline, as it comes"] and not list(folder.glob("*/*.json"))
 
 

@@ -181,7 +181,7 @@ def test_the_newest_whole_record_is_taken(folder):
     for run in ("memory", "options"):
         records.write_json(folder / "nvidia-h200-16-cores" / f"gpu-{run}.2026-11-24.json", newer)
     assert read.load("speed")["provenance"]["machine"]["gpus"] == ["NVIDIA H200"]
-    assert set(read.RUNS) == set(cases.RUNS)
+    assert set(read.RUNS) < set(cases.RUNS)  # those of the document's tables
     assert read.load("speed", "nvidia-h100-16-cores")["lives"]
 
 

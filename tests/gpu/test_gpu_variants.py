@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     ("engine", "option", "line"),
     [
         ("vlm", "", "no engine is called 'vlm': choose from vllm, sglang, llama-cpp, transformers, tensorrt-llm"),
-        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, short context"),  # noqa: E501
+        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, fp8 weights, prefix cache, short context"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_an_unknown_engine_or_option_names_those_there_are(engine, option, line):
@@ -93,16 +94,18 @@ def test_a_run_measures_what_matters_most_first():
 
 
 def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatch):
-    """Each kernel's path has its own packages first and never another engine's; only what is there gets a kernel."""
+    """Each engine runs its own interpreter, which finds the collection behind its packages; only what is there gets a kernel."""
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path / "repository")
-    for there in ("lab/site", "common/site", "vllm/site/vllm", "llama/llama-server"):
+    packages = tmp_path / "vllm-env/lib/python{}.{}/site-packages".format(*sys.version_info[:2])
+    for there in ("lab/site", "vllm-env/bin/python3", "vllm-extras/site/triton_cache", "llama/llama-server", packages):
         (tmp_path / there).mkdir(parents=True)
-    assert kernelspecs.write(tmp_path) == ["lab", "transformers", "vllm", "llama-cpp", "tensorrt-llm"]
-    path = kernelspecs.environment("vllm", tmp_path)["PYTHONPATH"].split(":")
-    assert path == [str(tmp_path / name) for name in ("vllm/site", "common/site", "lab/site", "repository")]
-    assert "vllm" not in kernelspecs.environment("llama-cpp", tmp_path)["PYTHONPATH"]
-    llama = kernelspecs.environment("llama-cpp", tmp_path)
+    assert kernelspecs.write(tmp_path) == ["lab", "vllm", "llama-cpp", "tensorrt-llm"]
+    assert kernelspecs.interpreter("vllm", tmp_path) == str(tmp_path / "vllm-env/bin/python3")
+    assert (packages / kernelspecs.THIS_COLLECTION).read_text() == f"{tmp_path / 'repository'}\n"
+    vllm, llama = (kernelspecs.environment(kernel, tmp_path) for kernel in ("vllm", "llama-cpp"))
+    assert "PYTHONPATH" not in vllm and vllm["TRITON_CACHE_DIR"] == str(tmp_path / "vllm-extras/site/triton_cache")
     assert llama[llama_cpp.BINARIES] == str(tmp_path / "llama") and llama["LD_PRELOAD"] == "libstdc++.so.6"
+    assert llama["PYTHONPATH"].split(":") == [str(tmp_path / "lab/site"), str(tmp_path / "repository")]
 
 
 def test_an_engines_process_finds_the_collection():

@@ -90,6 +90,6 @@ def test_the_config_is_what_transformers_reads():
 
 
 def test_an_unknown_gguf_type_is_refused():
-    """Only two types are made."""
-    with pytest.raises(files.ModelError, match="no random GGUF is made as 'q5_1': choose one of q4_0, f16"):
+    """Only three types are made."""
+    with pytest.raises(files.ModelError, match="no random GGUF is made as 'q5_1': choose one of q4_0, q8_0, f16"):
         random_model.gguf_file("tiny", "q5_1")

@@ -77,7 +77,7 @@ class Partitionable:
     @property
     def experts(self) -> int:
         """Routed experts of a layer; 0 in a dense model."""
-        return self.count("n_routed_experts", 0)
+        return shapes.experts(self.config)
 
     @property
     def expert_layers(self) -> int:
@@ -95,9 +95,14 @@ class Partitionable:
         return self.sheet.parameters - self.expert_layers * idle * self.expert
 
 
+def known() -> dict[str, dict]:
+    """The config fields of every model, by name: those of ``shapes.toml`` and the larger ones of ``parallelism.toml``."""
+    return {**shapes.rows(), **table()["models"]}
+
+
 def of(name: str) -> Partitionable:
     """The model called ``name`` in ``shapes.toml`` or ``parallelism.toml``; :class:`LayoutError` lists them."""
-    rows = {**shapes.rows(), **table()["models"]}
+    rows = known()
     found = {known.lower(): known for known in rows}.get(name.lower())
     if found is None:
         raise LayoutError(f"no model is called {name!r}: choose one of {', '.join(rows)}")
@@ -172,7 +177,7 @@ def _attention_parts(model: Partitionable) -> tuple[int, int, int]:
         return total - narrow, 0, narrow + norms
     total = shapes.plain_attention(model.config, number, shape)
     keys_and_values = 2 * (shape.hidden + (model.config["model_type"] == "qwen2")) * shape.kv_heads * shape.head_dim
-    per_head = 2 * shape.head_dim if model.config["model_type"] == "qwen3" else 0
+    per_head = 2 * shape.head_dim if model.config["model_type"] in shapes.QUERY_KEY_NORMS else 0
     return total - keys_and_values - per_head, keys_and_values, norms + per_head
 
 
