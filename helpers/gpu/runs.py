@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from helpers import kernels, machine, records
@@ -127,8 +128,9 @@ def _resume(run_name: str, setting: Setting) -> dict:
     source = records.provenance(shape=setting.shape, device=setting.device, plan=_plan(setting))
     source["weights"] = f"random, shape of {setting.shape}"
     known = records.resume(name(run_name, setting.gpu), source, _differ, finished=True)
-    lives = {key: one for key, one in known["lives"].items() if _same_versions(one)} if known else {}
-    return {"provenance": source, "lives": lives}
+    same = lru_cache(_same_versions)  # an engine is asked once, not for each of its lives
+    lives = known["lives"] if known else {}
+    return {"provenance": source, "lives": {key: one for key, one in lives.items() if same(one["engine"], _told(one))}}
 
 
 def _differ(known: Mapping, source: Mapping) -> str | None:
@@ -142,12 +144,17 @@ def _plan(setting: Setting) -> dict:
     return {"users": list(setting.users), "repeats": setting.repeats}
 
 
-def _same_versions(known: Mapping) -> bool:
-    """Whether a life was measured with what is installed now; one without versions (the machine's own) always was."""
-    if "versions" not in known:
+def _told(known: Mapping) -> tuple | None:
+    """The versions of a life; ``None`` where it has none (the machine's own)."""
+    return tuple(known["versions"].items()) if "versions" in known else None
+
+
+def _same_versions(engine: str, known: tuple | None) -> bool:
+    """Whether a life was measured with what is installed now; one without versions always was."""
+    if known is None:
         return True
     try:
-        return known["versions"] == session.versions(known["engine"])
+        return dict(known) == session.versions(engine)
     except (*ONE_LINE, OSError, engines.UnknownEngine):
         return False
 
@@ -228,5 +235,6 @@ def check(setting: Setting, wanted: Sequence[str] = ()) -> None:
     for one in (one for run_name in wanted for one in cases.RUNS[run_name]() if one.shape):
         parallelism.share(one.shape, one.layout)
     if setting.gpu:
-        for found in device.gpus():
-            device.check(found, needed)
+        with several.variables(setting.gpus):  # another run may be at work on the others
+            for found in device.gpus():
+                device.check(found, needed)

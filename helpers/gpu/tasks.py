@@ -21,6 +21,7 @@ from helpers.servers import guard, llama_cpp, metrics, serving, tensorrt_llm
 from helpers.weights import models, sizes
 
 REQUESTS = {1: 3, 10: 30, 100: 300}  # per repeat of a server
+LINKS_S = 120  # the GPUs that do not find each other wait for longer
 
 
 def run_offline(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
@@ -219,7 +220,7 @@ def run_instrument(life: Life, setting: session.Setting, log: Log, left_s: float
 def run_links(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """All-reduces and copies between the GPUs, in the interpreter of the first engine that is there and has torch."""
     kernel = next((name for name in ("vllm", "sglang", "transformers") if kernels.installed(name)), "vllm")
-    asked = kernels.ask(kernel, "helpers.gpu.links", str(life.layout.gpus), setting.device, timeout_s=left_s)
+    asked = kernels.ask(kernel, "helpers.gpu.links", str(life.layout.gpus), setting.device, timeout_s=min(left_s, LINKS_S))
     for row in asked["rows"]:
         log.row(**row)
     log.note(libraries=asked["libraries"])
