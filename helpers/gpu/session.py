@@ -131,6 +131,8 @@ def _follow(running: guard.Guarded, rows: Path, log: Log, end: float) -> bool:
                 if row["kind"] != "done":
                     log.row(**row)
             if done:
+                if check.said:
+                    log.note(all_reduce=[without_folders(line) for line in check.said])
                 return row["kind"] == "done"
             if ended:
                 log.row("failed", reason=f"it ended by itself: {running.reason()}")
