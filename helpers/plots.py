@@ -21,6 +21,7 @@ AXES = {
     "ttft_s": ("time to first token, s", 1.0),
     "tpot_s": ("time per output token, ms", 1000.0),
 }
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")  # for what is no framework: told apart by colour-blind readers
 DPI = 110
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
@@ -213,6 +214,63 @@ def _name(axes, ends: Mapping[str, tuple[float, float]]) -> None:
             name, ends[name], xytext=(column, height), textcoords=axes.get_xaxis_transform(), fontsize=8, va="center",
             arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 4},
         )  # fmt: skip
+
+
+def speedups(found: Mapping[str, Mapping[str, object]], title: str = ""):
+    """Draw how many times as fast several GPUs are, a mark for each load with its spread, under the ideal line of each.
+
+    ``found`` maps a name to gains by load: each has ``median``, ``low``, ``high`` and ``gpus``. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    loads = list(dict.fromkeys(load for gains in found.values() for load in gains))
+    most = max(gain.gpus for gains in found.values() for gain in gains.values())
+    figure = Figure(figsize=(1.0 + 0.75 * len(loads), 4.0), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, gains) in enumerate(found.items()):
+        x = [loads.index(load) + 0.16 * (number - (len(found) - 1) / 2) for load in gains]
+        middle = [gain.median for gain in gains.values()]
+        spread = [[g.median - g.low for g in gains.values()], [g.high - g.median for g in gains.values()]]
+        colour, marker = COLOURS[number % len(COLOURS)], "os^D"[number % 4]
+        axes.errorbar(x, middle, yerr=spread, color=colour, marker=marker, linestyle="none", capsize=3, label=name)
+    for gpus in sorted({gain.gpus for gains in found.values() for gain in gains.values()}):
+        axes.axhline(gpus, color="0.4", linestyle="--", linewidth=1)
+        axes.annotate(f"ideal: {gpus} GPUs, x {gpus}", (len(loads) - 0.5, gpus), fontsize=8, ha="right", va="bottom")
+    axes.axhline(1, color="0.4", linewidth=1)
+    axes.annotate("one GPU", (len(loads) - 0.5, 1), fontsize=8, ha="right", va="bottom")
+    axes.set_xticks(range(len(loads)), [load.replace(", ", "\n").replace(" of ", " of\n") for load in loads], fontsize=8)
+    axes.set(ylim=(0, most * 1.15), xlim=(-0.6, len(loads) - 0.4), ylabel="times the rate of one GPU")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
+    return figure
+
+
+def arrivals(found: Mapping[str, Sequence[Mapping]], title: str = ""):
+    """Draw goodput over the rate at which requests arrive, and tokens/s per user over tokens/s per GPU, a line for each name.
+
+    ``found`` maps a name to levels with ``rate_per_s``, ``goodput_requests_per_s``, ``output_tokens_per_s``, ``tpot_s`` and
+    ``gpus``. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.4, 3.8), layout="constrained")
+    good, each = figure.subplots(1, 2)
+    most = max(level["rate_per_s"] for levels in found.values() for level in levels)
+    good.plot([0, most], [0, most], color="0.4", linestyle="--", linewidth=1)
+    good.annotate("all within the limits", (most, most), fontsize=8, ha="right", va="bottom", color="0.3")
+    for number, (name, levels) in enumerate(found.items()):
+        how = {"color": COLOURS[number % len(COLOURS)], "marker": "os^D"[number % 4], "label": name}
+        good.plot([v["rate_per_s"] for v in levels], [v["goodput_requests_per_s"]["median"] for v in levels], **how)
+        per_gpu = [v["output_tokens_per_s"]["median"] / v["gpus"] for v in levels]
+        each.plot(per_gpu, [1 / v["tpot_s"]["median"] for v in levels], **how)
+    good.set(xlabel="requests that arrive per second", ylabel="requests/s within the limits", xlim=(0, None), ylim=(0, None))
+    each.set(xlabel="output tokens/s per GPU", ylabel="tokens/s per user, after the first", xlim=(0, None), ylim=(0, None))
+    for axes in (good, each):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle("\n".join(textwrap.wrap(title, 120)), fontsize=9)
+    return figure
 
 
 def save(figure, path: Path) -> None:

@@ -119,13 +119,13 @@ OLD_FULL = {"tasks": ["speed", "prefill"], "prefill_tokens": [2048], "context": 
 
 def arrivals(gpus: int) -> dict:
     """Requests that arrive at random, at rates that rise until hardly one in two keeps :data:`LIMITS`; more for more GPUs."""
-    rates = [gpus * rate for rate in (4, 8, 12, 16, 24, 32)]
+    rates = [gpus * rate for rate in (8, 16, 24, 32, 40, 48)]
     return {"input_tokens": 1024, "output_tokens": 128, "rates_per_s": rates, "seconds": 12, "limits": LIMITS, "least": 0.5}
 
 
 def _served(gpus: int, **more) -> dict:
-    """The context of the API's lives, so that an engine finds what it has compiled for them."""
-    return {"context": FULL["context"], "arrivals": arrivals(gpus), **more}
+    """The context of the API's lives, so that an engine finds what it has compiled for them; slots enough for every rate."""
+    return {"context": FULL["context"], "slots": 512, "arrivals": arrivals(gpus), **more}
 
 
 def scaling() -> list[Life]:
@@ -165,7 +165,7 @@ def today() -> list[Life]:
           ) for engine in both),
         *(Life("llama-cpp", "offline", form, 40, {}, LLAMA) for form in ("f16", "q8_0", "q4_0")),
         *(Life(engine, "prefix", "prefix cache", 110, long_prefix, LLAMA) for engine in both),
-        Life("llama-cpp", "server", "q4_0", 60, _served(1, context=1024 + 128 + 32), LLAMA),
+        Life("llama-cpp", "server", "q4_0", 60, _served(1, context=1024 + 128 + 32, slots=128), LLAMA),
         *(Life("llama-cpp", "offline", form, 40, {}, OLD) for form in ("f16", "q8_0", "q4_0")),
         *(Life(engine, "server", "fp8 weights, prefix cache", 120, _served(1), LLAMA) for engine in both),
         Life("transformers", "offline", PLAIN, 70, {}, LLAMA),

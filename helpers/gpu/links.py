@@ -1,8 +1,8 @@
-"""What moves between the GPUs of this machine, and how fast: ``python -m helpers.gpu.links GPUS cuda|cpu``.
+"""What moves between the GPUs of this machine, and how fast: ``python -m helpers.gpu.links JOB``.
 
 Run in an engine's interpreter, one process for each GPU. All-reduces of a tensor through NCCL as a program asks for them,
-and, on GPUs, recorded in a CUDA graph as the engines replay them, without the time to launch; and copies from the first GPU
-to the second. Prints one line of JSON. On a CPU (gloo) it only rehearses.
+and, on GPUs, recorded in a CUDA graph as the engines replay them, without the time to launch. Each figure is a row as
+soon as it is there. On a CPU (gloo) it only rehearses.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+
+from helpers.gpu.offline import Rows
 
 KIB, MIB = 2**10, 2**20
 SIZES = (8 * KIB, 80 * KIB, 800 * KIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB)  # the first: a hidden vector of 4,096 in bf16
@@ -44,67 +47,64 @@ def _rounds(torch, on_gpu: bool, work: Callable[[], object]) -> dict:
     return {"seconds": median(took), "low_s": took[0], "high_s": took[-1]}
 
 
-def _graph(torch, work: Callable[[], object]) -> Callable[[], object]:
-    """``work`` recorded once, and replayed."""
-    work()
+@contextmanager
+def _graph(torch, work: Callable[[], object]) -> Iterator[Callable[[], object]]:
+    """``work`` recorded once, to be replayed; while a graph lives, NCCL's communicator cannot be ended."""
     torch.cuda.synchronize()
     recorded = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(recorded):
+    with torch.cuda.graph(recorded, capture_error_mode="thread_local"):  # NCCL's watchdog asks for events meanwhile
         work()
-    return recorded.replay
+    yield recorded.replay
+    torch.cuda.synchronize()
+    recorded.reset()
 
 
-def _member(rank: int, gpus: int, where: str, meeting: str, out: str) -> None:
+def _member(rank: int, job: dict, meeting: str) -> None:
     """One process of the group; the first writes what all measured together."""
     import torch
     import torch.distributed as dist
 
-    on_gpu = where == "cuda"
+    gpus, on_gpu = job["gpus"], job["device"] == "cuda"
     if on_gpu:
         torch.cuda.set_device(rank)
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
     dist.init_process_group("nccl" if on_gpu else "gloo", init_method=Path(meeting).as_uri(), rank=rank, world_size=gpus)
-    rows = []
+    rows = Rows(job["rows"] if rank == 0 else os.devnull, job["left_s"])
     for size in SIZES if on_gpu else SIZES[:2]:
         values = torch.zeros(size // 2, dtype=torch.bfloat16, device=device)
-        ways = {"asked": lambda values=values: dist.all_reduce(values)}
+
+        def reduce(values=values):
+            dist.all_reduce(values)
+
+        _keep(rows, "asked", gpus, size, _rounds(torch, on_gpu, reduce))
         if on_gpu:
-            ways["in a graph"] = _graph(torch, ways["asked"])
-        for way, work in ways.items():
-            dist.barrier()
-            found = _rounds(torch, on_gpu, work)
-            rate = 2 * (gpus - 1) / gpus * size / found["seconds"]  # what a ring sends from each GPU
-            rows.append({"kind": "all-reduce", "way": way, "gpus": gpus, "bytes": size, **found, "bus_bytes_per_s": rate})
-    if rank == 0:
-        rows += _copies(torch) if on_gpu else []
-        libraries = {"torch": torch.__version__, "NCCL": ".".join(map(str, torch.cuda.nccl.version())) if on_gpu else None}
-        Path(out).write_text(json.dumps({"rows": rows, "libraries": libraries}))
+            with _graph(torch, reduce) as replayed:
+                _keep(rows, "in a graph", gpus, size, _rounds(torch, on_gpu, replayed))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def _copies(torch) -> list[dict]:
-    """From the first GPU to the second, by the copy engines."""
-    there = torch.cuda.can_device_access_peer(0, 1)
-    rows = []
-    for size in (16 * MIB, 256 * MIB):
-        ours, theirs = (torch.zeros(size, dtype=torch.uint8, device=f"cuda:{number}") for number in (0, 1))
-        found = _rounds(torch, True, lambda ours=ours, theirs=theirs: theirs.copy_(ours, non_blocking=True))
-        rows.append({"kind": "copy", "bytes": size, "peer_access": there, **found, "bytes_per_s": size / found["seconds"]})
-    return rows
+def _keep(rows: Rows, way: str, gpus: int, size: int, found: dict) -> None:
+    """A row: the time of one all-reduce, and what a ring sends from each GPU in it."""
+    sent = 2 * (gpus - 1) / gpus * size
+    rows.add("all-reduce", way=way, gpus=gpus, bytes=size, **found, bus_bytes_per_s=sent / found["seconds"])
 
 
-def main(gpus: int, where: str) -> int:
+def main(path: str) -> int:
     """The command: one process for each GPU; they meet in a file."""
+    import torch
     import torch.multiprocessing as processes
 
+    job = json.loads(Path(path).read_text())
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    nccl = ".".join(map(str, torch.cuda.nccl.version())) if job["device"] == "cuda" else None
+    rows = Rows(job["rows"], job["left_s"])
+    rows.add("libraries", torch=torch.__version__, nccl=nccl)
     with tempfile.TemporaryDirectory(prefix="links-") as folder:
-        out = Path(folder) / "out.json"
-        processes.spawn(_member, args=(gpus, where, f"{folder}/meeting", str(out)), nprocs=gpus)
-        print(out.read_text())
+        processes.spawn(_member, args=(job, f"{folder}/meeting"), nprocs=job["gpus"])
+    rows.add("done")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(sys.argv[1]))

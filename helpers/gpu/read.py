@@ -62,12 +62,15 @@ def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:
     source = found[0]["provenance"]
     measured = [one for record in found for one in record["lives"].values() if not works or one["work"] in works]
     machine = source["machine"]
-    gpu = (machine["gpus"] or [machine["cpu"]])[0]
+    several = f"{len(machine['gpus'])} x " if len(machine["gpus"]) > 1 else ""
+    gpu = several + (machine["gpus"] or [machine["cpu"]])[0]
     versions = {f"{name} {version}" for one in measured for name, version in one.get("versions", {}).items()}
     dates = sorted({one["date"][:10] for one in measured if one.get("date")})
     driver = f", driver {machine['gpu_driver']}" if machine["gpu_driver"] else ""
     real = sorted({one["model"] for one in measured if one.get("model")}) if works else []
-    made = f"{', '.join(real) or source['weights']}, {', '.join(sorted(versions))}"
+    shapes = sorted({one["shape"] for one in measured if one.get("shape")})
+    weights = f"random, shape of {' and '.join(shapes)}" if shapes else source["weights"]
+    made = ", ".join([", ".join(real) or weights, *sorted(versions)])
     return f"recorded on {gpu}{driver}, {' and '.join(dates) or source['date'][:10]}; {made}"
 
 

@@ -104,13 +104,13 @@ def guarded(command: list[str], kernel: str) -> Iterator[guard.Guarded]:
             collect(" ".join(command[1:4]), running.log)
 
 
-def run_job(kernel: str, job: dict, log: Log, left_s: float) -> bool:
-    """Run ``helpers.gpu.offline`` on ``job``, its rows into ``log``; whether it came to its end within ``left_s``."""
+def run_job(kernel: str, job: dict, log: Log, left_s: float, module: str = "helpers.gpu.offline") -> bool:
+    """Run ``module`` on ``job``, its rows into ``log``; whether it came to its end within ``left_s``. Nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="gpu-job-") as folder:
         rows, file = Path(folder) / "rows", Path(folder) / "job.json"
         rows.touch()
         file.write_text(json.dumps({**job, "rows": str(rows), "left_s": left_s}))
-        command = [kernels.interpreter(kernel), "-m", "helpers.gpu.offline", str(file)]
+        command = [kernels.interpreter(kernel), "-m", module, str(file)]
         with guarded(command, kernel) as running:
             return _follow(running, rows, log, time.monotonic() + left_s)
 
@@ -131,8 +131,9 @@ def _follow(running: guard.Guarded, rows: Path, log: Log, end: float) -> bool:
                 if row["kind"] != "done":
                     log.row(**row)
             if done:
+                check()
                 if check.said:
-                    log.note(all_reduce=[without_folders(line) for line in check.said])
+                    log.note(all_reduce=check.said)
                 return row["kind"] == "done"
             if ended:
                 log.row("failed", reason=f"it ended by itself: {running.reason()}")
@@ -152,9 +153,9 @@ def settle(nvml: device.Nvml, level_bytes: int | None) -> None:
 
 def where(life: Life, setting: Setting) -> variants.Setup:
     """What the engine of ``life`` is told."""
-    context = life.given.get("context", 128 + 128 + SPARE_TOKENS)
+    context, slots = life.given.get("context", 128 + 128 + SPARE_TOKENS), life.given.get("slots", variants.SLOTS)
     per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
-    slots = max(variants.SLOTS if setting.gpu else 1, *setting.users)
+    slots = max(slots if setting.gpu else 1, *setting.users)
     return variants.Setup(setting.gpu, context, slots, per_token, layout=life.layout)
 
 

@@ -26,7 +26,7 @@ OFF = {
     "SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2": "0",  # its all-reduce on symmetric memory; the older one is left
 }
 GUARD = Path(__file__).with_name("no_multicast")
-ALL_REDUCE, MOST_SAID, CHARACTERS = re.compile(r"all.?reduce|nccl", re.IGNORECASE), 6, 200
+ALL_REDUCE = re.compile(r"Using \[.*?\] all-reduce backends|vLLM is using nccl==\S+")  # in vLLM's log: which it took
 NAMED = re.compile(r"mnnvl|multicast", re.IGNORECASE)  # in a log: refused
 HOW = {  # beside the sizes of a layout: fusions that bring their own all-reduce
     "vllm": {"compilation_config": {"pass_config": {"fuse_allreduce_rms": False}}},
@@ -70,7 +70,7 @@ def variables(gpus: tuple[str, ...]) -> Iterator[None]:
 class LogCheck:
     """Reads a log on from where it stopped; :class:`Multicast` if it names what is not used here.
 
-    ``said`` are its first lines on all-reduces: which one the engine took.
+    ``said`` are its words on all-reduces: which ones the engine took.
     """
 
     def __init__(self, log: Path):
@@ -84,5 +84,5 @@ class LogCheck:
         *lines, self.rest = text.split("\n")
         if found := next((line for line in (*lines, self.rest) if NAMED.search(line)), None):
             raise Multicast(f"its log names NVLink multicast, which is not used here: {' '.join(found.split())[:160]}")
-        about = (" ".join(line.split())[-CHARACTERS:] for line in lines if ALL_REDUCE.search(line) and len(self.said) < MOST_SAID)
-        self.said += [line for line in dict.fromkeys(about) if line not in self.said]
+        about = (found.group() for line in lines if (found := ALL_REDUCE.search(line)))
+        self.said += [words for words in dict.fromkeys(about) if words not in self.said]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, read
+from helpers.gpu import cases, read, scaled, verdict
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
@@ -289,6 +289,11 @@ def text() -> str:
             shown = {make.__name__: make(*sources) for make in made}
             parts.append(f"## {run}: {read.recorded(found)}")
             parts += [f"{name}\n{one.to_string()}" for name, one in shown.items() if len(one)] + read.failures(found)
+    for machine in read.machines("scaling"):
+        found = scaled.load(machine)
+        made = (scaled.speedups, scaled.link, scaled.over_nvlink, verdict.verdict, scaled.goodput, scaled.held)
+        parts.append(f"## scaling: {read.recorded(found)}")
+        parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made] + read.failures(found)
     for machine in read.machines("notebooks"):
         shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")

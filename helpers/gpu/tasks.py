@@ -220,11 +220,8 @@ def run_instrument(life: Life, setting: session.Setting, log: Log, left_s: float
 def run_links(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:
     """All-reduces and copies between the GPUs, in the interpreter of the first engine that is there and has torch."""
     kernel = next((name for name in ("vllm", "sglang", "transformers") if kernels.installed(name)), "vllm")
-    asked = kernels.ask(kernel, "helpers.gpu.links", str(life.layout.gpus), setting.device, timeout_s=min(left_s, LINKS_S))
-    for row in asked["rows"]:
-        log.row(**row)
-    log.note(libraries=asked["libraries"])
-    return True
+    job = {"gpus": life.layout.gpus, "device": setting.device}
+    return session.run_job(kernel, job, log, min(left_s, LINKS_S), module="helpers.gpu.links")
 
 
 def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from helpers import kernels, machine, records
+from helpers import machine, records
 from helpers.gpu import cases, device, runs, session, several, tasks, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Setting
@@ -161,6 +161,8 @@ def test_a_gpu_that_another_program_uses_is_refused_in_one_line():
 @pytest.mark.engine
 def test_processes_meet_and_reduce_together():
     """Two of them on a CPU, in an engine's interpreter: every size has its time."""
-    said = kernels.ask("transformers", "helpers.gpu.links", "2", "cpu", timeout_s=120)
-    assert [row["bytes"] for row in said["rows"]] == [8192, 81920]
-    assert all(row["low_s"] <= row["seconds"] <= row["high_s"] and row["bus_bytes_per_s"] > 0 for row in said["rows"])
+    log = session.Log(Life("machine", "links", cases.PLAIN, 1, layout=Layout(2)), lambda found: None)
+    assert session.run_job("transformers", {"gpus": 2, "device": "cpu"}, log, 120, module="helpers.gpu.links")
+    rows = [row for row in log.found["rows"] if row["kind"] == "all-reduce"]
+    assert [row["bytes"] for row in rows] == [8192, 81920] and log.found["rows"][0]["kind"] == "libraries"
+    assert all(row["low_s"] <= row["seconds"] <= row["high_s"] and row["bus_bytes_per_s"] > 0 for row in rows)

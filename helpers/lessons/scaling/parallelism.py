@@ -207,14 +207,14 @@ def traffic(name: str, layout: Layout, dtype: str = "bfloat16", dispatch: str = 
     check(model, layout)
     vector = sizes.bytes_of(model.sheet.shape.hidden, dtype)
     return {
-        "TP": _all_reduces(model, layout) * vector * 2 * (layout.tp - 1) / layout.tp,
+        "TP": all_reduces(model, layout) * vector * 2 * (layout.tp - 1) / layout.tp,
         "PP": float(vector * (layout.pp - 1)),
         "EP": model.expert_layers * exchange_bytes(name, layout.ep_size, dispatch, dtype) if layout.ep else 0.0,
         "DP": 0.0,
     }
 
 
-def _all_reduces(model: Partitionable, layout: Layout) -> int:
+def all_reduces(model: Partitionable, layout: Layout) -> int:
     """All-reduces of one token's way; in a layer with EP the second one gives way to two all-to-alls."""
     if layout.tp == 1:
         return 0
@@ -256,22 +256,28 @@ def step(
     if tokens < 1:
         raise LayoutError(f"tokens={tokens}: a step has at least one")
     check(model, layout)
+    near, far = _row("links", link), _row("links", between or link)
+    wire = traffic(name, layout, dtype)
+    waits = all_reduces(model, layout) * (near["base_us"] + 2 * (layout.tp - 1) * near["step_us"])
+    hops = (layout.pp - 1) + (2 * model.expert_layers if layout.ep_size > 1 else 0)
+    return StepTimes(
+        read_s=read_bytes(name, layout, tokens=tokens, dtype=dtype) / (card["bandwidth_gb_per_s"] * 1e9),
+        compute_s=2 * model.active * tokens / layout.tp / (card["bf16_tflops"] * 1e12),
+        wire_s=(waits + hops * (far["base_us"] + far["step_us"])) / 1e6
+        + tokens * (wire["TP"] / near["gb_per_s"] + (wire["PP"] + wire["EP"]) / far["gb_per_s"]) / 1e9,
+    )
+
+
+def read_bytes(name: str, layout: Layout, *, tokens: int = 1, dtype: str = "bfloat16") -> float:
+    """Bytes of weights that each GPU of a TP group reads in a step of ``tokens`` tokens of one replica, all stages together."""
+    model = of(name)
     whole = share(name, Layout(layout.tp, 1, layout.dp, layout.ep), dtype).weights_bytes
     idle = (1 - model.count("num_experts_per_tok", 0) / model.experts) ** (tokens * layout.dp) if model.experts else 0.0
     experts = sizes.bytes_of(model.expert_layers * model.experts * model.expert, dtype) / (
         layout.ep_size if layout.ep else layout.tp
     )
     looked_up = sizes.bytes_of(model.sheet.looked_up, dtype) / layout.tp
-    near, far = _row("links", link), _row("links", between or link)
-    wire = traffic(name, layout, dtype)
-    waits = _all_reduces(model, layout) * (near["base_us"] + 2 * (layout.tp - 1) * near["step_us"])
-    hops = (layout.pp - 1) + (2 * model.expert_layers if layout.ep_size > 1 else 0)
-    return StepTimes(
-        read_s=(whole - looked_up - idle * experts) / (card["bandwidth_gb_per_s"] * 1e9),
-        compute_s=2 * model.active * tokens / layout.tp / (card["bf16_tflops"] * 1e12),
-        wire_s=(waits + hops * (far["base_us"] + far["step_us"])) / 1e6
-        + tokens * (wire["TP"] / near["gb_per_s"] + (wire["PP"] + wire["EP"]) / far["gb_per_s"]) / 1e9,
-    )
+    return whole - looked_up - idle * experts
 
 
 def pays(name: str, tp: int, **options) -> bool:
