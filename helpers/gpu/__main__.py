@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers import cli, kernels, machine, records
-from helpers.gpu import cases, device, kernelspecs, runs, tables
+from helpers.gpu import cases, device, kernelspecs, read, runs, tables
 from helpers.gpu.session import Setting
 from helpers.weights.files import ModelError
 
@@ -17,7 +17,8 @@ from helpers.weights.files import ModelError
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m helpers.gpu", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("what", nargs="+", help=f"{', '.join(cases.RUNS)}; all; notebooks; finish NAME; kernelspecs FOLDER; tables")
+    named = f"{', '.join(cases.RUNS)}; all ({', '.join(read.RUNS)})"
+    add("what", nargs="+", help=f"{named}; notebooks; finish NAME; kernelspecs FOLDER; tables")
     add("--engines", default="", help="only these, with commas (machine: the roof and the client itself)")
     add("--shape", default="Llama-2-7B", help="tiny, or a Llama of helpers/weights/shapes.toml (default Llama-2-7B)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="cpu only rehearses")
@@ -53,8 +54,7 @@ def _measure(options: argparse.Namespace) -> int:
     setting = _setting(options)
     only = [engine for engine in options.engines.split(",") if engine]
     lives = [key.strip() for key in options.lives.split(";") if key.strip()]
-    several = len(setting.gpus) > 1
-    wanted = [name for name in cases.RUNS if name != "scaling" or several] if options.what == ["all"] else options.what
+    wanted = list(read.RUNS) if options.what == ["all"] else options.what
     for name in wanted:
         runs.chosen(name, only)  # names are checked before anything starts
     runs.check_lives(wanted, lives)

@@ -103,6 +103,52 @@ def test_a_common_prefix_is_a_new_one_each_time(tmp_path):
     assert [row["repeat"] for row in _read(tmp_path)] == [0, 1, 2]
 
 
+def test_a_warm_up_goes_on_until_it_grows_no_faster(monkeypatch):
+    """Three that grow faster, one that does not: what is compiled for a new size is not measured."""
+    clock = iter([0, 9, 9, 14, 14, 17, 17, 20])  # 9, 5, 3 and 3 seconds
+    monkeypatch.setattr(offline.time, "perf_counter", lambda: next(clock))
+    engine = _MockEngine()
+    assert offline.Asking(engine, JOB).warm(2, least=1) == 3
+    assert engine.asked == [(2, 3)] * 4
+
+
+def test_prompts_of_each_length_have_one_token(tmp_path):
+    """One user, a warm-up first, every repeat a row with its length."""
+    engine = _MockEngine()
+    offline.prefill(engine, JOB | {"prefill_tokens": [8, 16]}, _rows(tmp_path))
+    assert [(row["kind"], row["input_tokens"], row["repeat"]) for row in _read(tmp_path)] == [
+        ("prefill", tokens, turn) for tokens in (8, 16) for turn in range(3)
+    ]
+    assert set(engine.asked) == {(1, 1)}
+
+
+def test_longer_loads_have_their_own_lengths_and_users(tmp_path):
+    """Two repeats of each, rising and falling; the first of each is warmed up with some tokens only."""
+    engine = _MockEngine()
+    offline.longer(engine, JOB | {"longer": [[16, 12, [1, 2]]]}, _rows(tmp_path))
+    rows = _read(tmp_path)
+    assert [(row["users"], row["repeat"], row["input_tokens"], row["output_tokens"]) for row in rows] == [
+        (1, 0, 16, 12), (2, 0, 16, 24), (2, 1, 16, 24), (1, 1, 16, 12)
+    ]  # fmt: skip
+    assert engine.asked[:2] == [(1, 8), (2, 8)]
+
+
+def test_what_was_counted_meanwhile_stands_in_the_row():
+    """Joules and bytes grown (mock counters); what is not counted is left out."""
+
+    class MockCounters:
+        read = iter([100.0, 160.0])
+
+        def joules(self):
+            return next(self.read)
+
+        def nvlink_bytes(self):
+            return None
+
+    found = offline.Asking(_MockEngine(), JOB, MockCounters())(1, "seed")
+    assert found["joules"] == 60.0 and "nvlink_bytes" not in found
+
+
 def test_an_engine_that_fails_to_import_is_one_line(tmp_path):
     """The worker's whole answer is a row with the reason, and exit code 1."""
     job = tmp_path / "job.json"

@@ -72,12 +72,27 @@ def test_the_call_that_makes_multicast_is_an_error_in_every_process(tmp_path):
     assert ran.returncode and ran.stderr.strip().splitlines()[-1].startswith("RuntimeError: NVLink multicast is not used here")
 
 
+def test_what_asks_for_multicast_without_a_switch_is_taken_out(tmp_path):
+    """A stand-in for SGLang's module: its other functions are as they were."""
+    name = "sglang.srt.distributed.device_communicators.triton_symm_mem_ag"
+    *folders, file = name.split(".")
+    package = tmp_path.joinpath(*folders)
+    package.mkdir(parents=True)
+    (package / f"{file}.py").write_text("def create_state(): return 'made'\ndef other(): return create_state()\n")
+    code = f"from {name} import other; other()"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(several.GUARD), str(tmp_path)])}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert ran.stderr.strip().splitlines()[-1] == "RuntimeError: it is taken out here"
+    assert not several.NAMED.search(ran.stderr.strip().splitlines()[-1])  # its own warning would name it, and refuse the life
+
+
 def test_a_log_is_read_on_and_a_name_in_it_is_an_error(tmp_path):
     """Line by line, also one that is written in two parts."""
     log = tmp_path / "log"
-    log.write_text("Using CUSTOM all-reduce\nbackend=mn")
+    log.write_text("INFO Using ['CUSTOM', 'PYNCCL'] all-reduce backends (in dispatch order)\nbackend=mn")
     check = several.LogCheck(log)
     check()
+    assert check.said == ["Using ['CUSTOM', 'PYNCCL'] all-reduce backends"]
     with log.open("a") as file:
         file.write("nvl workspace\n")
     with pytest.raises(
@@ -156,6 +171,20 @@ def test_a_gpu_that_another_program_uses_is_refused_in_one_line():
     with pytest.raises(device.DeviceError) as refused:
         device.idle([free, used])
     assert str(refused.value) == "GPU 1 of 2 is in use, 40.0 GiB are taken: end that program or leave it out (--gpus)"
+
+
+@pytest.mark.engine
+def test_requests_arrive_at_rising_rates_until_few_keep_the_limits():
+    """llama.cpp's real server: a row for each rate with what was kept; a limit that nobody keeps is the end of it."""
+    for limit, rates in ((60, [2, 4]), (1e-9, [2])):
+        limits = {"ttft_s": limit, "tpot_s": 60}
+        how = {**cases.arrivals(1), "input_tokens": 16, "output_tokens": 8, "rates_per_s": [2, 4], "seconds": 1, "limits": limits}
+        life = Life("llama-cpp", "server", "q4_0", 1, {"users": [], "arrivals": how})
+        log = session.Log(life, lambda found: None)
+        assert tasks.run_server(life, Setting("tiny", "cpu", (2,), 3), log, 120)
+        rows = [row for row in log.found["rows"] if row["kind"] == "arrivals"]
+        assert [row["rate_per_s"] for row in rows] == rates
+        assert [row["met"] for row in rows] == [float(limit == 60)] * len(rates)
 
 
 @pytest.mark.engine

@@ -32,6 +32,14 @@ def test_an_unknown_shape_names_those_there_are():
             random_model.config(name)
 
 
+def test_a_mixture_of_experts_has_its_fields():
+    """What Transformers reads of a Qwen3 MoE, and the parameters that the calculator counts."""
+    fields = random_model.config("Qwen3-30B-A3B")
+    assert fields["architectures"] == ["Qwen3MoeForCausalLM"] and (fields["num_experts"], fields["head_dim"]) == (128, 128)
+    assert random_model.sheet("Qwen3-30B-A3B").parameters == 30_532_122_624
+    assert random_model.sheet("tiny-moe").experts and not random_model.sheet("tiny").experts
+
+
 def test_the_folder_is_made_once_and_has_the_shape():
     """A config and a tokenizer, and no weights: the engines make them."""
     folder = random_model.folder("tiny")

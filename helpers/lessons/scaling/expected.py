@@ -1,7 +1,7 @@
 """What a step takes on a machine that was measured: :mod:`parallelism`'s bounds, with what a link and an engine really cost.
 
 The bounds leave out what every step pays beside reading and computing. Three terms are added, each with its reason, and
-fitted to an engine's figures on one GPU (:func:`fit`): so much for a step (scheduling, sampling, launching), so much of it
+fitted to an engine's figures on one GPU (:func:`fit`): so much for a step (scheduling, sampling, launching), so much more
 for each user, and the share of the data sheet's FLOP/s that the matrices of a prompt reach. The KV cache that a step reads
 and the arithmetic of attention, which grows with the square of a prompt, are counted; all-reduces take what they took on
 this machine. For dense models.
