@@ -13,7 +13,12 @@ from books import NOTEBOOKS, books, code_cells
 from helpers.paths import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-CALLED = {"IPython": "ipython", "pynvml": "nvidia-ml-py", "llama_cpp": "llama-cpp-python"}  # distributions of another name
+CALLED = {
+    "cuda": "cuda-bindings",
+    "IPython": "ipython",
+    "pynvml": "nvidia-ml-py",
+    "llama_cpp": "llama-cpp-python",
+}  # distributions of another name
 
 
 def name(requirement: str) -> str:
