@@ -1,4 +1,4 @@
-"""What the README shows of the records: tables, written between two marks each, and the picture of the GPU record.
+"""What the README shows of the records: tables, written between two marks each, and the pictures of the GPU records.
 
     python -m helpers.collection.readme [NAME ...]
 
@@ -13,11 +13,12 @@ import sys
 from collections.abc import Callable
 
 from helpers import cli, formatting, paths, plots, records
-from helpers.gpu import read, tables
+from helpers.gpu import read, scaled, tables
 from helpers.studies import conformance, peers
 
 FILE = paths.REPOSITORY / "README.md"
 PICTURE = paths.REPOSITORY / "vis" / "throughput_gpu.png"
+SCALING = paths.REPOSITORY / "vis" / "scaling_gpu.png"
 
 
 def _recorded(frame) -> str:
@@ -73,14 +74,22 @@ def draw_gpu() -> None:
     plots.save(plots.by_users(read.levels(found), title=read.recorded(found), gpu=True), PICTURE)
 
 
+def draw_scaling() -> None:
+    """Draw the newest record of several GPUs: what tensor parallelism brought under each load."""
+    found = scaled.load()
+    gains = {"vLLM, TP2": scaled.gains(found, "vllm", scaled.TWO)}
+    plots.save(plots.speedups(gains, title=scaled.speedups(found).attrs["recorded"]), SCALING)
+
+
 def update(*names: str) -> None:
-    """Write the tables ``names``, or all of them, into the README; with the table of the GPU record goes its picture."""
+    """Write the tables ``names``, or all of them, into the README; with the table of the GPU record go the pictures."""
     text, wanted = FILE.read_text(), names or tuple(TABLES)
     for name in wanted:
         text = written(text, name)
     paths.write(FILE, text)
     if "gpu" in wanted:
         draw_gpu()
+        draw_scaling()
 
 
 def main() -> int:

@@ -84,12 +84,13 @@ def test_a_table_is_told_in_markdown():
     ]
 
 
-def test_the_picture_of_the_gpu_record_is_drawn_with_its_table(monkeypatch, tmp_path):
-    """A PNG, of the newest record."""
-    monkeypatch.setattr(readme, "PICTURE", tmp_path / "picture.png")
-    readme.draw_gpu()
+@pytest.mark.parametrize(("file", "draw"), [("PICTURE", readme.draw_gpu), ("SCALING", readme.draw_scaling)])
+def test_the_pictures_of_the_gpu_records_are_drawn_with_the_table(file, draw, monkeypatch, tmp_path):
+    """PNGs, of the newest records."""
+    monkeypatch.setattr(readme, file, tmp_path / "picture.png")
+    draw()
 
-    assert readme.PICTURE.read_bytes().startswith(b"\x89PNG")
+    assert getattr(readme, file).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_readme_that_cannot_be_written_stays_whole(one_table, monkeypatch, capsys):
