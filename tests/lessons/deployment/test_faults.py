@@ -194,7 +194,8 @@ def test_nothing_is_left_when_the_block_ends(server):
 def test_a_server_that_is_killed_is_not_taken_for_a_client_that_left():
     """SIGKILL in mid-answer: what came is no answer, and it is the server that has ended."""
     with serving.serve("llama-cpp", slots=1, context=512) as doomed, faults.proxy(doomed.base_url) as proxy:
-        client = threading.Thread(target=lambda: pytest.raises(httpx.HTTPError, ask, proxy.base_url, tokens=400, stream=True))
+        endless = {"tokens": 400, "stream": True, "ignore_eos": True}
+        client = threading.Thread(target=lambda: pytest.raises(httpx.HTTPError, ask, proxy.base_url, **endless))
         client.start()
         while not proxy.received:
             time.sleep(0.01)
