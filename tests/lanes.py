@@ -1,7 +1,7 @@
 """Test processes at once: each has cores of its own.
 
-Engines take the cores that their process may use, so that two of them never share one: sharing
-makes them many times slower.
+Engines take the cores that their process may use, so that two of them never share one: their threads
+would wait for each other.
 """
 
 import os
