@@ -326,6 +326,7 @@ class TestKept:
         """Roofs that are made up, each wider than the one before; and a cache of this test."""
         made = (replace(ROOF, bandwidth_bytes_per_s=n, busy=busy) for n, busy in ((1, 0.9), (2, 0.0), (3, 0.0)))
         monkeypatch.setattr(bandwidth, "measure", lambda device, kernel: next(made))
+        monkeypatch.setattr(bandwidth.kernels, "installed", lambda name: False)  # no engine is needed to keep a roof
         monkeypatch.setattr(bandwidth.paths, "cache_dir", lambda: tmp_path / "new")
 
     def test_it_is_measured_until_the_machine_was_idle_and_then_kept(self, mock_measure):
