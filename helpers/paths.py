@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -44,6 +46,22 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("llm-frameworks-measured"))
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else who locks ``folder`` is at work meanwhile; where there are no locks (Windows) nothing is locked."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write ``content`` whole or not at all; an ``OSError`` names ``path``. What a killed writer of it has left is removed."""
     for old in path.parent.glob(f".{path.name}.*"):
@@ -54,6 +72,8 @@ def write(path: Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(partial, path)
     except OSError as error:
+        if error.errno is None:  # its text is all there is
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,16 +45,7 @@ def write_json(path: Path, content: dict, *, replace: bool = False) -> Path:
     if path.exists() and not replace:
         raise RecordError(f"{path.name} exists already: records are not overwritten; remove it first or ask for replace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    paths.write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -91,16 +81,10 @@ def keep(name: str, data: dict, out: Path | None = None) -> None:
 
 @contextmanager
 def alone(name: str) -> Iterator[None]:
-    """Nobody else reads and writes the draft of ``name`` meanwhile; where there are no locks (Windows) nothing is locked."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    path = _draft(name).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Nobody else who asks for the same reads and writes the draft of ``name`` meanwhile."""
+    folder = _draft(name).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with paths.locked(folder):
         yield
 
 

@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,7 +25,7 @@ class staging:
 
     def __enter__(self) -> Path:
         paths.cache_dir().mkdir(parents=True, exist_ok=True)
-        with _locked(paths.cache_dir()):  # so that nobody sweeps the new one before it is locked
+        with paths.locked(paths.cache_dir()):  # so that nobody sweeps the new one before it is locked
             _sweep()
             self.folder = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=paths.cache_dir()))
             self.lock = os.open(self.folder, os.O_RDONLY)
@@ -42,7 +40,7 @@ class staging:
 def sweep() -> None:
     """Remove what a killed process has left half made in the cache."""
     if any(paths.cache_dir().glob(".making-*")):
-        with _locked(paths.cache_dir()):
+        with paths.locked(paths.cache_dir()):
             _sweep()
 
 
@@ -56,16 +54,6 @@ def _sweep() -> None:
             pass  # in use, or not ours to remove
         finally:
             os.close(lock)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def sha256(path: Path) -> str:
