@@ -298,9 +298,9 @@ def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> list
     install.append([lab, "-m", "helpers.servers.install", "tensorrt-llm", "TensorRT-LLM", lab])
     made = [[lab, "-m", "helpers.weights.models"]] if model and not asked else []
     converter = next((name for name in ("transformers", "vllm", "sglang") if name in frameworks), None)  # has transformers
-    if converter and (not os.environ.get("MODEL") or hub):  # a hub is asked once, here
+    if converter and (not asked or hub):  # a hub is asked once, here
         made.append([str(_python(converter)), "-m", "helpers.weights.convert", "safetensors"])
-    if "llama-cpp" in frameworks and not os.environ.get("MODEL"):
+    if "llama-cpp" in frameworks and not asked:
         made.append([str(_python("llama-cpp")), "-m", "helpers.weights.convert", "gguf-bf16"])
     _watched(session, install, Step("Kernels", "written", 10, VENVS / "kernels.log"))
     if made:

@@ -22,6 +22,7 @@ AXES = {
     "tpot_s": ("time per output token, ms", 1000.0),
 }
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")  # for what is no framework: told apart by colour-blind readers
+MARKERS = "os^D"
 DPI = 110
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
@@ -216,6 +217,11 @@ def _name(axes, ends: Mapping[str, tuple[float, float]]) -> None:
         )  # fmt: skip
 
 
+def _told_apart(number: int, name: str) -> dict[str, str]:
+    """Colour, marker and label of what is no framework, the ``number``-th in its picture."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": name}
+
+
 def speedups(found: Mapping[str, Mapping[str, object]], title: str = ""):
     """Draw how many times as fast several GPUs are, a mark for each load with its spread, under the ideal line of each.
 
@@ -231,8 +237,7 @@ def speedups(found: Mapping[str, Mapping[str, object]], title: str = ""):
         x = [loads.index(load) + 0.16 * (number - (len(found) - 1) / 2) for load in gains]
         middle = [gain.median for gain in gains.values()]
         spread = [[g.median - g.low for g in gains.values()], [g.high - g.median for g in gains.values()]]
-        colour, marker = COLOURS[number % len(COLOURS)], "os^D"[number % 4]
-        axes.errorbar(x, middle, yerr=spread, color=colour, marker=marker, linestyle="none", capsize=3, label=name)
+        axes.errorbar(x, middle, yerr=spread, linestyle="none", capsize=3, **_told_apart(number, name))
     for gpus in sorted({gain.gpus for gains in found.values() for gain in gains.values()}):
         axes.axhline(gpus, color="0.4", linestyle="--", linewidth=1)
         axes.annotate(f"ideal: {gpus} GPUs, x {gpus}", (len(loads) - 0.5, gpus), fontsize=8, ha="right", va="bottom")
@@ -260,7 +265,7 @@ def arrivals(found: Mapping[str, Sequence[Mapping]], title: str = ""):
     good.plot([0, most], [0, most], color="0.4", linestyle="--", linewidth=1)
     good.annotate("all within the limits", (most, most), fontsize=8, ha="right", va="bottom", color="0.3")
     for number, (name, levels) in enumerate(found.items()):
-        how = {"color": COLOURS[number % len(COLOURS)], "marker": "os^D"[number % 4], "label": name}
+        how = _told_apart(number, name)
         good.plot([v["rate_per_s"] for v in levels], [v["goodput_requests_per_s"]["median"] for v in levels], **how)
         per_gpu = [v["output_tokens_per_s"]["median"] / v["gpus"] for v in levels]
         each.plot(per_gpu, [1 / v["tpot_s"]["median"] for v in levels], **how)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
 from helpers.gpu import read
-from helpers.gpu.cases import LLAMA, PLAIN
+from helpers.gpu.cases import LLAMA, PLAIN, Life
 from helpers.lessons.scaling import parallelism
 from helpers.lessons.scaling.parallelism import Layout
 from helpers.weights import sizes
@@ -32,8 +32,7 @@ def load(machine: str | None = None) -> dict:
 
 def offline(found: Mapping, engine: str, shape: str = LLAMA, layout: Layout = ONE, option: str = PLAIN) -> Mapping | None:
     """The life of ``engine``'s API with ``shape`` on ``layout``, with figures; ``None`` if it has none."""
-    parts = [engine, "offline", option, shape, *([str(layout)] if layout.gpus > 1 else [])]
-    one = found["lives"].get(", ".join(parts))
+    one = found["lives"].get(Life(engine, "offline", option, least_s=0, shape=shape, layout=layout).key)
     return one if one and one["rows"] else None
 
 

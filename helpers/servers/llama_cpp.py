@@ -61,7 +61,7 @@ def command(start: Start) -> list[str]:
     """What starts the server, on every core: its default is half of them."""
     if folder := binaries():
         more = {
-            "threads": machine.cores(), "gpu_layers": "999" if machine.has_gpu() else "0", "report_slots": True,
+            "threads": machine.cores(), "gpu_layers": _gpu_layers(), "report_slots": True,
             "verbosity": KV_CACHE_VERBOSITY,
         }  # fmt: skip
         if not machine.has_gpu():  # Intel with AMX: a fifth to a third more tokens so; AMD: fewer, as the record `choices` has it
@@ -70,12 +70,17 @@ def command(start: Start) -> list[str]:
     return wheel(start)
 
 
+def _gpu_layers() -> str:
+    """All of any model, or none where there is no GPU."""
+    return "999" if machine.has_gpu() else "0"
+
+
 def wheel(start: Start) -> list[str]:
     """What starts the server of the wheel, on every core."""
     return [
         start.python, "-m", "helpers.servers.xllamacpp_server", "--model", str(start.weights), "--port", str(start.port),
         "--slots", str(start.slots), "--context", str(start.context), "--threads", str(machine.cores()),
-        "--gpu-layers", "999" if machine.has_gpu() else "0",
+        "--gpu-layers", _gpu_layers(),
     ]  # fmt: skip
 
 
