@@ -239,9 +239,12 @@ def _named(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _lanes() -> list[str]:
-    """pytest-xdist's options: two lanes with half of the cores each, a file at a time; one where a GPU would be shared."""
+    """pytest-xdist's options: two lanes with half of the cores each, a file at a time; one where a GPU would be shared.
+
+    In the order of collection, the notebooks first: a long one begun last would leave the other lane idle.
+    """
     apart = hasattr(os, "sched_setaffinity") and _cores() > 1 and not GPU
-    return ["--numprocesses=2", "--dist=loadfile"] if apart else []
+    return ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"] if apart else []
 
 
 def _cores() -> int:

@@ -85,14 +85,14 @@ def _called(engine: engines.Engine, name: str, cache: str) -> engines.Engine:
 
 
 def measure_llama_cpp() -> dict:
-    """llama.cpp's server on its types as it is started here, and on Q4_0 and bf16 with flash attention, in turns."""
-    on = flags.options("llama-cpp", attention="on")
-    several = {}
+    """llama.cpp's server on its types as it is started here, and Q4_0 and bf16 with flash attention the other way, in turns."""
+    other = {"on": "off", "off": "on"}[llama_cpp.attention()]
+    more, several = flags.options("llama-cpp", attention=other), {}
     for engine in llama_cpp.ROWS:
         several[engine.dtype] = replace(engine, name=engine.dtype)
         if engine.dtype != "Q4_1":
-            name = f"{engine.dtype}, flash attention"
-            several[name] = replace(engine, name=name, command=lambda start, e=engine: [*e.command(start), *on])
+            name = f"{engine.dtype}, flash attention {other}"
+            several[name] = replace(engine, name=name, command=lambda start, e=engine: [*e.command(start), *more])
     return _levels(list(several.values()), {1: 3, 10: 20}, output_tokens=64)
 
 
@@ -127,7 +127,7 @@ def measure_same_file() -> dict:
         server = servers[engine.name]
         ask: dict[str, Callable[[int], dict]] = {
             "library": lambda turn: kernels.ask(
-                "llama-cpp", "helpers.studies.choices", "--library", str(path), given=json.dumps(_ids(turn, "library"))
+                "llama-cpp", "helpers.studies.choices", "--library", str(path), llama_cpp.attention(), given=json.dumps(_ids(turn, "library"))
             ),
             "server": lambda turn: _of_server(server, turn),
             "llama-bench": lambda turn: _of_bench(path),
@@ -171,10 +171,10 @@ def _timings(server: Server, prompt: workload.Prompt) -> dict:
 
 
 def _of_bench(path: Path) -> dict:
-    """llama-bench on as many tokens, on every core, without flash attention, as our server is started."""
+    """llama-bench on as many tokens, on every core, with the attention that our server is started with."""
     command = [
         f"{llama_cpp.binaries()}/llama-bench", "-m", str(path), "-p", str(INPUT_TOKENS), "-n", str(INPUT_TOKENS),
-        "-r", str(REQUESTS), "-t", str(machine.cores()), "-fa", "off", "-ngl", "0", "-o", "json",
+        "-r", str(REQUESTS), "-t", str(machine.cores()), "-fa", llama_cpp.attention(), "-ngl", "0", "-o", "json",
     ]  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, env=kernels.process_environment("llama-cpp"))
     if ran.returncode:
@@ -185,9 +185,9 @@ def _of_bench(path: Path) -> dict:
     return {"prefill_tokens_per_s": median(prefill["samples_ts"]), "decode_tokens_per_s": median(decode["samples_ts"])}
 
 
-def in_process(path: Path, prompts: Sequence[Sequence[int]]) -> dict:
+def in_process(path: Path, attention: str, prompts: Sequence[Sequence[int]]) -> dict:
     """What llama-cpp-python does with ``prompts`` in this interpreter; the first one once more before, as a warm-up."""
-    model = gguf_runs.llama(path)
+    model = gguf_runs.llama(path, flash_attn=attention == "on")
     found = [_answer(model, ids) for ids in (list(reversed(prompts[0])), *prompts)][1:]
     return {name: median(one[name] for one in found) for name in found[0]}
 
@@ -274,10 +274,11 @@ def main() -> int:
     """The command; returns its exit code: 0, 1 (the reason is printed), 130/143 (stopped)."""
     parser = argparse.ArgumentParser(prog="python -m helpers.studies.choices", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--library", type=Path, help=argparse.SUPPRESS)  # how this module asks llama-cpp's kernel
+    parser.add_argument("--library", nargs=2, help=argparse.SUPPRESS)  # how this module asks llama-cpp's kernel
     options = parser.parse_args()
     if options.library:
-        print(json.dumps(in_process(options.library, json.load(sys.stdin))))
+        path, attention = options.library
+        print(json.dumps(in_process(Path(path), attention, json.load(sys.stdin))))
         return 0
     if unknown := [part for part in options.parts if part not in PARTS]:
         sys.exit(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
