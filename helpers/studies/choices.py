@@ -1,8 +1,8 @@
 """How each engine should be run on this CPU, measured in turns and written down: ``python -m helpers.studies.choices``.
 
 Three parts, each kept as soon as it is measured: vLLM with its model compiled and eager; llama.cpp's server on three types
-and with flash attention; and one file in llama-cpp-python's process, in llama.cpp's server and in ``llama-bench``, which
-must agree if the server is built and started as well as the library is.
+and with flash attention the other way; and one file in llama-cpp-python's process, in llama.cpp's server and in
+``llama-bench``, which must agree if the server is built and started as well as the library is.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def measure_same_file() -> dict:
         server = servers[engine.name]
         ask: dict[str, Callable[[int], dict]] = {
             "library": lambda turn: kernels.ask(
-                "llama-cpp", "helpers.studies.choices", "--library", str(path), llama_cpp.attention(), given=json.dumps(_ids(turn, "library"))
+                "llama-cpp", "helpers.studies.choices", "--library", str(path), given=json.dumps(_ids(turn, "library"))
             ),
             "server": lambda turn: _of_server(server, turn),
             "llama-bench": lambda turn: _of_bench(path),
@@ -185,9 +185,9 @@ def _of_bench(path: Path) -> dict:
     return {"prefill_tokens_per_s": median(prefill["samples_ts"]), "decode_tokens_per_s": median(decode["samples_ts"])}
 
 
-def in_process(path: Path, attention: str, prompts: Sequence[Sequence[int]]) -> dict:
-    """What llama-cpp-python does with ``prompts`` in this interpreter; the first one once more before, as a warm-up."""
-    model = gguf_runs.llama(path, flash_attn=attention == "on")
+def in_process(path: Path, prompts: Sequence[Sequence[int]]) -> dict:
+    """What llama-cpp-python does with ``prompts`` here, with the server's attention; the first once more before, as a warm-up."""
+    model = gguf_runs.llama(path, flash_attn=llama_cpp.attention() == "on")
     found = [_answer(model, ids) for ids in (list(reversed(prompts[0])), *prompts)][1:]
     return {name: median(one[name] for one in found) for name in found[0]}
 
@@ -274,11 +274,10 @@ def main() -> int:
     """The command; returns its exit code: 0, 1 (the reason is printed), 130/143 (stopped)."""
     parser = argparse.ArgumentParser(prog="python -m helpers.studies.choices", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--library", nargs=2, help=argparse.SUPPRESS)  # how this module asks llama-cpp's kernel
+    parser.add_argument("--library", type=Path, help=argparse.SUPPRESS)  # how this module asks llama-cpp's kernel
     options = parser.parse_args()
     if options.library:
-        path, attention = options.library
-        print(json.dumps(in_process(Path(path), attention, json.load(sys.stdin))))
+        print(json.dumps(in_process(options.library, json.load(sys.stdin))))
         return 0
     if unknown := [part for part in options.parts if part not in PARTS]:
         sys.exit(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")

@@ -57,6 +57,19 @@ def test_the_program_is_told_the_same(mock_program, monkeypatch):
     assert options["--verbosity"] == llama_cpp.KV_CACHE_VERBOSITY
 
 
+@pytest.mark.parametrize(
+    ("gpu", "cpu_flags", "said"),
+    [(False, ["amx_int8", "avx512f"], "off"), (False, ["avx512f"], "on"), (True, ["amx_int8"], "on")],
+)
+def test_flash_attention_is_off_only_where_amx_computes(gpu, cpu_flags, said, mock_program, monkeypatch):
+    """Elsewhere it is the program's own choice, which is on: the option is not given."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(machine, "facts", lambda: {"cpu_flags": cpu_flags})
+
+    assert llama_cpp.attention() == said
+    assert _options(llama_cpp.command(REQUEST)).get("--flash-attn", "on") == said
+
+
 def test_every_option_of_ours_has_the_programs_name():
     """Drafts and the template for tools go to both."""
     assert engines.get("llama-cpp").tool_flags[0] == "--chat-template-file"
