@@ -1,8 +1,11 @@
 """Figures of measured levels: what is drawn, what is said, and that names do not overlap."""
 
+import base64
+import json
+
 import pytest
 
-from helpers import plots
+from helpers import kernels, plots
 
 
 def level(users: int, rate: float | None, label: str | None = None) -> dict:
@@ -95,3 +98,28 @@ def test_a_picture_without_description_is_refused():
     """Alternative text is not optional."""
     with pytest.raises(ValueError, match="says too little: describe what the figure shows"):
         plots.show(plots.by_users({"llama-cpp": [level(1, 20)]}), alt="a plot")
+
+
+def test_a_picture_is_drawn_in_the_lab_where_there_is_no_matplotlib(monkeypatch):
+    """The lab's interpreter is given the function's name and its data, and its PNG is shown here."""
+    asked, shown = [], []
+
+    def ask(kernel, *arguments, given):  # a mock of kernels.ask: this interpreter has matplotlib
+        asked.append((kernel, arguments, json.loads(given)))
+        return base64.b64encode(b"a picture").decode()
+
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    monkeypatch.setattr(plots.kernels, "ask", ask)
+    monkeypatch.setattr(plots, "_publish", lambda png, alt: shown.append((png, alt)))
+    plots.drawn(plots.by_users, "tokens per second over users", levels={"llama-cpp": [level(1, 20)]})
+
+    assert shown == [(b"a picture", "tokens per second over users")]
+    assert asked == [("lab", ("helpers.plots", "helpers.plots", "by_users"), {"levels": {"llama-cpp": [level(1, 20)]}})]
+
+
+def test_the_program_that_draws_prints_one_png():
+    """In a process of its own, as an engine's kernel starts it."""
+    given = json.dumps({"levels": {"llama-cpp": [level(1, 20)]}})
+    png = kernels.ask(None, "helpers.plots", "helpers.plots", "by_users", given=given)
+
+    assert base64.b64decode(png).startswith(b"\x89PNG")
