@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from helpers import formatting, frameworks, kernels, paths
@@ -280,6 +281,96 @@ def arrivals(found: Mapping[str, Sequence[Mapping]], title: str = ""):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle("\n".join(textwrap.wrap(title, 120)), fontsize=9)
+    return figure
+
+
+def prefix_tree(requests: Sequence[Mapping], title: str = "", notes: Sequence[str] = ()):
+    """Draw what a prefix cache had of each prompt: a row for each, whose branch begins where the tree's tokens end.
+
+    Each of ``requests``, in the order in which they were sent, has ``name``, ``tokens`` (of its prompt), ``cached`` (those of
+    them that were found) and ``parent``: the name of the one it goes on from, or ``None``. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 1.7 + 0.42 * len(requests)), layout="constrained")
+    axes, rows = figure.subplots(), {one["name"]: row for row, one in enumerate(requests)}
+    found, ends = ([one[key] for one in requests] for key in ("cached", "tokens"))
+    own = [end - start for start, end in zip(found, ends)]
+    axes.barh(range(len(own)), found, height=0.14, color="0.75", label="found in the tree")
+    axes.barh(range(len(own)), own, left=found, height=0.5, color=COLOURS[1], label="computed")
+    for one, row in zip(requests, rows.values()):
+        if one["parent"] is not None:
+            axes.plot([found[row]] * 2, [rows[one["parent"]], row], color="0.3", linewidth=1)
+        said = f"{own[row]} computed; its branch was found {times_found(requests, one['name'])} times"
+        axes.annotate(said, (ends[row], row), xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
+    axes.set_yticks(range(len(own)), list(rows))
+    axes.invert_yaxis()
+    axes.set(xlabel="tokens of the prompt", xlim=(0, 1.75 * max(ends)))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2, bbox_to_anchor=(1, 1.12))
+    return _said(figure, title, notes, 100)
+
+
+def times_found(requests: Sequence[Mapping], name: str) -> int:
+    """How many of ``requests`` (see :func:`prefix_tree`) go on from ``name``, directly or not, and found all of its tokens."""
+    parents = {one["name"]: one["parent"] for one in requests}
+    (end,) = [one["tokens"] for one in requests if one["name"] == name]
+    return sum(name in _above(one["name"], parents) and one["cached"] >= end for one in requests)
+
+
+def _above(name: str, parents: Mapping[str, str | None]) -> list[str]:
+    """The names that ``name`` goes on from, the nearest first."""
+    found = []
+    while (name := parents[name]) is not None:
+        found.append(name)
+    return found
+
+
+def columns(seconds: Mapping[str, Sequence[float]], title: str = "", notes: Sequence[str] = (), ylabel: str = AXES["ttft_s"][0]):
+    """Draw repeated times as points, a column for each name of ``seconds``, with the median of each. Returns a figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, taken) in enumerate(seconds.items()):
+        how, middle = _told_apart(number, name), median(taken)
+        axes.plot([number] * len(taken), taken, linestyle="none", alpha=0.6, **how)
+        axes.hlines(middle, number - 0.2, number + 0.2, color=how["color"])
+        axes.annotate(f"{middle:.3g}", (number + 0.24, middle), fontsize=8, va="center")
+    axes.set_xticks(range(len(seconds)), list(seconds))
+    axes.set(ylabel=ylabel, ylim=(0, None), xlim=(-0.5, len(seconds) - 0.4))
+    axes.spines[["top", "right"]].set_visible(False)
+    return _said(figure, title, notes, 55)
+
+
+def times(gains: Mapping[str, Mapping[str, float]], title: str = "", notes: Sequence[str] = (), ylabel: str = "times as fast"):
+    """Draw how many times as fast each name of ``gains`` is, over the number of users, with the line of no change.
+
+    ``gains`` maps a name to factors by the number of users (a number, or its text). Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    users = sorted({int(count) for by_users in gains.values() for count in by_users})
+    figure = Figure(figsize=(7.6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(1, color="0.4", linewidth=1)
+    axes.annotate("no change", (0, 1), fontsize=8, va="bottom")
+    for number, (name, by_users) in enumerate(gains.items()):
+        points = sorted((users.index(int(count)), factor) for count, factor in by_users.items())
+        dashes = "-" if number < len(COLOURS) else "--"  # the colours come again
+        axes.plot(*zip(*points), linewidth=1.5, linestyle=dashes, **_told_apart(number, name))
+    axes.set_xticks(range(len(users)), [str(count) for count in users])
+    axes.set(xlabel="users at once", ylabel=ylabel, ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return _said(figure, title, notes, 100)
+
+
+def _said(figure, title: str, notes: Sequence[str], width: int):
+    """``figure`` with its title above and, in small print below, what is to know; lines of ``width`` letters."""
+    figure.suptitle("\n".join(textwrap.wrap(title, width)), fontsize=9)
+    if notes:
+        figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, int(1.2 * width))), fontsize=7)
     return figure
 
 

@@ -100,6 +100,52 @@ def test_a_picture_without_description_is_refused():
         plots.show(plots.by_users({"llama-cpp": [level(1, 20)]}), alt="a plot")
 
 
+TREE = [
+    {"name": "root", "tokens": 300, "cached": 0, "parent": None},
+    {"name": "a", "tokens": 350, "cached": 300, "parent": "root"},
+    {"name": "b", "tokens": 350, "cached": 120, "parent": "root"},
+    {"name": "a, then more", "tokens": 380, "cached": 350, "parent": "a"},
+]
+
+
+def test_a_branch_begins_where_the_tree_ended():
+    """What was found is thin, what was computed begins behind it, and a line leads up to the one before."""
+    axes = plots.prefix_tree(TREE, title="810 of 1,380", notes=["a CPU"]).axes[0]
+    found, computed = axes.containers
+
+    assert [bar.get_width() for bar in found] == [0, 300, 120, 350]
+    assert [(bar.get_x(), bar.get_width()) for bar in computed] == [(0, 300), (300, 50), (120, 230), (350, 30)]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0, 1], [0, 2], [1, 3]]
+    assert [text.get_text() for text in axes.texts][:2] == [
+        "300 computed; its branch was found 2 times", "50 computed; its branch was found 1 times",
+    ]  # fmt: skip
+
+
+def test_a_branch_counts_as_found_only_whole():
+    """The third prompt found 120 of the root's 300 tokens; the fourth found the root through its parent."""
+
+    assert [plots.times_found(TREE, one["name"]) for one in TREE] == [2, 1, 0, 0]
+
+
+def test_repeats_stand_in_columns_with_their_median():
+    """Every repeat is drawn; the median is written beside its line."""
+    axes = plots.columns({"cold": [0.4, 0.38, 0.41], "warm": [0.14, 0.13, 0.12]}, title="warm is sooner").axes[0]
+
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.4, 0.38, 0.41], [0.14, 0.13, 0.12]]
+    assert [text.get_text() for text in axes.texts] == ["0.4", "0.13"]
+
+
+def test_factors_stand_at_their_number_of_users():
+    """Numbers that came as texts, through JSON, are numbers again, in their order."""
+    axes = plots.times({"fp8": {"100": 1.2, "1": 1.6, "10": 1.5}, "no graphs": {1: 0.4, 100: 0.6}}).axes[0]
+    drawn = [line for line in axes.lines if not line.get_label().startswith("_")]
+
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10", "100"]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in drawn] == [
+        ([0, 1, 2], [1.6, 1.5, 1.2]), ([0, 2], [0.4, 0.6]),
+    ]  # fmt: skip
+
+
 def test_a_picture_is_drawn_in_the_lab_where_there_is_no_matplotlib(monkeypatch):
     """The lab's interpreter is given the function's name and its data, and its PNG is shown here."""
     asked, shown = [], []

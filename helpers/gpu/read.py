@@ -115,6 +115,21 @@ def rates(one: Mapping) -> dict[int, dict | None]:
     return _by_users(one, "speed", lambda row: row["output_tokens"] / row["seconds"])
 
 
+def gains(found: Mapping, *options: str) -> dict[str, dict[int, float]]:
+    """How many times its rate as it comes an engine's API reaches with each of ``options``, by number of users.
+
+    As it comes means with as short a context as the options have; an engine without that life is left out.
+    """
+    usual = {one["engine"]: rates(one) for one in lives(found, "offline") if one["option"] == SHORT}
+    return {
+        f"{engines.TITLES[one['engine']]}, {one['option']}": {
+            users: rate["median"] / usual[one["engine"]][users]["median"] for users, rate in rates(one).items()
+        }
+        for one in lives(found, "offline")
+        if one["option"] in options and one["engine"] in usual
+    }
+
+
 def decode_rates(one: Mapping) -> dict[int, dict | None]:
     """Tokens per second of llama.cpp's bench without the prompt; empty for what does not tell them apart."""
     rows = [row for row in one["rows"] if row["kind"] == "speed" and row.get("decode_s")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -46,6 +47,7 @@ class Server:
     slots: int
     context: int
     arguments: tuple[str, ...] = ()  # the engine's own, without paths and port
+    command_line: str = ""  # as one would type it, without the folders of this machine
 
     @property
     def base_url(self) -> str:
@@ -115,7 +117,8 @@ def serve(
             token_ids=engine.token_ids, fields=engine.fields, context=context, cache_fields=engine.cache_fields,
         )  # fmt: skip
         told = tuple(guard.without_folders(part) for part in command[1:] if part != str(start.port))
-        yield Server(engine, model, endpoint, running.process, running.log, startup_s, slots, context, told)
+        typed = shlex.join(guard.without_folders(part) for part in command)
+        yield Server(engine, model, endpoint, running.process, running.log, startup_s, slots, context, told, typed)
 
 
 @lru_cache

@@ -277,3 +277,15 @@ def test_a_notebook_is_not_run_again_while_its_code_is_what_passed(monkeypatch):
     assert notebooks._passed(now) == {}
     record["notebooks"][known.stem] = {"result": "failed", "code_sha256": notebooks.digest(known)}
     assert notebooks._passed(now) == {}
+
+
+def test_a_gain_is_over_the_same_engine_with_as_short_a_context():
+    """Rate over rate for each number of users; an engine that was not measured as it comes is left out."""
+    lives = [
+        _life("vllm", "offline", cases.SHORT, _speed(1, [1.0, 1.0, 1.0]) + _speed(100, [2.0, 2.0, 2.0])),
+        _life("vllm", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5]) + _speed(100, [1.6, 1.6, 1.6])),
+        _life("sglang", "offline", "fp8 weights", _speed(1, [0.5, 0.5, 0.5])),
+    ]
+    gains = read.gains({"lives": {str(number): life for number, life in enumerate(lives)}}, "fp8 weights")
+
+    assert gains == {"vLLM, fp8 weights": {1: pytest.approx(2.0), 100: pytest.approx(1.25)}}

@@ -57,6 +57,8 @@ def test_a_server_answers_on_loopback_only_and_ends_with_the_block(name):
             if connection.status == psutil.CONN_LISTEN
         }
         log = server.log
+        port = server.base_url.removesuffix("/v1").rpartition(":")[2]
+        assert f"--port {port}" in server.command_line and "/" not in server.command_line
 
     assert (sample.error, sample.prompt_tokens, sample.output_tokens) == (None, 16, 8)
     assert listening == {"127.0.0.1"}
