@@ -284,6 +284,56 @@ def arrivals(found: Mapping[str, Sequence[Mapping]], title: str = ""):
     return figure
 
 
+def pages(in_use: Sequence[int], computed: Mapping[str, Sequence[int]], title: str = "", notes: Sequence[str] = ()):
+    """Draw the pages of a KV pool that are in use after each step, as the engine says, over what its requests should hold.
+
+    ``in_use`` has a number for each step; ``computed`` maps a request to as many, its own pages. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+    axes, steps, below = figure.subplots(), range(len(in_use)), [0] * len(in_use)
+    for number, (name, own) in enumerate(computed.items()):
+        above = [low + more for low, more in zip(below, own)]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.fill_between(steps, below, above, step="mid", color=colour, alpha=0.6, linewidth=0, label=name)
+        below = above
+    axes.step(steps, in_use, where="mid", color="black", linewidth=1.2, label="in use, says the engine")
+    axes.set(xlabel="step of the engine", ylabel="pages", xlim=(0, len(in_use) - 1), ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return _said(figure, title, notes, 100)
+
+
+def joined(
+    requests: Mapping[str, Sequence[int]],
+    running: Sequence[tuple[int, float]],
+    title: str = "",
+    notes: Sequence[str] = (),
+):
+    """Draw requests over time, grey until the first token and then a dot for each; below, how many the server says are running.
+
+    ``requests`` maps a name to stamps in ns: when it was sent, then its tokens. ``running`` are stamps of the same clock, each
+    with a number. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 2.0 + 0.3 * len(requests)), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(len(requests), 2))
+    start_ns = min(stamps[0] for stamps in requests.values())
+    for row, stamps in enumerate(requests.values()):
+        sent, *tokens = ((ns - start_ns) / 1e9 for ns in stamps)
+        above.plot([sent, *tokens[:1]], [row] * len([sent, *tokens[:1]]), color="0.6")
+        above.plot(tokens, [row] * len(tokens), ".", color=COLOURS[0], markersize=4)
+    above.set_yticks(range(len(requests)), list(requests), fontsize=8)
+    above.invert_yaxis()
+    below.step([(ns - start_ns) / 1e9 for ns, _ in running], [number for _, number in running], where="post", color="black")
+    below.set(xlabel="seconds since the first request was sent", ylabel="running", ylim=(0, None))
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    return _said(figure, title, notes, 100)
+
+
 def prefix_tree(requests: Sequence[Mapping], title: str = "", notes: Sequence[str] = ()):
     """Draw what a prefix cache had of each prompt: a row for each, whose branch begins where the tree's tokens end.
 

@@ -100,6 +100,26 @@ def test_a_picture_without_description_is_refused():
         plots.show(plots.by_users({"llama-cpp": [level(1, 20)]}), alt="a plot")
 
 
+def test_pages_stand_on_each_other_under_the_engines_own_line():
+    """Two requests: what the second holds begins where the first one's pages end."""
+    axes = plots.pages([1, 3, 2], {"long": [1, 1, 2], "short": [0, 2, 0]}, title="filled and freed", notes=["a CPU"]).axes[0]
+    long, short = (area.get_paths()[0].get_extents() for area in axes.collections)
+
+    assert (long.y1, short.y1) == (2, 3)
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1, 3, 2]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["long", "short", "in use, says the engine"]
+
+
+def test_requests_stand_one_below_the_other_on_one_clock():
+    """Seconds since the first was sent; a request without a token is drawn without dots; the server's number stands below."""
+    requests = {"long": [10**9, 2 * 10**9, 3 * 10**9], "refused": [2 * 10**9]}
+    above, below = plots.joined(requests, [[10**9, 1], [2 * 10**9, 2]], title="one joins").axes
+
+    assert [list(line.get_xdata()) for line in above.lines] == [[0, 1], [1, 2], [1], []]
+    assert [label.get_text() for label in above.get_yticklabels()] == ["long", "refused"]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in below.lines] == [([0, 1], [1, 2])]
+
+
 TREE = [
     {"name": "root", "tokens": 300, "cached": 0, "parent": None},
     {"name": "a", "tokens": 350, "cached": 300, "parent": "root"},

@@ -102,7 +102,7 @@ def canonical(notebook: nbformat.NotebookNode) -> str:
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("requires", "tags") and value}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("jupyter", "requires", "tags") and value}
         if cell.cell_type == "code":
             cell.outputs = _joined([_without_noise(output) for output in cell.outputs])
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"

@@ -102,7 +102,8 @@ def without_folders(part: str) -> str:
     """A part of a command without the folders in it, which are this machine's own; JSON keeps its form."""
     if '"' in part:
         return re.sub(f'"[^"]*{re.escape(os.sep)}', '"', part)
-    return Path(part).name if os.sep in part else part
+    name, equals, path = part.partition("=") if re.match(r"\w+=", part) else ("", "", part)  # an adapter: NAME=FOLDER
+    return name + equals + Path(path).name if os.sep in path else part
 
 
 def main(parent: int, log: Path, command: list[str]) -> int:

@@ -41,3 +41,19 @@ def test_a_command_that_does_not_exist_is_one_line():
     with guard.guarded(["/no/such/engine"], dict(os.environ), name="mock") as running:
         assert running.process.wait(30) == 127
         assert running.reason() == "/no/such/engine cannot be run: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("/a/python", "python"),
+        ("name=/a/b", "name=b"),
+        ('{"model": "/a/b", "n": 3}', '{"model": "b", "n": 3}'),
+        ("--max-num-seqs", "--max-num-seqs"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_a_command_is_told_without_folders(part, told):
+    """An adapter keeps its name before its folder's, and JSON its form."""
+
+    assert guard.without_folders(part) == told
