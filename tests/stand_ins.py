@@ -97,9 +97,10 @@ def looked_inside() -> Values:
     }  # fmt: skip
 
 
-@contradicted(C001="losses = [9.4, 9.4]", C024="losses = [9.4, 9.6]")  # it does not learn
+@contradicted(C001='said["merged"] = said["base"]', C024="losses = [9.4, 9.6]")  # it does not learn
 def trained() -> Values:
-    return {"losses": [9.4, 7.4, 5.3, 3.0, 1.6], **dict.fromkeys(("tuned", "copy", "optimizer", "loss"))}
+    said = {"base": " are birds", "adapter": " learned it.", "merged": " learned it."}
+    return {"losses": [9.4, 7.4, 5.3, 3.0, 1.6], "said": said, "lora": StandIn(LEARNED=" learned it.")}
 
 
 @contradicted(C027="finished.sort(key=lambda one: list(limits).index(one.request_id))")  # each waits for the one before

@@ -106,7 +106,7 @@ def keep(tuned, tokenizer, model: models.Model | None = None) -> None:
     model = model or models.resolve()
     tuned.peft_config["default"].base_model_name_or_path = model.name  # its path is one of this machine
     with files.staging() as folder:
-        tuned.save_pretrained(folder / "adapter")
+        tuned.save_pretrained(folder / "adapter", save_embedding_layers=False)  # else it asks the hub for the base's config
         whole = tuned.merge_and_unload().to(torch.bfloat16)
         whole.config._name_or_path = model.name
         whole.save_pretrained(folder / "merged")
