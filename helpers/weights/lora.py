@@ -77,7 +77,7 @@ def _made(form: str, model: models.Model) -> Path:
 
 
 def train(model: models.Model):
-    """A PEFT model that has learned the sentence, on this device in float32, and its tokenizer."""
+    """A PEFT model that has learned the sentence, in float32."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -93,24 +93,24 @@ def train(model: models.Model):
         tuned(**lesson, labels=lesson.input_ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return tuned, tokenizer
+    return tuned
 
 
-def keep(tuned, tokenizer, model: models.Model | None = None) -> None:
+def keep(tuned, model: models.Model | None = None) -> None:
     """Save a trained PEFT model as adapter and merged, whole or not at all; what is there already stays.
 
     ``tuned`` is used up: its adapter is added to its weights, which become bf16.
     """
     import torch
+    from transformers import AutoTokenizer
 
     model = model or models.resolve()
-    tuned.peft_config["default"].base_model_name_or_path = model.name  # its path is one of this machine
+    # the name, and no path of this machine: in the adapter's config, in its card and in the model's config
+    tuned.peft_config["default"].base_model_name_or_path = tuned.get_base_model().config._name_or_path = model.name
     with files.staging() as folder:
         tuned.save_pretrained(folder / "adapter", save_embedding_layers=False)  # else it asks the hub for the base's config
-        whole = tuned.merge_and_unload().to(torch.bfloat16)
-        whole.config._name_or_path = model.name
-        whole.save_pretrained(folder / "merged")
-        tokenizer.save_pretrained(folder / "merged")
+        tuned.merge_and_unload().to(torch.bfloat16).save_pretrained(folder / "merged")
+        AutoTokenizer.from_pretrained(models.weights("safetensors", model)).save_pretrained(folder / "merged")
         for form in ("merged", "adapter"):
             _place(folder / form, path(form, model))
 
@@ -167,7 +167,7 @@ def main() -> int:
     model = models.resolve()
     if not all(path(form, model).exists() for form in ("adapter", "merged")):
         with convert.quiet():
-            keep(*train(model), model)
+            keep(train(model), model)
     return 0 if cli.say(path("adapter", model).name) else 1
 
 

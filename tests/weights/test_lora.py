@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers import kernels
+from helpers import kernels, paths
 from helpers.weights import files, lora, models
 from helpers.weights.files import ModelError
 
@@ -60,9 +60,12 @@ def test_the_merged_model_is_a_whole_one():
 
 @pytest.mark.engine
 def test_no_path_of_this_machine_is_kept():
-    """The adapter names its base by the model's name."""
+    """The adapter names its base by the model's name, and no folder."""
     config = json.loads((lora.adapter() / "adapter_config.json").read_text())
+    texts = [file.read_text() for folder in (lora.adapter(), lora.merged()) for file in folder.glob("*config.json")]
 
+    assert [text for text in texts if str(paths.cache_dir()) in text] == []
+    assert str(paths.cache_dir()) not in (lora.adapter() / "README.md").read_text()
     assert config["base_model_name_or_path"] == models.resolve().name
     assert (config["r"], sorted(config["target_modules"])) == (lora.RANK, sorted(lora.TARGETS))
 
