@@ -134,7 +134,8 @@ def batched() -> Values:
 @contradicted(C034="cache.num_gpu_blocks, cache.block_size = 8, 1024")  # one room of full length for each request
 def pages_of_vllm() -> Values:
     cache = StandIn(num_gpu_blocks=256, block_size=32, kv_cache_max_concurrency=8.0)
-    return {"cache": cache, "longest": 1024, "pages": lambda tokens: -(-tokens // cache.block_size)}
+    asked = {"per_token": 23_040, "pool": {"kv_cache_memory_bytes": 8192 * 23_040}, "longest": 1024}
+    return {"cache": cache, "pages": lambda tokens: -(-tokens // cache.block_size), **asked}
 
 
 @contradicted(C036='timed.error = "HTTP 404"')
@@ -147,12 +148,12 @@ def decoded_together() -> Values:
     return {"before": 18, "after": 71, "long": StandIn(event_ns=[0] * 96)}
 
 
-@contradicted(C044="outputs = []")  # the snippet gives nothing
+@contradicted(C044="llm.generate = lambda prompts, *how, **more: [empty] * len(prompts)")  # the snippet gives nothing
 def drawn_at_random() -> Values:
-    texts = iter(("a drawn answer", "another one"))
-    result = lambda text: StandIn(outputs=[StandIn(token_ids=[0] * 100, text=text)])  # noqa: E731
-    llm = StandIn(generate=lambda *asked, **how: [result(next(texts))])
-    return {"llm": llm, "SamplingParams": dict, "outputs": [result("one"), result("two")]}
+    texts = iter(("an answer", "another", "a third", "a fourth"))
+    result = lambda text: StandIn(outputs=[StandIn(token_ids=[0] * 20 * len(text.split()), text=text)])  # noqa: E731
+    llm = StandIn(generate=lambda prompts, *how, **more: [result(next(texts)) for _ in prompts])
+    return {"llm": llm, "SamplingParams": dict, "empty": result("")}
 
 
 # 04 · llama.cpp
