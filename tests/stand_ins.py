@@ -218,13 +218,16 @@ def main_is_gone() -> Values:
 # 05 · SGLang
 
 
-@contradicted(C014='output["output_ids"] = []')  # nothing comes on a CPU
-def generated_by_sglang() -> Values:
-    async def async_generate(prompt: str, how: object) -> dict:
-        return {"output_ids": list(range(16))}
+def completion(text: str, tokens: int = 16, finish_reason: str = "length") -> StandIn:
+    """What the `openai` client returns for one prompt."""
+    choice = StandIn(text=text, finish_reason=finish_reason)
+    return StandIn(choices=[choice], usage=StandIn(completion_tokens=tokens))
 
-    engine = StandIn(async_generate=async_generate)
-    return {"engine": engine, "fixed": {}, "output": {"output_ids": list(range(16))}, "plain_works": False}
+
+@contradicted(C014="output.usage.completion_tokens = 0")  # nothing comes on a CPU
+def generated_by_sglang() -> Values:
+    api = StandIn(completions=StandIn(create=lambda **how: completion(" Paris.")))
+    return {"api": api, "fixed": {}, "named": {}, "output": completion(" Paris.")}
 
 
 @contradicted(C059="cached.update(dict.fromkeys(cached, 0))")  # nothing is shared
@@ -232,46 +235,38 @@ def radix() -> Values:
     return {"cached": {"root": 0, "a": 300, "b": 300, "c": 300, "a, then more": 350}}
 
 
-@contradicted(C066="warm = [(299, seconds) for _, seconds in cold]")  # found, and as slow as before
+@contradicted(C066="warm_s = cold_s")  # found, and as slow as before
 def cold_and_warm() -> Values:
-    return {"cold": [(0, 0.400), (0, 0.386)], "warm": [(299, 0.139), (299, 0.134)], "device": "cpu"}
+    rounds = {"cold": [(0, 0.400), (0, 0.386)], "warm": [(299, 0.139), (299, 0.134)]}
+    return {**rounds, "cold_s": 0.393, "warm_s": 0.1365, "machine": StandIn(has_gpu=lambda: False)}
 
 
-@contradicted(C060='told["tips"] = "Two ways to sleep well are;"')  # the forks say nothing
+@contradicted(C060='forked["tips"] = ["", ""]')  # the forks say nothing
 def programs() -> Values:
-    class State(dict):
-        def get_meta_info(self, name: str) -> dict:
-            return {"tokens": 4}
-
-    told = {"tips": "Two ways to sleep well are healthy diet.; focused"}
-    tips = StandIn(run=lambda: StandIn(text=lambda: told["tips"]))
-    return {"state": State(size=" small"), "tips": tips, "told": told}
+    told = {"cached_tokens": 20, "prompt_tokens": 27}
+    forked = {"tips": ["A walk.", "No lamp."], "told": [told, told]}
+    return {"state": {"answer": "It is Paris.", "size": "small"}, "forked": forked}
 
 
-@contradicted(C062='answer.choices[0].text = \'{"city": "Rome"}\'')  # over HTTP the schema is not kept
+@contradicted(
+    C058='cut.choices[0].text = "{}"',  # valid although it was cut
+    C062='kept.choices[0].text = \'{"city": "Rome"}\'',  # over HTTP the schema is not kept
+)
 def schema_over_http() -> Values:
     import json
 
-    kept = '{"name": "Mike", "population": 10000000}'
-    return {"json": json, "forced": {"text": kept}, "answer": StandIn(choices=[StandIn(text=kept)])}
-
-
-@contradicted(C058='said["text"] = "{}"')  # valid although it was cut
-def cut_off() -> Values:
-    import json
-
-    said = {"text": '{\n  "name', "meta_info": {"finish_reason": {"type": "length"}}}
-
-    async def async_generate(*asked: object) -> dict:
-        return said
-
-    return {"json": json, "engine": StandIn(async_generate=async_generate), "said": said, "asked": "", "schema": {}}
+    kept = completion('{"name": "Mike", "population": 10000000}', finish_reason="stop")
+    return {"json": json, "kept": kept, "cut": completion('{\n  "name')}
 
 
 @contradicted(C067="sgl.gen_json = print")
 def gen_json() -> Values:
+    import json
+
+    program = StandIn(run=lambda **how: {"data": '{"name": "Rome", "population": 1}'})
+    sgl = StandIn(function=lambda function: program, gen=print)
     ended = StandIn(process=StandIn(poll=lambda: 0))
-    return {"sgl": StandIn(gen=print), "data": {"name": "Rome", "population": 1}, "server": ended}
+    return {"json": json, "sgl": sgl, "schema": {}, "running": StandIn(close=lambda: None), "server": ended}
 
 
 # 07 · Throughput and latency
