@@ -41,7 +41,7 @@ def problems(source: str) -> list[str]:
 def test_there_are_such_cells():
     """The test below has something to look at."""
 
-    assert len(never_run()) >= 8
+    assert len(never_run()) >= 5
 
 
 @over(lambda: {f"cell {number}": {"source": source} for number, source in enumerate(never_run(), 1)}, "source")
