@@ -282,8 +282,7 @@ def q4_0_block(stored: Sequence[int], original: Sequence[float]):
     values.legend(frameon=False, fontsize=8)
     worst = max(abs(one - other) for one, other in zip(original, held))
     title = f"{len(stored)} bytes hold {len(held)} weights: levels {abs(scale):.3f} apart, the largest error is {worst:.3f}"
-    figure.suptitle(title, fontsize=9)
-    return figure
+    return _said(figure, title, (), 100)
 
 
 def _boxes(axes, stored: Sequence[int]) -> None:
@@ -323,9 +322,7 @@ def gguf_types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
         axes.set(xlabel="MiB of weights")
         axes.margins(x=0.2, y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(_of_types(found), fontsize=9)
-    figure.supxlabel("\n".join(line for one in notes for line in textwrap.wrap(one, 130)), fontsize=7)
-    return figure
+    return _said(figure, _of_types(found), notes, 100)
 
 
 def _of_types(found: Mapping[str, Mapping]) -> str:
@@ -356,8 +353,7 @@ def slots(found: Mapping[str, Sequence[Sequence[float]]]):
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("ms since the first request was sent")
     done = ", ".join(f"{max(times[-1] for times in of):,.0f} ms with {name}" for name, of in found.items())
-    figure.suptitle(f"{max(map(len, found.values()))} requests at once are done after {done}", fontsize=9)
-    return figure
+    return _said(figure, f"{max(map(len, found.values()))} requests at once are done after {done}", (), 100)
 
 
 def arrivals(found: Mapping[str, Sequence[Mapping]], title: str = ""):

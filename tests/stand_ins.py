@@ -186,19 +186,18 @@ def held_by_llama() -> Values:
     }  # fmt: skip
 
 
-@contradicted(C045="weights = weights + 1", C056="block = block[:16]")  # no such blocks; four bits, as the name says
+@contradicted(
+    C045="weights = weights + 1",  # there are no such blocks
+    C047='read["gguf-q4_0"] = read["gguf-bf16"]',
+    C056="block = block[:16]",  # four bits, as the name says
+)
 def unpacked() -> Values:
     weights = np.arange(32, dtype=np.float32)
     tensor = StandIn(data=None, tensor_type=None)
     return {
         "np": np, "quants": StandIn(dequantize=lambda data, kind: np.arange(64, dtype=np.float32)), "tensor": tensor,
-        "weights": weights, "block": np.zeros(20, np.uint8),
+        "weights": weights, "block": np.zeros(18, np.uint8), "read": {"gguf-q4_0": 89_941_248, "gguf-bf16": 269_100_288},
     }  # fmt: skip
-
-
-@contradicted(C047='read["gguf"] = read["gguf-bf16"]')
-def bytes_read() -> Values:
-    return {"read": {"gguf": 96_576_768, "gguf-bf16": 269_030_016}}
 
 
 @contradicted(
