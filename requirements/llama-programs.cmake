@@ -1,7 +1,11 @@
-# Of llama.cpp's programs the server and the two benchmarks, each beside the libraries of the Python package, where it
-# finds them. Read after project() of llama.cpp; what is deferred comes when its CMakeLists has added all programs.
-set(LLAMA_PROGRAMS llama-server llama-bench llama-batched-bench)
-set(LLAMA_PROGRAMS_LIBRARIES llama-common mtmd llama-server-impl llama-bench-impl llama-batched-bench-impl)
+# Of llama.cpp's programs the server, the two benchmarks, the chat and the quantizer, each beside the libraries of the
+# Python package, where it finds them. Read after project() of llama.cpp; what is deferred comes when its CMakeLists has
+# added all programs.
+set(LLAMA_PROGRAMS llama-server llama-bench llama-batched-bench llama-cli llama-quantize)
+set(LLAMA_PROGRAMS_LIBRARIES llama-common mtmd)
+foreach(program IN LISTS LLAMA_PROGRAMS)
+  list(APPEND LLAMA_PROGRAMS_LIBRARIES ${program}-impl)
+endforeach()
 
 function(llama_programs_only)
   get_property(folders DIRECTORY tools PROPERTY SUBDIRECTORIES)

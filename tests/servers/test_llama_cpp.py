@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,14 @@ def test_a_build_is_told_with_what_it_leaves_unused(folder, cpu_flags, said, mon
     monkeypatch.setattr(llama_cpp, "binaries", lambda: folder)
 
     assert llama_cpp.build(WHEEL, cpu_flags) == said
+
+
+@pytest.mark.engine
+def test_the_programs_that_a_reader_calls_are_compiled_with_the_library():
+    """Notebook 04 runs each of them but the batched bench, which the GPU's measurements call."""
+    names = {"llama-server", "llama-bench", "llama-batched-bench", "llama-cli", "llama-quantize"}
+
+    assert names <= {program.name for program in Path(llama_cpp.compiled_binaries()).iterdir()}
 
 
 @pytest.mark.engine
