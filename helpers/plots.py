@@ -1,4 +1,4 @@
-"""Tables and figures of measured levels: one colour and marker per framework, labels at the lines."""
+"""Tables and figures of what was measured: one colour and marker per framework, labels at the lines."""
 
 from __future__ import annotations
 
@@ -607,6 +607,124 @@ def _said(figure, title: str, notes: Sequence[str], width: int):
     if notes:
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, int(1.2 * width))), fontsize=7)
     return figure
+
+
+def answer(sample, title: str = "", note: str = ""):
+    """Draw one answer on a line of time: a dot for each event, with TTFT, the longest ITL and TPOT marked.
+
+    ``sample`` is a ``helpers.bench.timing.Sample`` of two events and two tokens or more. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    ms = [(ns - sample.sent_ns) / 1e6 for ns in sample.event_ns]
+    gap, end = max((after - before, after) for before, after in zip(ms, ms[1:]))
+    span_ms, steps = ms[-1] - ms[0], sample.output_tokens - 1
+    figure = Figure(figsize=(7.6, 2.3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, ms[0]], [0, 0], color="0.7", linewidth=5, solid_capstyle="butt")
+    axes.plot([end - gap, end], [0, 0], color=COLOURS[3], linewidth=3, solid_capstyle="butt")
+    axes.plot(ms, [0] * len(ms), ".", color=COLOURS[0], markersize=8)
+    _distance(axes, 0, ms[0], f"TTFT {ms[0]:.0f} ms\nwait and prefill: the whole prompt at once")
+    tpot = f"TPOT = {span_ms:.0f} ms / {steps} = {span_ms / steps:.1f} ms"
+    _distance(axes, ms[0], ms[-1], f"{tpot}\ndecode: one token after the other")
+    axes.annotate(
+        f"longest ITL {gap:.1f} ms", (end - gap / 2, -0.15), xytext=(end - gap / 2, -1.1), fontsize=8, ha="center", va="top",
+        color=COLOURS[3], arrowprops={"arrowstyle": "->", "color": COLOURS[3]},
+    )  # fmt: skip
+    axes.set(xlabel="ms since the request was sent", yticks=[], ylim=(-2, 2.6))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    _told(figure, title, note)
+    return figure
+
+
+def _distance(axes, begin: float, end: float, text: str) -> None:
+    """An arrow with two heads above the line of time, with ``text`` above its middle."""
+    axes.annotate("", (end, 0.7), xytext=(begin, 0.7), arrowprops={"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0})
+    axes.annotate(text, ((begin + end) / 2, 0.9), fontsize=8, ha="center", va="bottom")
+
+
+def _told(figure, title: str, note: str) -> None:
+    """What is seen above the picture, and what it was measured with below it, in small print."""
+    figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=10)
+    if note:
+        figure.supxlabel("\n".join(textwrap.wrap(note, 130)), fontsize=7)
+
+
+def timeline(groups: Mapping[str, Sequence], title: str = "", note: str = ""):
+    """Draw requests over time, a panel for each name: a row per request, grey until its first token, then a dot per event.
+
+    ``groups`` maps a name to samples (``helpers.bench.timing.Sample``); one without events is left out. Every panel begins
+    when its first request was sent, and all have the same scale. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [max(len(samples), 2) for samples in groups.values()]
+    figure = Figure(figsize=(7.6, 1.1 + 0.17 * sum(rows)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, (name, samples) in zip(panels, groups.items()):
+        start_ns = min(s.sent_ns for s in samples)
+        for row, sample in enumerate(s for s in samples if s.event_ns):
+            sent, *events = ((ns - start_ns) / 1e6 for ns in (sample.sent_ns, *sample.event_ns))
+            axes.plot([sent, events[0]], [row, row], color="0.7", linewidth=2)
+            axes.plot(events, [row] * len(events), ".-", color=COLOURS[0], linewidth=1, markersize=4)
+        axes.set(yticks=[], ylim=(-1, len(samples)))
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    panels[-1].set_xlabel("ms since the first request was sent; grey: no token yet, a dot: a piece of the answer")
+    _told(figure, title, note)
+    return figure
+
+
+def repeats(
+    levels: Mapping[str, dict],
+    name: str,
+    differences: Sequence = (),
+    floor: float | None = None,
+    title: str = "",
+    note: str = "",
+):
+    """Draw every repeat of each level with median and interval, and beside them the ratios with theirs and the noise floor.
+
+    ``levels`` are as ``helpers.bench``'s JSON has them, ``name`` is a figure of :data:`AXES`; ``differences`` and ``floor``
+    are those of ``helpers.bench.stats``. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 3.2), layout="constrained")
+    each, ratios = figure.subplots(1, 2)
+    label, scale = AXES[name]
+    for place, level in enumerate(levels.values()):
+        values = [value * scale for value in level["per_repeat"][name]]
+        x = [place + 0.09 * (number - len(values) / 2) for number in range(len(values))]
+        each.plot(x, values, "o", color=COLOURS[0], markersize=4, label="a repeat" if place == 0 else None)
+        middle, low, high = (level[name][key] * scale for key in ("median", "low", "high"))
+        how = {"color": COLOURS[3], "fmt": "D", "capsize": 4, "label": "median, interval" if place == 0 else None}
+        each.errorbar(place + 0.36, middle, yerr=[[middle - low], [high - middle]], **how)
+    each.set_xticks(range(len(levels)), list(levels))
+    each.set(ylabel=label, xlim=(-0.5, len(levels) - 0.35))
+    each.legend(frameon=False, fontsize=8)
+    _ratios(ratios, differences, floor)
+    for axes in (each, ratios):
+        axes.spines[["top", "right"]].set_visible(False)
+    _told(figure, title, note)
+    return figure
+
+
+def _ratios(axes, differences: Sequence, floor: float | None) -> None:
+    """A row per difference: its ratio, interval and verdict, over the noise floor in grey and the line of no difference."""
+    if floor is not None:
+        axes.axvspan(1 / (1 + floor), 1 + floor, color="0.9", label="noise floor")
+    axes.axvline(1, color="0.4", linewidth=1)
+    for row, one in enumerate(differences):
+        spread = None if one.low is None else [[max(one.ratio - one.low, 0)], [max(one.high - one.ratio, 0)]]
+        axes.errorbar(one.ratio, row, xerr=spread, color=COLOURS[3], fmt="D", capsize=4)
+        verdict = {True: "real", False: "within the noise", None: "too few repeats"}[one.real]
+        above = {"xytext": (0, 7), "textcoords": "offset points", "fontsize": 8, "ha": "center"}
+        axes.annotate(f"{one.ratio:.2f}: {verdict}", (one.ratio, row), **above)
+    axes.set_yticks(range(len(differences)), [f"{one.a} /\n{one.b}" for one in differences])
+    axes.set(xlabel="ratio; 1: no difference", ylim=(-0.6, len(differences) - 0.3))
+    if floor is not None:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def save(figure, path: Path) -> None:

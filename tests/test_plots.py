@@ -6,6 +6,10 @@ import json
 import pytest
 
 from helpers import kernels, plots
+from helpers.bench import stats
+from helpers.bench.timing import Level, Sample
+
+MS = 1_000_000  # ns
 
 
 def level(users: int, rate: float | None, label: str | None = None) -> dict:
@@ -254,3 +258,48 @@ def test_what_a_batch_throws_away_is_drawn_apart():
 
     assert [len(line.get_xdata()) for line in axes.lines] == [3, 0, 1, 2]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["long: 3 tokens", "short: 1 tokens"]
+
+
+def sample(sent_ms: int, *event_ms: int, tokens: int | None = None) -> Sample:
+    """A request with its stamps in milliseconds, a token per event unless given."""
+    return Sample(sent_ms * MS, tuple(ms * MS for ms in event_ms), output_tokens=tokens or len(event_ms))
+
+
+def test_one_answer_shows_what_its_stamps_say():
+    """TTFT from sending, TPOT over the tokens and not the events, the longest gap as ITL."""
+    figure = plots.answer(sample(1000, 1100, 1110, 1125, tokens=6), title="seen", note="llama.cpp")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+
+    assert any(text.startswith("TTFT 100 ms\n") for text in texts)
+    assert any(text.startswith("TPOT = 25 ms / 5 = 5.0 ms\n") for text in texts)
+    assert "longest ITL 15.0 ms" in texts
+    assert (figure.get_suptitle(), figure.get_supxlabel()) == ("seen", "llama.cpp")
+
+
+def test_every_group_of_requests_begins_with_its_first_one():
+    """A panel each, a row per answer; a request without an answer has none."""
+    one, two = sample(500, 600, 610), sample(520, 700, 710)
+    figure = plots.timeline({"1 user": [one], "2 users": [two, one, Sample(500 * MS)]})
+    drawn = [[list(line.get_xdata()) for line in axes.lines] for axes in figure.axes]
+
+    assert [axes.get_ylabel() for axes in figure.axes] == ["1 user", "2 users"]
+    assert drawn == [[[0, 100], [100, 110]], [[20, 200], [200, 210], [0, 100], [100, 110]]]
+
+
+def test_repeats_are_drawn_one_by_one_beside_their_ratio():
+    """Six dots and a median for each, the floor as far below 1 as above it, the verdict in words."""
+    levels = {
+        name: Level(1, tuple((sample(0, 100, 100 + ms),) for ms in gaps))
+        for name, gaps in {"a": (10, 11, 10, 12, 10, 11), "b": (20, 22, 20, 24, 20, 22)}.items()
+    }
+    (found,) = stats.compare({name: [level] for name, level in levels.items()}, "tpot_s", floor=0.25)[1]
+    shown = {name: level.to_dict() for name, level in levels.items()}
+    figure = plots.repeats(shown, "tpot_s", differences=[found], floor=0.25)
+    each, ratios = figure.axes
+
+    dots = [line.get_ydata() for line in each.lines if len(line.get_ydata()) == 6]
+    assert [[round(value) for value in values] for values in dots] == [[10, 11, 10, 12, 10, 11], [20, 22, 20, 24, 20, 22]]
+    assert [text.get_text() for text in ratios.texts] == ["0.50: real"]
+    assert [tick.get_text() for tick in ratios.get_yticklabels()] == ["a /\nb"]
+    assert ratios.patches[0].get_extents().width > 0
+    figure.draw_without_rendering()

@@ -95,7 +95,7 @@ def unmet(requires: Iterable[str]) -> str | None:
 
 
 def canonical(notebook: nbformat.NotebookNode) -> str:
-    """The one text form a notebook is committed in: no timings, versions or widget state."""
+    """The one text form a notebook is committed in: no timings, versions or widget state; a collapsed cell stays so."""
     notebook.metadata = {
         "collection": notebook.metadata["collection"],
         "kernelspec": notebook.metadata["kernelspec"],

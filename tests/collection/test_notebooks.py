@@ -19,7 +19,7 @@ FRAMEWORK_HEADINGS = ["Load", "Generate", "Chat template", "Stream", "Batch", "M
 def test_there_are_notebooks():
     """The collection is not empty: the tests below have something to look at."""
 
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(16)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(17)]
 
 
 @each_notebook
@@ -39,6 +39,16 @@ def test_a_stream_that_came_in_pieces_is_written_as_one():
     written = nbformat.reads(notebooks.canonical(book), as_version=4)
 
     assert [(output.name, output.text) for output in written.cells[0].outputs] == [("stdout", "a: True\n"), ("stderr", "b")]
+
+
+def test_a_collapsed_cell_stays_collapsed():
+    """What JupyterLab hides is kept; when a cell ran is not."""
+    hidden = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+    cell = nbformat.v4.new_code_cell("x", metadata={**hidden, "execution": {"iopub.execute_input": "2026"}})
+    metadata = {"collection": {}, "kernelspec": {"name": "lab", "display_name": "Lab"}}
+    written = nbformat.reads(notebooks.canonical(nbformat.v4.new_notebook(cells=[cell], metadata=metadata)), as_version=4)
+
+    assert written.cells[0].metadata == hidden
 
 
 @each_notebook
