@@ -624,9 +624,9 @@ def answer(sample, title: str = "", note: str = ""):
     axes.plot([0, ms[0]], [0, 0], color="0.7", linewidth=5, solid_capstyle="butt")
     axes.plot([end - gap, end], [0, 0], color=COLOURS[3], linewidth=3, solid_capstyle="butt")
     axes.plot(ms, [0] * len(ms), ".", color=COLOURS[0], markersize=8)
-    _distance(axes, 0, ms[0], f"TTFT {ms[0]:.0f} ms\nwait and prefill: the whole prompt at once")
+    _distance(axes, 0, ms[0], f"TTFT {ms[0]:.0f} ms\nwait and prefill: the whole prompt at once", "left")
     tpot = f"TPOT = {span_ms:.0f} ms / {steps} = {span_ms / steps:.1f} ms"
-    _distance(axes, ms[0], ms[-1], f"{tpot}\ndecode: one token after the other")
+    _distance(axes, ms[0], ms[-1], f"{tpot}\ndecode: one token after the other", "right")
     axes.annotate(
         f"longest ITL {gap:.1f} ms", (end - gap / 2, -0.15), xytext=(end - gap / 2, -1.1), fontsize=8, ha="center", va="top",
         color=COLOURS[3], arrowprops={"arrowstyle": "->", "color": COLOURS[3]},
@@ -637,10 +637,10 @@ def answer(sample, title: str = "", note: str = ""):
     return figure
 
 
-def _distance(axes, begin: float, end: float, text: str) -> None:
-    """An arrow with two heads above the line of time, with ``text`` above its middle."""
+def _distance(axes, begin: float, end: float, text: str, side: str) -> None:
+    """An arrow with two heads above the line of time, with ``text`` above it that begins (or ends) where the arrow does."""
     axes.annotate("", (end, 0.7), xytext=(begin, 0.7), arrowprops={"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0})
-    axes.annotate(text, ((begin + end) / 2, 0.9), fontsize=8, ha="center", va="bottom")
+    axes.annotate(text, (begin if side == "left" else end, 0.9), fontsize=8, ha=side, va="bottom")
 
 
 def _told(figure, title: str, note: str) -> None:
@@ -725,6 +725,26 @@ def _ratios(axes, differences: Sequence, floor: float | None) -> None:
     axes.set(xlabel="ratio; 1: no difference", ylim=(-0.6, len(differences) - 0.3))
     if floor is not None:
         axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def spreads(found: Mapping[str, Mapping], label: str, title: str = "", note: str = ""):
+    """Draw one figure of every name, its median with lowest and highest: a row each, the first one on top.
+
+    ``found`` maps a name to a dict with ``median``, ``low`` and ``high``; ``label`` says what it is. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 1.3 + 0.28 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="0.4", linewidth=1)
+    for row, one in enumerate(found.values()):
+        spread = [[one["median"] - one["low"]], [one["high"] - one["median"]]]
+        axes.errorbar(one["median"], row, xerr=spread, color=COLOURS[0], fmt="o", capsize=4)
+    axes.set_yticks(range(len(found)), list(found))
+    axes.set(xlabel=label, ylim=(len(found) - 0.5, -0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    _told(figure, title, note)
+    return figure
 
 
 def save(figure, path: Path) -> None:

@@ -303,3 +303,13 @@ def test_repeats_are_drawn_one_by_one_beside_their_ratio():
     assert [tick.get_text() for tick in ratios.get_yticklabels()] == ["a /\nb"]
     assert ratios.patches[0].get_extents().width > 0
     figure.draw_without_rendering()
+
+
+def test_each_name_has_a_row_from_the_top():
+    """Its median, and the line from lowest to highest."""
+    found = {"ours": {"median": 0.0, "low": 0.0, "high": 0.1}, "other": {"median": 8.0, "low": 6.5, "high": 10.0}}
+    axes = plots.spreads(found, "error, ms").axes[0]
+
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["ours", "other"]
+    assert axes.get_ylim() == (1.5, -0.5)
+    assert [container[0].get_xdata()[0] for container in axes.containers] == [0.0, 8.0]
