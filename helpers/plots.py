@@ -28,6 +28,7 @@ AXES = {
     "ttft_s": ("time to first token, s", 1.0),
     "tpot_s": ("time per output token, ms", 1000.0),
 }
+INTERVALS = {"min-max": "median, lowest to highest", "95%": "median, 95 % interval"}  # by helpers.bench.timing's names
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")  # for what is no framework: told apart by colour-blind readers
 MARKERS = "os^D"
 DPI = 110
@@ -694,11 +695,11 @@ def repeats(
     each, ratios = figure.subplots(1, 2)
     label, scale = AXES[name]
     for place, level in enumerate(levels.values()):
-        values = [value * scale for value in level["per_repeat"][name]]
+        values = [value * scale for value in level["per_repeat"][name] if value is not None]
         x = [place + 0.09 * (number - len(values) / 2) for number in range(len(values))]
         each.plot(x, values, "o", color=COLOURS[0], markersize=4, label="a repeat" if place == 0 else None)
         middle, low, high = (level[name][key] * scale for key in ("median", "low", "high"))
-        how = {"color": COLOURS[3], "fmt": "D", "capsize": 4, "label": "median, interval" if place == 0 else None}
+        how = {"color": COLOURS[3], "fmt": "D", "capsize": 4, "label": INTERVALS[level[name]["interval"]] if place == 0 else None}
         each.errorbar(place + 0.36, middle, yerr=[[middle - low], [high - middle]], **how)
     each.set_xticks(range(len(levels)), list(levels))
     each.set(ylabel=label, xlim=(-0.5, len(levels) - 0.35))

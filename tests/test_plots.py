@@ -299,6 +299,7 @@ def test_repeats_are_drawn_one_by_one_beside_their_ratio():
 
     dots = [line.get_ydata() for line in each.lines if len(line.get_ydata()) == 6]
     assert [[round(value) for value in values] for values in dots] == [[10, 11, 10, 12, 10, 11], [20, 22, 20, 24, 20, 22]]
+    assert [text.get_text() for text in each.get_legend().get_texts()] == ["a repeat", "median, 95 % interval"]
     assert [text.get_text() for text in ratios.texts] == ["0.50: real"]
     assert [tick.get_text() for tick in ratios.get_yticklabels()] == ["a /\nb"]
     assert ratios.patches[0].get_extents().width > 0
