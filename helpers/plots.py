@@ -106,6 +106,78 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str, gpu: bool | None) 
     _label(axes, ends, users[-1])
 
 
+def trade(levels: Mapping[str, list[dict]], title: str = "", notes: Sequence[str] = (), gpu: bool | None = None):
+    """Draw the time to the first token over tokens/s, a path for each engine from its fewest users to its most.
+
+    Both with their spreads; a number at a point is its users. Arguments, and what stands below, as in :func:`by_users`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes, ends = figure.subplots(), {}
+    axes.set(xlabel="output tokens/s, all users", ylabel=AXES["ttft_s"][0], xscale="log", yscale="log")
+    for name, measured in levels.items():
+        for with_figure, run in groupby(measured, key=lambda level: bool(level["output_tokens_per_s"] and level["ttft_s"])):
+            if with_figure:
+                ends[frameworks.label(name, gpu)] = _path(axes, frameworks.get(name), list(run))
+    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_major_locator(_decades())
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right * (right / left) ** 0.7)  # room for the names
+    axes.spines[["top", "right"]].set_visible(False)
+    _name(axes, ends)
+    if below := [*_gaps(levels, gpu), *notes]:
+        figure.supxlabel("\n".join(line for one in below for line in textwrap.wrap(one, 110)), fontsize=7)
+    figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
+    return figure
+
+
+def _path(axes, framework: Framework, run: Sequence[dict]) -> tuple[float, float]:
+    """Draw one framework's levels, each with its number of users; returns where the path ends."""
+    rates, firsts = ([level[name] for level in run] for name in ("output_tokens_per_s", "ttft_s"))
+    x, y = ([figure["median"] for figure in figures] for figures in (rates, firsts))
+    looks = {"color": framework.colour, "marker": framework.marker, "capsize": 2, "linewidth": 1.5, "elinewidth": 0.8}
+    axes.errorbar(x, y, xerr=_spread(rates), yerr=_spread(firsts), **looks)
+    for level, at in zip(run, zip(x, y)):
+        axes.annotate(str(level["users"]), at, xytext=(5, 4), textcoords="offset points", fontsize=7)
+    return x[-1], y[-1]
+
+
+def _spread(figures: Sequence[Mapping], scale: float = 1) -> list[list[float]]:
+    """How far ``low`` and ``high`` are from each median, as matplotlib's error bars want it."""
+    below = [(figure["median"] - figure["low"]) * scale for figure in figures]
+    return [below, [(figure["high"] - figure["median"]) * scale for figure in figures]]
+
+
+def within(good: Mapping[str, Mapping[float, Mapping]], title: str = "", notes: Sequence[str] = ()):
+    """Draw goodput over the limit that a first token must keep, a line for each engine with its spread.
+
+    ``good`` maps an engine's name to requests/s (``median``, ``low``, ``high``) by the limit in seconds. Returns a matplotlib
+    figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for name, by_limit in good.items():
+        engine, limits = frameworks.get(name), list(by_limit)
+        middle, low, high = ([by_limit[limit][key] for limit in limits] for key in ("median", "low", "high"))
+        axes.plot(limits, middle, color=engine.colour, marker=engine.marker, markersize=4, label=frameworks.label(name))
+        axes.fill_between(limits, low, high, color=engine.colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="the first token must come within, s", ylabel="requests/s that kept the limit", xscale="log", ylim=(0, None))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(_decades())
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    if notes:
+        figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 100)), fontsize=7)
+    figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
+    return figure
+
+
 def _gaps(levels: Mapping[str, list[dict]], gpu: bool | None) -> list[str]:
     """A line for each level that has no figure: whose it is, and why."""
     return [
@@ -124,10 +196,10 @@ def _decades():
 
 def _line(axes, framework: Framework, points: list[tuple[int, dict]], scale: float) -> float:
     """Draw one framework's line with its spread; returns its last value."""
-    x = [users for users, _ in points]
-    middle, low, high = ([figure[key] * scale for _, figure in points] for key in ("median", "low", "high"))
-    spread = [[m - lo for m, lo in zip(middle, low)], [h - m for m, h in zip(middle, high)]]
-    axes.errorbar(x, middle, yerr=spread, color=framework.colour, marker=framework.marker, capsize=3, linewidth=1.5)
+    x, figures = zip(*points)
+    middle = [figure["median"] * scale for figure in figures]
+    looks = {"color": framework.colour, "marker": framework.marker, "capsize": 3, "linewidth": 1.5}
+    axes.errorbar(x, middle, yerr=_spread(figures, scale), **looks)
     return middle[-1]
 
 

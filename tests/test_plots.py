@@ -67,6 +67,27 @@ def test_a_refused_level_breaks_the_line_and_its_reason_stands_there():
     assert plots.by_users({"sglang": measured[:1]}).get_supxlabel() == ""
 
 
+def test_a_path_goes_from_few_users_to_many_and_ends_at_a_gap():
+    """Throughput to the right, the wait upwards, the users at the points; a refused level breaks it and says why."""
+    measured = [level(1, 20), level(4, 60), level(10, None, "not a measurement: 3 of 60 requests failed"), level(100, 30)]
+    figure = plots.trade({"sglang": measured}, "a title", ["a note"], gpu=True)
+    axes = figure.axes[0]
+
+    assert [list(path[0].get_xdata()) for path in axes.containers] == [[20, 60], [30]]
+    assert [text.get_text() for text in axes.texts] == ["1", "4", "100", "SGLang"]
+    assert figure.get_supxlabel() == "SGLang, 10 users: not a measurement: 3 of 60 requests failed\na note"
+    assert figure.get_suptitle() == "a title"
+
+
+def test_goodput_is_drawn_over_the_limit():
+    """A line for each engine, its spread behind it."""
+    kept = {limit: {"median": rate, "low": rate - 1, "high": rate + 1} for limit, rate in ((0.1, 2), (1, 5))}
+    axes = plots.within({"vllm": kept}, "a title", ["a note"]).axes[0]
+
+    assert [list(line.get_ydata()) for line in axes.lines] == [[2, 5]] and len(axes.collections) == 1
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["vLLM"]
+
+
 def test_what_is_to_know_stands_below_the_picture():
     """After the reasons of the gaps."""
     refused = level(10, None, "not a measurement: 3 of 60 requests failed")

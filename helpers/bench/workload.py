@@ -75,6 +75,13 @@ def prompts(
     return made
 
 
+def turns(lengths: Sequence[int], *, seed: int | str, vocabulary: Sequence[str] | None = None) -> list[Prompt]:
+    """Prompts of rising ``lengths`` in tokens, each the beginning of the next, as the turns of a conversation are."""
+    (whole,) = prompts(1, max(lengths), seed=seed, vocabulary=vocabulary)
+    entries = [f" {word}" for word in whole.text.split()]
+    return [Prompt("".join(entries[:length]), whole.token_ids and whole.token_ids[:length]) for length in lengths]
+
+
 def sha256(prompts: Sequence[Prompt], output_tokens: int) -> str:
     """A hash of the whole workload: two runs with the same one sent the same requests."""
     content = [[p.text, p.token_ids] for p in prompts] + [output_tokens]

@@ -215,6 +215,16 @@ def prefix_gains(*found: Mapping) -> dict[str, float]:
     return gains
 
 
+def prefix_firsts(*found: Mapping) -> dict[str, dict[str, Mapping]]:
+    """By server: seconds to the first token of prompts with a ``common`` prefix, and with one of their ``own``."""
+    firsts = {
+        label(one): {row["prefix"]: row["level"]["ttft_s"] for row in one["rows"] if row["kind"] == "prefix"}
+        for record in found
+        for one in lives(record, "server", "prefix")
+    }
+    return {name: of for name, of in firsts.items() if {"common", "own"} <= of.keys()}
+
+
 def both(machine: str | None = None) -> list[dict]:
     """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
     names = [machine] if machine else [*order("speed"), *order("memory")][:1]

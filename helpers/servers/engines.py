@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
-from helpers import kernels
-from helpers.frameworks import TITLES, UnknownEngine
+from helpers import kernels, machine
+from helpers.frameworks import INSTEAD_OF_KERNELS, TITLES, UnknownEngine
 from helpers.servers import llama_cpp, sglang, transformers, vllm
 from helpers.servers.engine import Drafting, Engine, Start
 from helpers.weights import models
 
 __all__ = [
     "ENGINES", "TITLES", "Drafting", "Engine", "Start", "UnknownEngine", "at_hand", "compiled", "environment", "get",
-    "with_tools",
+    "one_each", "with_tools",
 ]  # fmt: skip
 
 ENGINES = {
@@ -68,3 +68,15 @@ def at_hand(model: models.Model | None = None) -> tuple[list[Engine], dict[str, 
         else:
             here.append(engine)
     return here, reasons
+
+
+def one_each(here: Iterable[Engine]) -> list[Engine]:
+    """The first row of each framework in ``here``, for a short measurement.
+
+    An engine that has no kernels of its own on this machine is left out if there are others: it would take the longest.
+    """
+    first: dict[str, Engine] = {}
+    for engine in here:
+        first.setdefault(engine.kernel, engine)
+    quick = [engine for engine in first.values() if machine.has_gpu() or engine.name not in INSTEAD_OF_KERNELS]
+    return quick or list(first.values())

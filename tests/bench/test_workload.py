@@ -56,6 +56,15 @@ def test_no_two_prompts_begin_alike(vocabulary):
     assert len({prompt.token_ids[0] for prompt in made}) == 400
 
 
+def test_each_turn_is_the_beginning_of_the_next():
+    """In words and, where the vocabulary is known, in ids; each of the length asked."""
+    one, two = workload.turns((2, 5), seed=1, vocabulary=SMALL)
+
+    assert (len(one.token_ids), len(two.token_ids)) == (2, 5) and two.token_ids[:2] == one.token_ids
+    assert len(two.text.split()) == 5 and two.text.startswith(one.text + " ")
+    assert [turn.token_ids for turn in workload.turns((2, 5), seed=1)] == [None, None]
+
+
 @pytest.mark.engine
 def test_the_seed_decides(vocabulary):
     """The same seed gives the same prompts, another one others."""

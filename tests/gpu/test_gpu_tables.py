@@ -129,6 +129,16 @@ def test_the_gain_from_a_common_prefix_needs_both_sides():
     assert read.prefix_gains({"lives": {"1": LIVES["speed"][1]}}) == {}
 
 
+def test_first_tokens_with_a_common_prefix_stand_beside_those_with_their_own():
+    """A server that was asked with one of the two only is left out."""
+    own = {"kind": "prefix", "prefix": "own", "level": _level(100, 300, 0.4), "cached_prompt_tokens": [0]}
+    both = LIVES["speed"][1] | {"rows": [*LIVES["speed"][1]["rows"], own]}
+    found = read.prefix_firsts({"lives": {"1": both}})
+
+    assert found["vLLM, server"]["own"]["median"] == 0.4 and set(found["vLLM, server"]) == {"common", "own"}
+    assert read.prefix_firsts({"lives": {"1": LIVES["speed"][1]}}) == {}
+
+
 def test_an_option_is_held_against_the_engine_as_it_comes():
     """Twice the rate is x 2."""
     assert tables.changed().loc["vLLM, offline, fp8 weights", "x at 1"] == "2.00"

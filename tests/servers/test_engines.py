@@ -133,3 +133,15 @@ def test_vllm_is_compiled_when_asked_for_and_quick_to_start_else():
     assert "--enforce-eager" in vllm.command(start)
     assert "--enforce-eager" not in engines.compiled(vllm).command(start)
     assert engines.compiled(llama) is llama
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "left"),
+    [(False, ["transformers", "vllm", "llama-cpp-q4_0"]), (True, ["transformers", "vllm", "sglang", "llama-cpp-q4_0"])],
+)
+def test_a_short_measurement_has_one_row_of_each_framework_that_has_kernels_here(has_gpu, left, monkeypatch):
+    """SGLang computes with PyTorch's attention on a CPU; where it is alone it is taken all the same."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: has_gpu)
+
+    assert [engine.name for engine in engines.one_each(engines.ENGINES.values())] == left
+    assert engines.one_each([engines.get("sglang")]) == [engines.get("sglang")]
