@@ -24,6 +24,7 @@ from helpers.lessons.quantization import support as quant_support
 from helpers.lessons.scaling import launch
 from helpers.lessons.speculation import speculative
 from helpers.lessons.structured import features
+from helpers.studies import standings
 from helpers.weights import shapes, sizes
 
 Values = dict[str, object]
@@ -64,13 +65,9 @@ def level(users: int, rate: float, ttft_s: float, samples: int = 4) -> StandIn:
 
 
 def levels() -> dict[str, list[StandIn]]:
-    """Three engines with 1, 4 and 16 users."""
-    rates = {"transformers": (21, 75, 115), "vllm": (34, 114, 222), "sglang": (17, 56, 86), "llama-cpp": (67, 87, 93)}
-    return {name: [level(n, rate, 0.1 * n) for n, rate in zip((1, 4, 16), three)] for name, three in rates.items()}
-
-
-def rate_of(measured: dict[str, list[StandIn]]) -> Callable[[str, int], float]:
-    return lambda name, users: next(one.output_tokens_per_s.median for one in measured[name] if one.users == users)
+    """Three engines with 1 and 10 users."""
+    rates = {"transformers": (21, 95), "vllm": (34, 180), "llama-cpp-q4_0": (120, 160)}
+    return {name: [level(n, rate, 0.1 * n) for n, rate in zip((1, 10), two)] for name, two in rates.items()}
 
 
 # 02 · HF Transformers
@@ -271,63 +268,67 @@ def gen_json() -> Values:
 # 07 · Throughput and latency
 
 
-@contradicted(C146='measured["sglang"][2].error_kinds = {"HTTP 404": 3}')  # a server that the client cannot talk to
+@contradicted(C146='measured["vllm"][1].error_kinds = {"HTTP 404": 3}')  # a server that the client cannot talk to
 def the_same_work() -> Values:
     return {"measured": levels()}
 
 
-@contradicted(C028="verdicts[0].good = None")  # Transformers' server has no pool that can be read
-def pools() -> Values:
-    return {"verdicts": [StandIn(good=True) for _ in range(5)]}
-
-
 @contradicted(
-    C026='measured["transformers"][2] = level(16, 35, 1.6)',  # as the document has it: 30 and 35
-    C086='measured["transformers"][2] = level(16, 35, 1.6)',
+    C026='gain["transformers"] = 35 / 30',  # as the document has it
+    C086='gain["transformers"] = 35 / 30',
+    **dict.fromkeys(("C005", "C008", "C041"), 'gain["vllm"] = 1'),  # no more for ten than for one
+    C043='measured["vllm"][1] = level(10, 180, 0.1)',  # the first token is not later
 )
-def more_users() -> Values:
-    return {"measured": levels(), "level": level}
-
-
-@contradicted(
-    C005='measured["vllm"][2] = level(16, 34, 1.6)',  # no more for sixteen than for one
-    C008='measured["vllm"][2] = level(16, 34, 1.6)',
-    C041='measured["vllm"][2] = level(16, 34, 1.6)',
-    C016='measured["sglang"][2] = level(16, 17, 1.6)',
-)
-def gains() -> Values:
-    measured = levels()
-    return {"measured": measured, "level": level, "rate": rate_of(measured)}
-
-
-@contradicted(C043='measured["vllm"][2] = level(16, 222, 0.1)')  # the first token is not later
-def first_tokens() -> Values:
-    gain = {"transformers": 5.5, "vllm": 6.5, "sglang": 5.0, "llama-cpp": 1.4}
+def ten_users() -> Values:
+    gain = {"transformers": 4.5, "vllm": 5.3, "llama-cpp-q4_0": 1.3}
     return {"measured": levels(), "level": level, "gain": gain, "machine": StandIn(has_gpu=lambda: False)}
 
 
-@contradicted(
-    C061='talk[frameworks.label("llama-cpp")]["cached in turn 3"] = 0',  # SGLang's alone
-    C098='talk[frameworks.label("sglang")]["turn 3, ms"] = 201',  # found in the cache, and not sooner
-)
+@contradicted(C061='talk[frameworks.label("llama-cpp-q4_0")]["cached in turn 3"] = 0')  # no other than SGLang has such a cache
 def conversation() -> Values:
-    names = ("transformers", "vllm", "sglang", "llama-cpp")
+    names = ("transformers", "vllm", "llama-cpp-q4_0")
     row = {"turn 3, ms": 125, "new, ms": 200, "cached in turn 3": 128}
     talk = {frameworks.label(name): dict(row) for name in names}
     machine = StandIn(has_gpu=lambda: False)
     return {"talk": talk, "servers": dict.fromkeys(names), "frameworks": frameworks, "machine": machine}
 
 
+def span(median: float) -> dict[str, float]:
+    """A figure of a record, its repeats 2 % apart."""
+    return {"median": median, "low": 0.99 * median, "high": 1.01 * median}
+
+
+@contradicted(
+    C080='record["engines"]["llama-cpp"] = [{"users": n, "output_tokens_per_s": span(900)} for n in (1, 10, 100)]',  # always
+    C028='record["guards"]["transformers"]["kv_pool"]["good"] = None',  # its server has no pool that can be read
+)
+def a_hundred_users() -> Values:
+    rates = {"transformers": (21, 95, 44), "vllm": (42, 240, 440), "llama-cpp": (97, 112, 135)}
+    engines = {
+        name: [{"users": n, "output_tokens_per_s": span(rate)} for n, rate in zip((1, 10, 100), three)]
+        for name, three in rates.items()
+    }
+    record = {"engines": engines, "guards": {name: {"kv_pool": {"good": True}} for name in engines}}
+    return {"record": record, "span": span, "frameworks": frameworks, "standings": standings}
+
+
 @contradicted(
     C010='del rates["llama-cpp"]',  # on a GPU it did not run
     C052='rates["llama-cpp"][100], rates["vllm"][100] = rates["vllm"][100], rates["llama-cpp"][100]',
     C084='rates["llama-cpp"][100] = {"median": 1.2 * rates["vllm"][100]["median"]}',  # llama.cpp is ahead
+    C098='prefix["SGLang, server"]["common"] = prefix["SGLang, server"]["own"]',  # found in the cache, and not sooner
 )
 def served() -> Values:
     gpu = read.load("speed")
-    rates = {name: dict(by_users) for name, by_users in read.served(gpu).items()}
+    rates, prefix = ({name: dict(of) for name, of in found(gpu).items()} for found in (read.served, read.prefix_firsts))
     kept = {name: read.server_share(gpu, name, 100, "as it comes") for name in ("vllm", "sglang")}
-    return {"read": StandIn(served=lambda gpu: rates), "gpu": gpu, "rates": rates, "kept": kept}
+    given = StandIn(served=lambda gpu: rates, levels=read.levels, prefix_firsts=lambda gpu: prefix)
+    return {"read": given, "gpu": gpu, "rates": rates, "prefix": prefix, "kept": kept, "standings": standings}
+
+
+@contradicted(C016='large.loc["SGLang", "100 users, measured"] = "1.0"')  # no more for a hundred than for one
+def factors() -> Values:
+    return {"large": document_figures.gains_on_gpu(read.served(read.load("speed")))}
 
 
 # 08 · Memory

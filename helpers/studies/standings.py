@@ -101,6 +101,16 @@ def _seconds(levels: Iterable[Mapping]) -> str:
     return ", ".join(f"{level['ttft_s']['median']:.1f}" for level in levels) + " s"
 
 
+def lost(found: Mapping) -> str:
+    """The rows of :func:`helpers.studies.throughput.compared` that made less with the most users than with fewer, or none."""
+    gpu, names = records.on_gpu(found), []
+    for name, levels in throughput.compared(found).items():
+        last = [level[RATE] for level in levels[-2:]]
+        if len(last) == 2 and all(last) and change(*last) == "less":
+            names.append(frameworks.label(name, gpu))
+    return ", ".join(names) or "none"
+
+
 def batch(found: Mapping) -> str:
     """Transformers' server beside its static batch, the same model in the same library, both with the most users."""
     rows = {name: found["engines"].get(name, [{}])[-1] for name in ("transformers", throughput.BATCH)}

@@ -62,6 +62,12 @@ def test_more_users_gain_lose_or_do_neither():
     )
 
 
+def test_who_lost_by_the_last_users_is_named():
+    """Of the rows that are drawn; a level without a figure is no loss."""
+    assert standings.lost(RECORD) == "HF Transformers"
+    assert standings.lost({"engines": {"vllm": [level(1, 40), level(10, None)], "sglang": [level(1, 20)]}}) == "none"
+
+
 def test_a_server_stands_beside_the_same_library_without_one():
     """With the most users; or it is said that one of the two has no figure."""
     assert standings.batch(RECORD) == (
