@@ -9,7 +9,7 @@ from pathlib import Path
 from helpers import paths
 
 HELPERS = paths.REPOSITORY / "helpers"
-ROOMS = ("bench", "weights", "servers", "lessons", "studies", "gpu", "collection")
+ROOMS = ("pictures", "bench", "weights", "servers", "lessons", "studies", "gpu", "collection")
 LESSONS = ("memory", "structured", "speculation", "quantization", "deployment", "scaling", "decision")  # as their notebooks
 STRANGERS = {("weights", "bench")}  # in that order, and yet they know nothing of each other
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from helpers import cli, formatting, paths, plots, records
 from helpers.gpu import read, scaled, tables
+from helpers.pictures import comparisons
 from helpers.studies import conformance, peers
 
 FILE = paths.REPOSITORY / "README.md"
@@ -78,7 +79,7 @@ def draw_scaling() -> None:
     """Draw the newest record of several GPUs: what tensor parallelism brought under each load."""
     found = scaled.load()
     gains = {"vLLM, TP2": scaled.gains(found, "vllm", scaled.TWO)}
-    plots.save(plots.speedups(gains, title=scaled.speedups(found).attrs["recorded"]), SCALING)
+    plots.save(comparisons.speedups(gains, title=scaled.speedups(found).attrs["recorded"]), SCALING)
 
 
 def update(*names: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import plots, records
+from helpers import records
 from helpers.gpu import read, scaled, tables, verdict
 from helpers.gpu.scaled import ONE, TWO
+from helpers.pictures import comparisons
 
 MACHINE = {"cpu": "Some CPU", "cores": 32, "gpus": ["NVIDIA H200", "NVIDIA H200"], "gpu_driver": "580.1"}
 LARGEST_ERROR = 0.25  # of what is expected, where it was not fitted
@@ -130,7 +131,7 @@ class TestShippedRecord:
     def test_both_pictures_are_drawn(self):
         """A mark for each load, a line for each layout, the ideal among them."""
         found = scaled.load()
-        (axes,) = plots.speedups({"vLLM, TP2": scaled.gains(found, "vllm", TWO)}).axes
+        (axes,) = comparisons.speedups({"vLLM, TP2": scaled.gains(found, "vllm", TWO)}).axes
         assert len(axes.get_xticks()) == 9 and "ideal: 2 GPUs, x 2" in [text.get_text() for text in axes.texts]
-        good, each = plots.arrivals(scaled.served(found)).axes
+        good, each = comparisons.arrivals(scaled.served(found)).axes
         assert [text.get_text() for text in each.get_legend().get_texts()] == ["one GPU", "TP2", "DP2"] and len(good.lines) == 4
