@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Iterable
@@ -80,6 +81,11 @@ def settings(notebook: nbformat.NotebookNode, name: str) -> Settings:
         raise NotebookError(f"{name}: its metadata needs collection = requires, compare (strict or lax) and cell_timeout_s")
     check_requires([given["requires"], *(c.metadata.get("requires", []) for c in notebook.cells)], name)
     return Settings(tuple(given["requires"]), given["compare"], given["cell_timeout_s"])
+
+
+def facts(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """The rows of the table that a notebook opens with, by their names: ``Minutes``, ``Hardware``, ..."""
+    return dict(re.findall(r"^\| \*\*(.+?)\*\* \| (.*?) \|$", notebook.cells[0].source, re.MULTILINE))
 
 
 def check_requires(lists: Iterable[list[str]], name: str) -> None:
