@@ -101,6 +101,7 @@ ENVIRONMENTS |= TOOLS
 RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
     "throughput": ("helpers.studies.throughput", 75),
     "choices": ("helpers.studies.choices", 10),
+    "race": ("helpers.studies.race", 2),
     "quantization": ("helpers.studies.quantization", 6),
     "conformance": ("helpers.studies.conformance", 10),
 }

@@ -10,7 +10,8 @@ from helpers import paths
 
 HELPERS = paths.REPOSITORY / "helpers"
 ROOMS = ("pictures", "bench", "weights", "servers", "lessons", "studies", "gpu", "collection")
-LESSONS = ("memory", "structured", "speculation", "quantization", "deployment", "scaling", "decision")  # as their notebooks
+# as their notebooks
+LESSONS = ("race", "memory", "structured", "speculation", "quantization", "deployment", "scaling", "decision")
 STRANGERS = {("weights", "bench")}  # in that order, and yet they know nothing of each other
 
 

@@ -104,8 +104,8 @@ class Endpoint:
 class _User:
     """Sends requests one after the other, over one connection while the server keeps it open."""
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float):
-        self.endpoint, self.timeout_s = endpoint, timeout_s
+    def __init__(self, endpoint: Endpoint, timeout_s: float, on_send: Callable[[Reply], None] = lambda reply: None):
+        self.endpoint, self.timeout_s, self.on_send = endpoint, timeout_s, on_send
         self.connection: connection.Connection | None = None
 
     async def ready(self) -> None:
@@ -130,6 +130,8 @@ class _User:
         except connection.Refused as error:
             return Reply(time.perf_counter_ns(), problem=f"refused: {error}")
         answer = self.connection.send(request)
+        if under_way := self.connection.answer:  # none where the connection broke at once
+            self.on_send(under_way)
         try:
             return await asyncio.wait_for(asyncio.shield(answer), self.timeout_s)
         except TimeoutError:
@@ -140,9 +142,21 @@ class _User:
             self.connection.close()
 
 
-async def request(endpoint: Endpoint, prompt: Prompt, output_tokens: int, *, timeout_s: float = 120) -> Sample:
-    """Send one request and return what happened, errors included; never raises for the server's sake."""
-    (sample,) = await closed_loop(endpoint, [prompt], users=1, output_tokens=output_tokens, timeout_s=timeout_s)
+async def request(
+    endpoint: Endpoint,
+    prompt: Prompt,
+    output_tokens: int,
+    *,
+    timeout_s: float = 120,
+    on_send: Callable[[Reply], None] = lambda reply: None,
+) -> Sample:
+    """Send one request and return what happened, errors included; never raises for the server's sake.
+
+    ``on_send`` is given the :class:`~helpers.bench.connection.Reply` that fills while the answer comes: whoever wants to
+    see it grow reads it (:func:`helpers.bench.stream.read`) from time to time, and the stamps stay the socket's.
+    """
+    how = {"users": 1, "output_tokens": output_tokens, "timeout_s": timeout_s, "on_send": on_send}
+    (sample,) = await closed_loop(endpoint, [prompt], **how)
     return sample
 
 
@@ -154,11 +168,12 @@ async def closed_loop(
     output_tokens: int,
     timeout_s: float = 120,
     on_sample: Callable[[Sample], None] = lambda sample: None,
+    on_send: Callable[[Reply], None] = lambda reply: None,
 ) -> list[Sample]:
     """``users`` users, each sending its next request when its last one has ended.
 
     All have an open connection before the first request is sent. Returns one sample per prompt,
-    in the order they ended. Cancelling it closes every connection.
+    in the order they ended. Cancelling it closes every connection. ``on_send`` as in :func:`request`.
     """
     if users < 1:
         raise ValueError(f"users={users}: a load needs at least one user")
@@ -170,7 +185,7 @@ async def closed_loop(
         for refusal, data in waiting:
             reader.put(Reply(time.perf_counter_ns(), problem=refusal) if refusal else await user.ask(data))
 
-    everyone = [_User(endpoint, timeout_s) for _ in range(min(users, len(prompts)))]
+    everyone = [_User(endpoint, timeout_s, on_send) for _ in range(min(users, len(prompts)))]
     async with _reader(on_sample) as reader:
         try:
             if not all(refusal for refusal, _ in requests):
@@ -255,10 +270,11 @@ async def _reader(on_sample: Callable[[Sample], None]) -> AsyncIterator[_Reader]
         task.cancel()
 
 
-def run(coroutine):
+def run(coroutine, *, meanwhile: Callable[[], None] | None = None, every_s: float = 0.1):
     """Run ``coroutine`` to its end, also where an event loop runs already (a notebook's kernel).
 
-    It gets a loop and a thread of its own; an interrupt here cancels it there.
+    It gets a loop and a thread of its own; an interrupt here cancels it there. ``meanwhile`` is called here every
+    ``every_s`` until the end, so that something can be shown; if it raises, the coroutine is cancelled.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(coroutine)
@@ -275,7 +291,10 @@ def run(coroutine):
     thread = threading.Thread(target=work, name="helpers.bench.client", daemon=True)
     thread.start()
     try:
-        thread.join()
+        while thread.is_alive():
+            thread.join(every_s if meanwhile else None)
+            if meanwhile:
+                meanwhile()
     except BaseException:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(task.cancel)

@@ -82,6 +82,36 @@ def test_stamps_are_those_of_the_servers_writes():
     assert sample.ttft_s >= 0.2
 
 
+def test_an_answer_can_be_looked_at_while_it_comes():
+    """Whoever looks sees the pieces so far with their stamps, and the whole answer is what it would have been."""
+    replies, looks = [], []
+
+    def look() -> None:
+        looks.extend(stream.read(reply) for reply in replies)
+
+    with TruthServer(Script(first_s=0.1, gap_s=0.05)) as mock:
+        asked = client.request(Endpoint(mock.base_url, "m"), PROMPT, 8, on_send=replies.append)
+        sample = client.run(asked, meanwhile=look, every_s=0.02)
+
+    assert (len(replies), sample.error, len(sample.pieces)) == (1, None, 8)
+    assert any(0 < len(seen.pieces) < 8 for seen in looks)
+    assert all(seen.event_ns == sample.event_ns[: len(seen.event_ns)] for seen in looks)
+
+
+def test_a_look_that_fails_ends_the_request():
+    """An interrupt that comes while something is shown is one."""
+
+    def look() -> None:
+        raise KeyboardInterrupt
+
+    with TruthServer(Script(first_s=5)) as mock:
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            client.run(client.request(Endpoint(mock.base_url, "m"), PROMPT, 8), meanwhile=look, every_s=0.02)
+
+    assert time.monotonic() - started < 5
+
+
 def test_several_tokens_in_one_write_are_several_events():
     """Four tokens a write: four events with one stamp; the server's count stands."""
     sample = answered(Script(events_per_write=4, gap_s=0.02), 8)
