@@ -26,6 +26,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "dp_here": "data_parallel_size_local", "dp_head": "data_parallel_address", "dp_port": "data_parallel_rpc_port",
         "dp_first": "data_parallel_start_rank", "no_http": "headless",
         "machines": "nnodes", "machine": "node_rank", "head": "master_addr", "head_port": "master_port",
+        "quantization": "quantization", "runner": "runner", "serve_adapters": "enable_lora", "adapters": "lora_modules",
+        "adapters_at_once": "max_loras",
     },
     "sglang": {
         "weights": "model_path", "name": "served_model_name", "host": "host", "port": "port", "dtype": "dtype",
@@ -38,6 +40,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "machines": "nnodes", "machine": "node_rank", "head": "dist_init_addr",
         "transfer": "disaggregation_transfer_backend", "role": "disaggregation_mode",
         "role_port": "disaggregation_bootstrap_port",
+        "quantization": "quantization", "embeds": "is_embedding", "adapters": "lora_paths",
+        "adapters_at_once": "max_loras_per_batch",
     },
     "llama-cpp": {
         "weights": "model", "name": "alias", "host": "host", "port": "port", "slots": "parallel", "pool_tokens": "ctx_size",
@@ -45,6 +49,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "gpu_layers": "n_gpu_layers", "verbosity": "verbosity", "attention": "flash_attn", "template": "chat_template_file",
         "drafting": "spec_type", "draft_model": "spec_draft_model", "draft_tokens": "spec_draft_n_max",
         "ngram": "spec_ngram_simple_size_n", "ngram_draft_tokens": "spec_ngram_simple_size_m",
+        "embeds": "embeddings", "projector": "mmproj", "adapters": "lora", "chat_template_tools": "jinja",
     },
     "tensorrt-llm": {
         "host": "host", "port": "port", "dtype": "dtype", "context": "max_seq_len", "slots": "max_batch_size",

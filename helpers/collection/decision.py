@@ -1,0 +1,143 @@
+"""What the decision knows of the records, the claims and the calculator, and the page and the picture made of it.
+
+    python -m helpers.collection.decision
+
+writes ``helpers/lessons/decision/facts.json``, ``vis/decision.html`` and ``vis/decision.svg``. A test holds each against
+what would be written now, so none can grow old unseen. No figure is typed: each is read from the newest record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from helpers import cli, frameworks, paths, records
+from helpers.collection import claims
+from helpers.gpu import read
+from helpers.gpu.cases import PLAIN
+from helpers.lessons.decision import choose, commands, drawing
+from helpers.lessons.scaling import parallelism
+from helpers.studies import conformance, throughput
+from helpers.weights import sizes
+
+VIS = paths.REPOSITORY / "vis"
+TYPES = ("bfloat16", "fp8", "int8", "q8_0", "q4_0")
+
+
+def facts() -> dict:
+    """Everything that ``choose.toml`` does not say itself."""
+    return {
+        "evidence": {"cpu": _on_cpu(), "gpu": _on_gpu()},
+        "probes": _probes(),
+        "models": _models(),
+        "blocks": {dtype: list(sizes.blocks()[dtype]) for dtype in TYPES},
+        "commands": commands.templates(),
+        "claims": {claim.id: _claim(claim) for claim in claims.load()},
+    }
+
+
+def _row(framework: str, row: str, users: int, rate: Mapping, ttft: Mapping | None, tpot: Mapping | None) -> dict:
+    """A level of a record: figures in tokens/s and seconds, four digits of each."""
+    short = lambda value: None if value is None else float(f"{value:.4g}")  # noqa: E731
+    told = {key: short(rate[key]) for key in ("median", "low", "high")}
+    seconds = {"ttft_s": short(ttft and ttft["median"]), "tpot_s": short(tpot and tpot["median"])}
+    return {"framework": framework, "row": row, "users": users, **told, **seconds}
+
+
+def _on_cpu() -> dict:
+    """The newest record of the servers on a CPU."""
+    found = records.load(throughput.NAME)
+    source, plan = found["provenance"], found["provenance"]["plan"]
+    rows = [
+        _row(
+            frameworks.get(name).kernel, f"{frameworks.label(name, False)}, {frameworks.get(name).dtype}", level["users"],
+            level["output_tokens_per_s"], level["ttft_s"], level["tpot_s"],
+        )
+        for name, levels in found["engines"].items() if name != throughput.BATCH
+        for level in levels if level["output_tokens_per_s"]
+    ]  # fmt: skip
+    return {
+        "machine": f"{source['machine']['cpu']}, {source['machine']['cores']} cores", "weights": source["model"],
+        "shape": f"{plan['input_tokens']} tokens in, {plan['output_tokens']} out", "date": source["date"][:10], "rows": rows,
+    }  # fmt: skip
+
+
+def _on_gpu() -> dict:
+    """The newest record of the servers on a data-centre GPU; of Transformers, which was not served there, a static batch."""
+    found = read.load("speed")
+    lives = [one for one in read.lives(found, "server", "offline") if one["work"] == "server" or _static(one)]
+    rows = []
+    for one in lives:
+        levels = {row["users"]: row for row in one["rows"] if row["kind"] == "level"}
+        firsts = read.first_tokens(one)
+        for users, rate in read.rates(one).items():
+            tpot = levels.get(users, {}).get("tpot_s")
+            rows += [_row(one["engine"], read.label(one), users, rate, firsts.get(users), tpot)] if rate else []
+    machine = found["provenance"]["machine"]
+    dates = sorted(one["date"][:10] for one in lives)
+    return {
+        "machine": machine["gpus"][0], "weights": found["provenance"]["weights"], "shape": _lengths(lives),
+        "date": dates[-1], "rows": rows,
+    }  # fmt: skip
+
+
+def _lengths(lives: Sequence[Mapping]) -> str:
+    """Tokens in and out of the levels that were served."""
+    of = next(row for one in lives for row in one["rows"] if row["kind"] == "level")
+    return f"{of['prompt_tokens'][0]} tokens in, {of['output_tokens'][0]} out"
+
+
+def _static(one: Mapping) -> bool:
+    return one["engine"] == "transformers" and one["option"] == PLAIN
+
+
+def _probes() -> dict[str, dict[str, str]]:
+    """By feature the verdict on each framework's server, of the newest record of probes."""
+    cells = records.load(conformance.NAME)["cells"]
+    features = dict.fromkeys(feature for of in cells.values() for feature in of)
+    return {feature: {name: of[feature]["verdict"] for name, of in cells.items() if feature in of} for feature in features}
+
+
+def _models() -> dict[str, dict]:
+    """The calculator's models, the smallest first."""
+    found = {name: parallelism.of(name) for name in parallelism.known()}
+    ordered = sorted(found, key=lambda name: found[name].sheet.parameters)
+    return {name: choose.of_sheet(found[name].sheet, found[name].config["hub"], found[name].active) for name in ordered}
+
+
+def _claim(claim: claims.Claim) -> dict:
+    """A claim, its verdict, and the cell that settles it as an address from ``vis/``; else notebook 14, which has its row."""
+    number = claim.notebook or "14"
+    place = f"../notebooks/{paths.notebook(number).name}"
+    cell = f"#cell-id={claims.cell(claim).id}" if claim.notebook else ""
+    return {"claim": claim.claim, "verdict": claim.verdict, "to": place + cell}
+
+
+def made() -> dict:
+    """By path the text of each file that this module writes."""
+    known = facts()
+    data = choose.checked(choose.completed(choose.rules() | {"facts": known}))
+    return {
+        choose.FACTS: json.dumps(known, indent=1, ensure_ascii=False) + "\n",
+        VIS / "decision.html": drawing.page(data),
+        VIS / "decision.svg": drawing.picture(data),
+    }
+
+
+def write() -> None:
+    """Write all three."""
+    for path, text in made().items():
+        paths.write(path, text)
+        print(path.relative_to(paths.REPOSITORY))
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    argparse.ArgumentParser(prog="python -m helpers.collection.decision", description=__doc__.splitlines()[0]).parse_args()
+    return cli.finish(write, ValueError, records.RecordError, stopped="what was written is whole")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The commands of the decision as templates: how each engine is started, in its own spelling.
+
+Made of the one table of flags (:mod:`helpers.servers.flags`) and, over several machines, of
+:mod:`helpers.lessons.scaling.launch`. What stands in braces is filled by :func:`interpreter.commands`: ``model`` a hub id,
+``file`` a GGUF, ``context``, ``slots``, ``pool`` (tokens of all slots), ``gpus``.
+"""
+
+from __future__ import annotations
+
+from helpers.lessons.scaling import launch
+from helpers.lessons.scaling.parallelism import Layout
+from helpers.servers import flags
+
+PORT = 8000
+HERE = {"host": "127.0.0.1", "port": PORT}
+OVER_MACHINES = {"dense": Layout(8, 2), "moe": Layout(1, dp=16, ep=True)}  # of two machines with eight GPUs each
+# A model's way to write a call, by how its name begins; vLLM's and SGLang's names for it.
+TOOL_PARSERS = {"Llama-3": ("llama3_json", "llama3"), "Qwen": ("hermes", "qwen25"), "Mistral": ("mistral", "mistral")}
+ANY_PARSER = ("hermes", "hermes")
+# What `trtllm-serve` takes beside the sizes of `launch.TENSORRT_LLM`, read in the same file.
+TENSORRT_LLM = (*launch.TENSORRT_LLM, "--max_batch_size", "--max_seq_len")
+
+
+def templates() -> dict[str, dict]:
+    """By framework: ``cpu`` and ``gpu`` with their parts (:func:`_place`), ``machines``, ``environment``."""
+    return {
+        "llama-cpp": _llama_cpp(), "vllm": _vllm(), "sglang": _sglang(), "tensorrt-llm": _tensorrt_llm(),
+        "transformers": _transformers(),
+    }  # fmt: skip
+
+
+def _told(engine: str, **settings) -> str:
+    return " ".join(flags.options(engine, **settings))
+
+
+def _machines(engine: str) -> dict[str, list[str]]:
+    return {kind: launch.commands("{model}", layout)[engine] for kind, layout in OVER_MACHINES.items()}
+
+
+def _place(start: str, rest: str, several: str = "", types: dict | None = None, work: dict | None = None) -> dict:
+    """The parts of a command: its start, the options of every one, of several GPUs, by type of weights, by work."""
+    return {"start": start, "several": several, "rest": rest, "types": types or {}, "work": work or {}}
+
+
+def _llama_cpp() -> dict:
+    def place(layers: str) -> dict:
+        rest = _told("llama-cpp", **HERE, name="{model}", slots="{slots}", pool_tokens="{pool}", gpu_layers=layers, metrics=True)
+        work = {
+            "agent": _told("llama-cpp", chat_template_tools=True), "adapters": _told("llama-cpp", adapters="ADAPTER.gguf"),
+            "embeddings": _told("llama-cpp", embeds=True), "vision": _told("llama-cpp", projector="mmproj.gguf"),
+        }  # fmt: skip
+        return _place(f"llama-server {_told('llama-cpp', weights='{file}')}", rest, work=work)
+
+    return {"cpu": place("0"), "gpu": place("999"), "machines": {}, "environment": []}
+
+
+def _vllm() -> dict:
+    start, rest = "vllm serve {model}", _told("vllm", **HERE, context="{context}", slots="{slots}")
+    work = {
+        "agent": _told("vllm", tools=True, tool_parser="{vllm_parser}"), "embeddings": _told("vllm", runner="pooling"),
+        "adapters": _told("vllm", serve_adapters=True, adapters_at_once=8, adapters="NAME=FOLDER"),
+    }  # fmt: skip
+    types = {"fp8": _told("vllm", quantization="fp8")}
+    return {
+        "cpu": _place(start, _told("vllm", dtype="bfloat16") + " " + rest, work=work),
+        "gpu": _place(start, rest, _told("vllm", tp="{gpus}"), types, work),
+        "machines": _machines("vllm"), "environment": ["VLLM_NO_USAGE_STATS=1"],
+    }  # fmt: skip
+
+
+def _sglang() -> dict:
+    start = f"python -m sglang.launch_server {_told('sglang', weights='{model}')}"
+    rest = _told("sglang", **HERE, context="{context}", slots="{slots}")
+    work = {
+        "agent": _told("sglang", tool_parser="{sglang_parser}"), "embeddings": _told("sglang", embeds=True),
+        "adapters": _told("sglang", adapters_at_once=8, adapters="NAME=FOLDER"),
+    }  # fmt: skip
+    types = {"fp8": _told("sglang", quantization="fp8")}
+    return {
+        "cpu": _place(start, _told("sglang", device="cpu") + " " + rest, work=work),
+        "gpu": _place(start, rest, _told("sglang", tp="{gpus}"), types, work),
+        "machines": _machines("sglang"), "environment": [],
+    }  # fmt: skip
+
+
+def _tensorrt_llm() -> dict:
+    rest = _told("tensorrt-llm", **HERE, slots="{slots}", context="{context}")
+    place = _place("trtllm-serve {model}", rest, _told("tensorrt-llm", tp="{gpus}"))
+    return {"cpu": place, "gpu": place, "machines": _machines("tensorrt-llm"), "environment": []}
+
+
+def _transformers() -> dict:
+    def place(device: str) -> dict:
+        rest = _told("transformers", **HERE, device=device, dtype="bfloat16", continuous_batching=True)
+        return _place("transformers serve {model}", rest)
+
+    return {"cpu": place("cpu"), "gpu": place("auto"), "machines": {}, "environment": []}
+
+
+def parsers(model: str) -> tuple[str, str]:
+    """vLLM's and SGLang's name of the parser for the calls that ``model`` writes; that of Hermes where it is not known."""
+    return next((names for begin, names in TOOL_PARSERS.items() if model.startswith(begin)), ANY_PARSER)
