@@ -13,7 +13,7 @@ FLAGS: dict[str, dict[str, str]] = {
     "transformers": {
         "host": "host", "port": "port", "device": "device", "dtype": "dtype", "attention": "attn_implementation",
         "continuous_batching": "continuous_batching", "page_tokens": "cb_block_size", "pool_pages": "cb_num_blocks",
-        "step_tokens": "cb_max_batch_tokens",
+        "step_tokens": "cb_max_batch_tokens", "quantization": "quantization",
     },
     "vllm": {
         "weights": "model", "name": "served_model_name", "host": "host", "port": "port", "dtype": "dtype",

@@ -183,7 +183,7 @@ def reason_told(reason: Mapping) -> str:
 
 def _next(data: Mapping, following: Mapping) -> Iterator[str]:
     if not following["key"]:
-        yield "\nNo question that is open would change this list."
+        yield "\nNo single answer that is open would change this list."
         return
     asked = interpreter.question(data, following["key"])
     yield f"\nNext: {asked['text']}"

@@ -90,9 +90,12 @@ def _tensorrt_llm() -> dict:
 
 
 def _transformers() -> dict:
+    bits = {"int8": "bnb-8bit", "q4_0": "bnb-4bit"}  # bitsandbytes quantizes while it loads
+    types = {dtype: _told("transformers", quantization=name) for dtype, name in bits.items()}
+
     def place(device: str) -> dict:
         rest = _told("transformers", **HERE, device=device, dtype="bfloat16", continuous_batching=True)
-        return _place("transformers serve {model}", rest)
+        return _place("transformers serve {model}", rest, types=types)
 
     return {"cpu": place("cpu"), "gpu": place("auto"), "machines": {}, "environment": []}
 

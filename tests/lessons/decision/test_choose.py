@@ -1,0 +1,525 @@
+"""The decision: the cases of an expert, rules that may not contradict a record, arithmetic that is the calculator's own."""
+
+import copy
+import dataclasses
+import itertools
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from offenders import over
+
+from helpers import kernels
+from helpers.bench import __main__ as bench
+from helpers.lessons.decision import choose, commands, drawing, interpreter
+from helpers.lessons.scaling import launch
+from helpers.weights import capacity, shapes, sizes
+
+DATA = choose.load()
+CASES = tomllib.loads(Path(__file__).with_name("cases.toml").read_text())["cases"]
+DEVICES = {"cpu": "none", "gpu": "datacentre"}  # one for each kind of record
+USERS = {"one": 1, "ten": 10, "hundred": 100}
+
+
+def told(**answers) -> dict:
+    """The whole answer as data."""
+    return interpreter.interpret(DATA, answers)
+
+
+# --- the cases ------------------------------------------------------------------------------------
+
+
+@over(lambda: {case["name"]: {"case": case} for case in CASES}, "case")
+def test_what_an_expert_would_say(case):
+    """Who stands first, who is on the list beside them, and the words that must not be missing."""
+    found = choose.shortlist(**case["answers"])
+    first, rest = (list(found.groups[0]), found.groups[1:]) if found.groups else ([], ())
+
+    assert sorted(first) == sorted(case["first"])
+    assert "then" not in case or [name for group in rest for name in group] == case["then"]
+    assert [words for words in case.get("says", []) if words not in str(found)] == []
+
+
+def test_there_are_twelve_cases_of_readers_and_eight_of_ours():
+    """At the least, each with a reason in words."""
+    assert len(CASES) >= 20 and all(len(case["why"]) > 30 for case in CASES)
+
+
+# --- rules and records ----------------------------------------------------------------------------
+
+
+def contradictions(data: dict, answers: dict) -> list[str]:
+    """A line for each slower framework that stands before a faster one of the record without a rule that says why it may."""
+    complete = interpreter.with_fit(data, answers)
+    found, rows = interpreter.order(data, complete), interpreter.figures(data, complete)
+    place = {name: i for i, group in enumerate(found["groups"]) for name in group}
+    can = [name for name in rows if name not in found["out"]]
+    wrong = []
+    for slow, fast in itertools.permutations(can, 2):
+        ahead = place.get(slow, 99) < place.get(fast, 99)
+        if ahead and rows[fast]["median"] > rows[slow]["median"] and not interpreter.alike(data, rows[fast], rows[slow]):
+            if not allowed(data, found["hits"], slow, fast):
+                wrong.append(f"{slow} ({rows[slow]['median']}) before {fast} ({rows[fast]['median']})")
+    return wrong
+
+
+def allowed(data: dict, hits: list[int], slow: str, fast: str) -> bool:
+    """Whether a rule that puts the one first or the other behind says why a speed does not decide."""
+    for i in hits:
+        rule = data["rules"][i]
+        names = {"first": slow, "behind": fast}
+        if rule.get("although") and names.get(rule["effect"]) in interpreter.about(data, rule):
+            return True
+    return False
+
+
+def compared() -> dict[str, dict]:
+    """Every work that is generation, at each number of users that a record has, on the device of each record."""
+    works = [one["key"] for one in interpreter.question(DATA, "work")["options"] if not one.get("unmeasured")]
+    return {
+        f"{work}, {device}, {users}": {"answers": {"work": work, "device": device, "users": users}}
+        for work in works
+        for device in DEVICES.values()
+        for users in USERS
+    }
+
+
+@over(compared, "answers")
+def test_no_rule_contradicts_a_record(answers):
+    """The slower one is never preferred by more than the spread, unless a rule says why."""
+    assert contradictions(DATA, answers) == []
+
+
+def test_a_rule_that_contradicts_a_record_is_found():
+    """Transformers first for everybody, and no reason why a slower one may be."""
+    data = copy.deepcopy(DATA)
+    rule = {"when": {}, "for": ["transformers"], "effect": "first", "because": "is ours", "claims": ["C001"]}
+    data["rules"] = [one for one in data["rules"] if "transformers" not in one["for"]] + [rule]
+
+    assert contradictions(data, {"work": "chat", "device": "datacentre", "users": "hundred"}) != []
+
+
+def test_every_record_is_compared_at_one_ten_and_a_hundred_users():
+    """On a CPU and on a GPU, with at least three frameworks that have a figure."""
+    for evidence, device in DEVICES.items():
+        for users, count in USERS.items():
+            rows = interpreter.figures(DATA, {"work": "chat", "device": device, "users": users})
+
+            assert {row["users"] for row in rows.values()} == {count}, evidence
+            assert len(rows) >= 3
+
+
+def test_ties_are_ties():
+    """Two whose repeats overlap or whose medians are close share a place; a third that is slower does not."""
+    rows = {
+        "a": {"median": 100, "low": 90, "high": 110}, "b": {"median": 91, "low": 91, "high": 91},
+        "c": {"median": 60, "low": 50, "high": 70},
+    }  # fmt: skip
+
+    assert interpreter.by_speed(DATA, ["c", "b", "a", "d"], rows) == [["b", "a"], ["c"], ["d"]]
+
+
+# --- does it fit ----------------------------------------------------------------------------------
+
+
+@over(lambda: {name: {"name": name} for name in DATA["facts"]["models"]}, "name")
+def test_the_arithmetic_is_the_calculators(name):
+    """Weights, cache and users that fit, of each model, in each type, on a memory that holds some of them."""
+    sheet = shapes.of_config({**_config(name)}, name)
+    for dtype, memory_gib in itertools.product(("bfloat16", "fp8", "q4_0"), (24, 80, 640)):
+        given = {
+            "sheet": DATA["facts"]["models"][name], "tokens": min(4096, sheet.shape.context), "users": 1,
+            "memory_gib": memory_gib, "gpus": 1,
+        }  # fmt: skip
+        ours = interpreter.fit(DATA, given, [dtype])
+        theirs = capacity.ask(sheet, memory_gib * sizes.GIB, context=given["tokens"], dtype=dtype, usable=DATA["usable"])
+
+        assert (ours["weights"], ours["each"]) == (theirs.weights_bytes, theirs.kv_bytes)
+        assert ours["loads"] == theirs.fits
+        assert not ours["loads"] or ours["holds"] == theirs.most_users
+
+
+def _config(name: str) -> dict:
+    from helpers.lessons.scaling import parallelism
+
+    return parallelism.known()[name]
+
+
+def test_the_smallest_number_of_gpus_that_holds_all_is_taken():
+    """One of eight for a small model, and copies on the others; eight for a large one."""
+    small = choose.shortlist(work="chat", device="datacentres", users="ten", model="Llama-3.1-8B")
+    large = choose.shortlist(work="chat", device="datacentres", users="hundreds", model="Llama-3.1-70B")
+
+    assert "on 1 of 8 GPUs" in str(small) and "copies: 8 in all" in str(small) and "--tensor-parallel-size" not in str(small)
+    assert "on 8 of 8 GPUs" in str(large)
+
+
+def test_an_unknown_architecture_is_said_with_what_can_be_said(tmp_path):
+    """A config whose parameters are not counted: its kind, and the way to go on by its size."""
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(_config("Llama-3.1-8B") | {"model_type": "brand-new"}))
+    with pytest.raises(choose.DecisionError, match="'brand-new'.*such as model='13B'"):
+        choose.shortlist(model=file)
+
+    assert "taken as that of" in str(choose.shortlist(model="13B", device="consumer"))
+
+
+def test_a_config_of_ones_own_is_counted(tmp_path):
+    """By its file, as a model of the table."""
+    file = tmp_path / "mine" / "config.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(_config("Llama-3.1-8B")))
+    own = choose.shortlist(model=file, device="datacentre", users="ten")
+    known = choose.shortlist(model="Llama-3.1-8B", device="datacentre", users="ten")
+
+    assert own.groups == known.groups
+    assert [one["fit"][0].partition(" as ")[2] for one in own.told["entries"]] == [
+        one["fit"][0].partition(" as ")[2] for one in known.told["entries"]
+    ]
+
+
+# --- from the first answer on ---------------------------------------------------------------------
+
+
+def combinations() -> list[dict]:
+    """Answers to work, users, device and vendor, each combination with every second model left out."""
+    return list(drawing.combinations(DATA))
+
+
+def test_a_shortlist_has_one_to_three():
+    """Of every combination: never more, and none only where nothing can hold the model."""
+    sizes_found = {sum(map(len, interpreter.shortlist(DATA, answers))) for answers in combinations()}
+
+    assert sizes_found <= {1, 2, 3}
+
+
+def test_there_is_a_shortlist_before_the_first_answer_and_the_next_question_changes_it():
+    """Nothing is answered; and the ways that are named do lead to the lists that are named."""
+    found = told()
+
+    assert 1 <= sum(map(len, found["groups"])) <= 3 and found["next"]["key"]
+    for key, groups in found["next"]["ways"]:
+        assert interpreter.shortlist(DATA, {found["next"]["key"]: key}) == groups != found["groups"]
+
+
+def test_an_answer_that_would_change_nothing_is_not_asked_for():
+    """Of those who look inside: whatever else they say, it is Transformers."""
+    assert told(work="inside")["next"] == {"key": "", "ways": []}
+    assert told(work="chat")["next"]["key"]
+
+
+def test_the_turns_that_are_told_do_turn_the_answer():
+    """Each single other answer puts those first whom it names."""
+    answers = {"work": "chat", "device": "datacentre", "users": "one"}
+    found = told(**answers)
+
+    assert found["turns"]
+    for key, other, first in found["turns"]:
+        assert interpreter.shortlist(DATA, {**answers, key: other})[:1] == ([first] if first else [])
+
+
+def test_every_framework_is_on_a_list_and_every_other_one_has_a_reason():
+    """None is there only to lose; none is left out without a word."""
+    seen = set()
+    for answers in combinations()[::7]:
+        found = told(**answers)
+        on = [name for group in found["groups"] for name in group]
+        off = [one["name"] for one in found["out"] + found["left"]]
+        seen |= set(on)
+        assert sorted(on + off) == sorted(DATA["frameworks"])
+
+    assert seen == set(DATA["frameworks"])
+
+
+# --- speeds, limits, cost -------------------------------------------------------------------------
+
+
+def test_a_speed_names_its_machine_and_day():
+    """And says that it is another one elsewhere."""
+    (first, *_) = told(work="chat", device="datacentre", users="ten")["entries"]
+    source = DATA["facts"]["evidence"]["gpu"]
+
+    assert all(words in first["speed"] for words in (source["machine"], source["date"], source["weights"], "Another model"))
+
+
+def test_a_limit_that_the_record_did_not_keep_speaks_against():
+    """With a hundred users on two cores no first token comes in 0.2 s."""
+    found = told(work="chat", device="none", users="hundred", limits="tight")
+    free = told(work="chat", device="none", users="hundred", limits="none")
+
+    assert any("over your 200 ms" in reason["text"] for reason in found["entries"][0]["against"])
+    assert not any("over your" in reason["text"] for reason in free["entries"][0]["against"])
+    assert "--slo ttft=0.2,tpot=0.02" in found["measure"]
+
+
+def test_cost_follows_from_the_price_and_the_record():
+    """Twice the price, twice the cost; without a price none is said."""
+    answers = {"work": "chat", "device": "datacentre", "users": "hundred"}
+    row = interpreter.figures(DATA, answers)["vllm"]
+    cost = {price: told(**answers, **price_of(price))["entries"][0]["cost"] for price in (0, 3, 6)}
+
+    assert cost[0] == ""
+    assert cost[3].startswith(interpreter.number(3 / 3600 / row["median"] * 1e6, 2))
+    assert cost[6].startswith(interpreter.number(6 / 3600 / row["median"] * 1e6, 2))
+
+
+def price_of(price: float) -> dict:
+    """As an answer; none for 0."""
+    return {"price_per_hour": price} if price else {}
+
+
+def test_no_speed_is_said_where_none_is_near():
+    """Embeddings, an AMD GPU, a model that does not fit."""
+    assert "no speed is said" in told(work="embeddings", device="datacentre", users="ten")["entries"][0]["speed"]
+    assert "no speed is said" in told(work="chat", device="amd", users="ten")["entries"][0]["speed"]
+    spilled = told(work="chat", device="consumer", users="one", model="DeepSeek-V3", price_per_hour=1)["entries"][0]
+    assert "no speed is said" in spilled["speed"] and spilled["cost"] == ""
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def every_command(name: str) -> list[str]:
+    """What a framework is started with, over works, devices, sizes and lengths; each once."""
+    found = {}
+    works = [one["key"] for one in interpreter.question(DATA, "work")["options"]]
+    for work, device, model in itertools.product(
+        works, ("none", "consumer", "datacentre", "datacentres", "machines"), ("Llama-3.1-8B", "Llama-3.1-70B", "DeepSeek-V3")
+    ):
+        answers = interpreter.with_fit(DATA, {"work": work, "device": device, "model": model, "users": "hundred"})
+        given = interpreter.asked(DATA, answers)
+        fitted = interpreter.fit(DATA, given, interpreter.types(DATA, name, given["place"]))
+        found |= dict.fromkeys(interpreter.commands(DATA, answers, name, given, fitted))
+    return list(found)
+
+
+@over(lambda: {name: {"name": name} for name in DATA["frameworks"]}, "name")
+def test_a_command_is_whole_and_listens_here(name):
+    """Nothing is left to fill in, and the address is this machine's own."""
+    for command in every_command(name):
+        assert "{" not in command
+        assert "--host 127.0.0.1" in command
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_engines_own_parser_takes_every_command(engine):
+    """The installed package parses each, with what was meant."""
+    wanted = every_command(engine)
+    took = kernels.ask(engine, "helpers.lessons.scaling.launch", engine, given=json.dumps(wanted))
+
+    assert len(took) == len(wanted)
+    several = "tensor_parallel_size" if engine == "vllm" else "tp_size"
+    assert {one.get(several) for one in took} >= {8}
+    assert any(one.get("quantization") == "fp8" for one in took)
+
+
+@pytest.mark.engine
+def test_llama_cpps_own_program_has_every_option():
+    """By its help."""
+    from helpers.servers import llama_cpp
+
+    if not llama_cpp.binaries():
+        pytest.skip("llama-server was not compiled here: the wheel has no command line")
+    known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", llama_cpp._said("--help")))
+    used = {word for command in every_command("llama-cpp") for word in shlex.split(command) if word.startswith("--")}
+
+    assert used - known == set()
+
+
+@pytest.mark.engine
+def test_transformers_own_program_has_every_option():
+    """By the signature of its `serve`."""
+    used = {word for command in every_command("transformers") for word in command.split() if word.startswith("--")}
+    code = (
+        "import inspect, json; from transformers.cli.serve import Serve; "
+        "print(json.dumps(list(inspect.signature(Serve.__init__).parameters)))"
+    )
+    known = {f"--{name.replace('_', '-')}" for name in kernels.ask_code("transformers", code)}
+
+    assert used - known == set()
+
+
+def test_tensorrt_llms_options_are_those_of_its_sources():
+    """It is not installed: every option is one that was read there."""
+    lines = every_command("tensorrt-llm")
+    used = {word for line in lines for word in line.partition("trtllm-serve")[2].split() if word.startswith("--")}
+
+    assert used <= set(commands.TENSORRT_LLM)
+    assert set(launch.TENSORRT_LLM) <= set(commands.TENSORRT_LLM)
+
+
+def test_the_bench_takes_the_line_that_measures():
+    """Its own parser, over works and limits."""
+    for work, limits in itertools.product(("chat", "batch", "agent", "shared", "vision"), ("none", "relaxed", "tight")):
+        line = shlex.split(told(work=work, limits=limits, model="Llama-3.1-8B")["measure"])
+        options = bench._arguments(line[3:])
+
+        assert line[:3] == ["python", "-m", "helpers.bench"]
+        assert bench._plan(options).users and (bench._slo(options.slo) or limits == "none" or work == "batch")
+
+
+def test_text_that_must_stay_stays():
+    """No telemetry, and no network for a hub."""
+    found = {
+        one["name"]: one["environment"] for one in told(work="chat", device="datacentre", users="ten", private="ours")["entries"]
+    }
+
+    assert {"VLLM_NO_USAGE_STATS=1", "HF_HUB_OFFLINE=1"} <= set(found["vllm"])
+
+
+# --- answers that are wrong -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"devise": "none"}, "no question is called 'devise': did you mean 'device'?"),
+        ({"device": "nome"}, "device='nome' is no answer to 'What does it run on?': did you mean 'none'?"),
+        ({"users": "forty-two"}, "users='forty-two' is no answer to 'How many users ask at the same time?': choose one of "),
+        ({"gpus": 2.5}, "gpus=2.5: give a whole number from 1 to 64"),
+        ({"price_per_hour": "free"}, "price_per_hour='free': give a number from 0.001 to 100000"),
+        ({"model": "no-such-model"}, "no model is called 'no-such-model': choose one of "),
+    ],
+    ids=["question", "misspelt", "unknown", "GPUs", "price", "model"],
+)
+def test_an_answer_that_does_not_exist(answers, message):
+    """The thing and the nearest, or what there is, in one line."""
+    with pytest.raises(choose.DecisionError) as caught:
+        choose.shortlist(**answers)
+
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@over(lambda: {one["say"]: {"one": one} for one in DATA["contradictions"]}, "one")
+def test_answers_that_exclude_each_other(one):
+    """A clear word, and the answer without the one that goes."""
+    answers = {key: options[0] for key, options in one["when"].items()} | {
+        key: most + 1 for key, most in one.get("above", {}).items()
+    }
+    found = told(**answers)
+    without = told(**{key: value for key, value in answers.items() if key != one["drop"]})
+
+    assert one["say"] in found["said"] and one["drop"] not in found["answers"]
+    assert found["groups"] == without["groups"]
+
+
+def test_an_answer_cannot_be_changed():
+    """It is frozen."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        choose.shortlist(work="chat").groups = ()
+
+
+# --- addresses ------------------------------------------------------------------------------------
+
+
+def test_an_address_leads_back():
+    """Every answer, numbers included."""
+    answers = {
+        "work": "chat", "model": "Llama-3.1-8B", "users": "ten", "device": "consumer", "memory_gib": 24.5, "price_per_hour": 0.4,
+    }  # fmt: skip
+
+    assert interpreter.read(DATA, interpreter.address(DATA, answers)) == (answers, [])
+
+
+@pytest.mark.parametrize(
+    ("address", "taken", "words"),
+    [
+        ("work=chatt", {"work": "chat"}, "taken as “chat”"),
+        ("divice=none", {"device": "none"}, "taken as “device”"),
+        ("users=forty-two", {}, "left open"),
+        ("colour=blue", {}, "is no question here"),
+        ("gpus=0.5", {}, "left open"),
+        ("", {}, ""),
+    ],
+)
+def test_a_broken_address_is_mended_or_said(address, taken, words):
+    """The nearest is taken where it is near, else the question stays open; both are said."""
+    answers, said = interpreter.read(DATA, address)
+
+    assert answers == taken
+    assert words in " ".join(said) and bool(said) == bool(words)
+    assert choose.from_address(f"decision.html#{address}").told["said"][: len(said)] == said
+
+
+# --- the rules as data ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rule: rule.update({"for": ["tgi"]}), "choose.toml: rule 1 names 'tgi', which is not a framework"),
+        (lambda rule: rule.update(when={"device": ["gpu"]}), "choose.toml: rule 1 names 'gpu', which is not an answer to device"),
+        (lambda rule: rule.update(effect="points"), "choose.toml: rule 1 names 'points', which is not an effect"),
+        (lambda rule: rule.update(claims=["C999"]), "choose.toml: rule 1 names 'C999', which is not a claim"),
+        (lambda rule: rule.update(claims=[]), "choose.toml: rule 1 rests on nothing"),
+    ],
+    ids=["framework", "answer", "effect", "claim", "nothing"],
+)
+def test_a_broken_rule_is_refused(change, message):
+    """The rule, what is wrong with it, and what is allowed there."""
+    data = copy.deepcopy(DATA)
+    change(data["rules"][0])
+    with pytest.raises(choose.DecisionError) as caught:
+        choose.checked(data)
+
+    assert str(caught.value).startswith(message)
+
+
+def test_no_reason_rests_on_a_claim_that_could_not_be_checked():
+    """Its verdict is settled."""
+    cited = {claim for rule in DATA["rules"] for claim in rule.get("claims", [])}
+
+    assert [name for name in sorted(cited) if DATA["facts"]["claims"][name]["verdict"] == "cannot be checked"] == []
+
+
+def test_every_rule_can_hold():
+    """Somebody's answers make it matter: no rule is there for nobody."""
+    hit = set()
+    works, devices = ([one["key"] for one in interpreter.question(DATA, key)["options"]] for key in ("work", "device"))
+    rest = [
+        {"users": users, "vendor": vendor, "operator": operator, "private": private}
+        for users, vendor, operator, private in zip(
+            ("one", "hundred", "ten", "hundreds"), ("no", "measure", "yes", "measure"), ("me", "team", "me", "team"),
+            ("device", "ours", "rented", "ours"), strict=True,
+        )
+    ]  # fmt: skip
+    for work, device, more, model in itertools.product(works, devices, rest, ("Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B")):
+        answers = interpreter.with_fit(DATA, {"work": work, "device": device, "model": model, **more})
+        hit |= {i for i, rule in enumerate(DATA["rules"]) if interpreter.matches(rule, answers)}
+
+    assert [DATA["rules"][i]["because"] for i in range(len(DATA["rules"])) if i not in hit] == []
+
+
+def test_what_a_probe_excludes_is_what_the_record_says():
+    """Tools: who ignores them without a word is out for an agent, and nobody else."""
+    verdicts = DATA["facts"]["probes"]["tool calls"]
+    out = {one["name"] for one in told(work="agent", device="datacentre")["out"]}
+
+    assert out == {name for name, verdict in verdicts.items() if verdict in ("ignores silently", "refuses clearly", "fails")}
+
+
+def test_the_picture_names_those_who_stand_first():
+    """Each of its steps for an answer that leads there, and nine in ten of all combinations that it counts."""
+    equal, of = drawing.agreement(DATA)
+
+    for step in DATA["picture"]:
+        assert drawing.short(DATA, step["answers"]) == step["take"]
+        assert sorted(interpreter.shortlist(DATA, step["answers"])[0]) == sorted(step["take"])
+    assert equal / of > 0.85
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_says_the_shortlist(capsys):
+    """And without an answer, the questions."""
+    assert choose.main(["work=chat", "device=none", "users=one"]) == 0
+    assert "llama.cpp" in capsys.readouterr().out
+    assert choose.main([]) == 0
+    assert capsys.readouterr().out.startswith("work=chat|batch|")
+    assert choose.main(["work"]) == 2
+    assert capsys.readouterr().err == "'work' is no answer: write question=answer, such as users=ten\n"
