@@ -178,6 +178,7 @@ def reason_told(reason: Mapping) -> str:
     rests = list(reason["claims"])
     rests += [f"the record of what servers do: {reason['probe']}"] if reason["probe"] else []
     rests += ["its own parser takes the command"] if reason["command"] else []
+    rests += [f"read in {reason['package']}"] if reason["package"] else []
     return reason["text"] + (f" ({', '.join(rests)})" if rests else "")
 
 
@@ -214,8 +215,8 @@ def _check_rule(where: str, rule: Mapping, data: Mapping) -> None:
     _known(where, "an effect", [rule["effect"]], EFFECTS)
     _known(where, "a claim", rule.get("claims", []), data["facts"]["claims"])
     _known(where, "a probed feature", [rule["probe"]] if "probe" in rule else [], data["facts"]["probes"])
-    if not any(rule.get(kind) for kind in ("claims", "probe", "command")):
-        raise DecisionError(f"{where} rests on nothing: give it claims, a probe, or command = true")
+    if rule["effect"] != "note" and not any(rule.get(kind) for kind in ("claims", "probe", "command", "package")):
+        raise DecisionError(f"{where} rests on nothing: give it claims, a probe, a package, or command = true")
 
 
 def _known(where: str, kind: str, names: Sequence[str], allowed) -> None:

@@ -374,8 +374,9 @@ def reason(data: Mapping, i: int, name: str) -> dict:
     """A rule in words, with what it rests on; a note has no name before it."""
     rule = data["rules"][i]
     text = f"{data['titles'][name]} {rule['because']}." if name else rule["because"]
+    package = ": ".join(rule.get("package", {}).get(name, []))
     rests = {"claims": list(rule.get("claims", [])), "probe": rule.get("probe", ""), "command": rule.get("command", False)}
-    return {"text": text, **rests}
+    return {"text": text, **rests, "package": package}
 
 
 def reasons(data: Mapping, hits: Sequence[int], name: str, effects: Sequence[str]) -> list[dict]:
@@ -399,6 +400,9 @@ def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[s
     told = [fill(said["fits" if given["gpus"] > 1 else "fits_one"], values)]
     if found["holds"] < given["users"]:
         told.append(fill(said["waits"], values))
+    hub = checkpoint(data, name, given, found["dtype"])
+    if hub != checkpoint(data, name, given, "bfloat16"):
+        told.append(fill(said["checkpoint"], {"model": hub}))
     if found["smaller"]:
         values |= {"dtype": data["type_names"][found["smaller"]], "holds": number(found["smaller_holds"])}
         told.append(fill(said["smaller"], values))
@@ -432,7 +436,7 @@ def over_limits(data: Mapping, answers: Mapping, row: Mapping | None) -> list[di
     for key, what in (("ttft_s", "ttft"), ("tpot_s", "tpot")):
         if row and key in limits and row[key] is not None and row[key] > limits[key]:
             values = {what: number(row[key] * 1000), "limit": number(limits[key] * 1000)}
-            found.append({"text": fill(data["said"][what], values), "claims": [], "probe": "", "command": False})
+            found.append({"text": fill(data["said"][what], values), "claims": [], "probe": "", "command": False, "package": ""})
     return found
 
 
@@ -453,7 +457,7 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
     dtype = fitted["dtype"] if fitted else types(data, name, given["place"])[0]
     count = (fitted["count"] if fitted else 0) or given["gpus"]
     slots = max(1, min(given["users"], fitted["holds"])) if fitted and fitted["loads"] else given["users"]
-    hub = known["hub"] if known and known["hub"] else "MODEL"
+    hub = checkpoint(data, name, given, dtype)
     starts = [place["start"]]
     if answers.get("device") == "machines" and given["gpus"] == 16 and spelled["machines"]:
         starts = spelled["machines"]["moe" if known and known["experts"] else "dense"]
@@ -466,6 +470,14 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
     }  # fmt: skip
     values["vllm_parser"], values["sglang_parser"] = known["parsers"] if known else UNKNOWN_PARSERS
     return [fill(" ".join([start, *[part for part in parts if part]]), values) for start in starts]
+
+
+def checkpoint(data: Mapping, name: str, given: Mapping, dtype: str) -> str:
+    """The name of the model that ``name`` is given: its hub id, or one that was quantized before where the engine does not."""
+    known = given["sheet"]
+    hub = known["hub"] if known and known["hub"] else "MODEL"
+    made_before = name != "llama-cpp" and dtype not in data["facts"]["commands"][name][given["place"]]["types"]
+    return hub + (data["checkpoints"].get(dtype, "") if made_before else "")
 
 
 def environment(data: Mapping, answers: Mapping, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 The rules are data (``rules.toml``, read by ``rules``).
 ``python -m helpers.lessons.decision.recommend figures`` draws ``vis/framework_decision.svg`` and
-``vis/source_flowchart.svg`` and writes ``vis/decision.html`` from them.
+``vis/source_flowchart.svg`` from them. The shortlist with fit, speeds and commands is :mod:`~helpers.lessons.decision.choose`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The rules of the decision as data, checked, and the small language they are written in.
 
-The rules stand in ``rules.toml``. :func:`decide` and :func:`summary` are the whole language;
-``page.html`` has the same functions in JavaScript.
+The rules stand in ``rules.toml``. :func:`decide` and :func:`summary` are the whole language.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class RulesError(ValueError):
     """Rules that cannot be followed: what is wrong, where, and what is allowed there."""
 
 
-# --- the rule language; page.html has the same in JavaScript -----------------------------
+# --- the rule language ----------------------------------------------------------------------------
 
 
 def matches(when: Mapping[str, Sequence[str]], answers: Mapping[str, str]) -> bool:

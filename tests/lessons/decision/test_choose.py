@@ -371,6 +371,29 @@ def test_text_that_must_stay_stays():
     assert {"VLLM_NO_USAGE_STATS=1", "HF_HUB_OFFLINE=1"} <= set(found["vllm"])
 
 
+@pytest.mark.engine
+def test_what_was_read_in_a_package_is_there():
+    """The file that a reason names, with the name in it."""
+    for rule in DATA["rules"]:
+        for name, (file, word) in rule.get("package", {}).items():
+            code = (
+                "import json, sys, importlib.util as u; from pathlib import Path; file, word = sys.argv[1:]; "
+                "root = Path(u.find_spec(file.partition('/')[0]).origin).parent.parent; "
+                "print(json.dumps(word in (root / file).read_text()))"
+            )
+            assert kernels.ask_code(name, code, file, word), (name, file, word)
+
+
+def test_a_model_quantized_before_is_named_so():
+    """Where an engine does not quantize while it loads, the command asks for another checkpoint, and the answer says it."""
+    found = choose.shortlist(work="chat", device="consumer", users="ten", model="Qwen3-30B-A3B")
+    lines = {one["name"]: one for one in found.told["entries"]}
+
+    assert "vllm serve Qwen/Qwen3-30B-A3B-AWQ" in lines["vllm"]["commands"][0]
+    assert any("here called Qwen/Qwen3-30B-A3B-AWQ" in sentence for sentence in lines["vllm"]["fit"])
+    assert "AWQ" not in lines["llama-cpp"]["commands"][0]
+
+
 # --- answers that are wrong -----------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
-from offenders import over
 
 from helpers.lessons.decision import figures, recommend, rules
 from helpers.paths import REPOSITORY
