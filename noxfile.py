@@ -106,6 +106,7 @@ RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
     "conformance": ("helpers.studies.conformance", 10),
 }
 IN_README = ("conformance",)  # records with a table there
+IN_DECISION = ("throughput", "conformance")  # records that order the frameworks there
 PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
     "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
     "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
@@ -189,6 +190,8 @@ def record(session: nox.Session) -> None:
         _lab(session, "-m", RECORDS[name][0])
         if name in IN_README:
             _lab(session, "-m", "helpers.collection.readme", name)
+        if name in IN_DECISION:
+            _lab(session, "-m", "helpers.collection.decision")
 
 
 @nox.session(venv_backend="none")

@@ -459,7 +459,7 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
     slots = max(1, min(given["users"], fitted["holds"])) if fitted and fitted["loads"] else given["users"]
     hub = checkpoint(data, name, given, dtype)
     starts = [place["start"]]
-    if answers.get("device") == "machines" and given["gpus"] == 16 and spelled["machines"]:
+    if answers.get("device") == "machines" and given["gpus"] == 16 and count > 8 and spelled["machines"]:
         starts = spelled["machines"]["moe" if known and known["experts"] else "dense"]
     elif count > 1 and place["several"]:
         starts = [f"{place['start']} {place['several']}"]
