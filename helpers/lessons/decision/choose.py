@@ -192,6 +192,32 @@ def _next(data: Mapping, following: Mapping) -> Iterator[str]:
     yield from (f"  {labels[key]}: {ranked(data, groups) or data['said']['none']}" for key, groups in following["ways"])
 
 
+def widget():
+    """The questions as ipywidgets, each open at first, with the shortlist under them as it is in a terminal."""
+    import html
+
+    import ipywidgets
+
+    shown, data = ipywidgets.HTML(), load()
+    style, layout = {"description_width": "46%"}, ipywidgets.Layout(width="min(100%, 46em)")
+    asked = {
+        one["key"]: ipywidgets.Dropdown(
+            options=[("open", None), *((each["label"], each["key"]) for each in one["options"])],
+            description=one["text"], style=style, layout=layout,
+        )
+        for one in data["questions"]
+    }  # fmt: skip
+
+    def answer(_=None) -> None:
+        found = shortlist(**{key: box.value for key, box in asked.items() if box.value is not None})
+        shown.value = f"<pre style='white-space: pre-wrap'>{html.escape(str(found))}</pre>"
+
+    for box in asked.values():
+        box.observe(answer, "value")
+    answer()
+    return ipywidgets.VBox([*asked.values(), shown])
+
+
 # --- the rules as data ------------------------------------------------------------------------------
 
 

