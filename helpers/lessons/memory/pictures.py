@@ -72,7 +72,10 @@ def held(servers: Mapping[str, Mapping[str, float]], title: str = "", notes: Seq
 
 
 def growth(kept: Mapping[str, Mapping[int, float]], title: str = "", notes: Sequence[str] = ()):
-    """Draw the KV cache of one user over the tokens, both logarithmic; ``kept`` maps a name to bytes by tokens. Returns a figure."""
+    """Draw the KV cache of one user over its tokens, both logarithmic.
+
+    ``kept`` maps a name to bytes by tokens. Returns a matplotlib figure.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
