@@ -88,9 +88,7 @@ def growth(kept: Mapping[str, Mapping[int, float]], title: str = "", notes: Sequ
     return _said(figure, title, notes)
 
 
-def users(
-    needed: Mapping[str, Mapping[int, float]], cards_gib: Sequence[int] = (), title: str = "", notes: Sequence[str] = ()
-):
+def users(needed: Mapping[str, Mapping[int, float]], cards_gib: Sequence[int] = (), title: str = "", notes: Sequence[str] = ()):
     """Draw weights and KV cache over the number of users, both logarithmic, with a line across for each card.
 
     ``needed`` maps a model to bytes by users. Returns a matplotlib figure.
