@@ -322,3 +322,33 @@ class TestLive:
         answer = questions.ask(llama, "Tell me about the sea.", AGE, with_fields={"guided_json": AGE}, max_tokens=16)
 
         assert answer.ignored and answer.asked == ("guided_json",)
+
+
+class TestThinkingTemplate:
+    """The chat template that opens a thought for a model which was not trained to think."""
+
+    QUESTION = {"role": "user", "content": "Why?"}
+
+    def prompt(self, *messages, **settings) -> str:
+        """What the template makes of ``messages``, with the beginning of an answer."""
+        jinja2 = pytest.importorskip("jinja2", reason="jinja2 comes with the notebook server")
+        template = jinja2.Template(questions.THINKING_TEMPLATE.read_text())
+        return template.render(messages=[self.QUESTION, *messages], add_generation_prompt=True, **settings)
+
+    def test_it_opens_a_thought(self):
+        """Unless thinking is switched off: then the thought is empty and closed."""
+
+        assert self.prompt().endswith("<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n")
+        assert self.prompt(enable_thinking=False).endswith("<think>\n\n</think>\n\n")
+
+    def test_a_thought_of_before_stands_between_its_tags(self):
+        """From this llama.cpp learns where a thought begins and ends."""
+        said = {"role": "assistant", "content": "So.", "reasoning_content": "Hm."}
+
+        assert "assistant\n<think>\nHm.\n</think>\n\nSo.<|im_end|>\n" in self.prompt(said)
+        assert "assistant\nSo.<|im_end|>\n" in self.prompt({"role": "assistant", "content": "So."})
+
+    def test_it_has_no_place_for_tools(self):
+        """A function is dropped."""
+
+        assert "weather" not in self.prompt(tools=[{"type": "function", "function": {"name": "weather"}}])
