@@ -2,6 +2,7 @@
 
 import json
 
+import jinja2
 import pytest
 from offenders import over
 
@@ -331,7 +332,6 @@ class TestThinkingTemplate:
 
     def prompt(self, *messages, **settings) -> str:
         """What the template makes of ``messages``, with the beginning of an answer."""
-        jinja2 = pytest.importorskip("jinja2", reason="jinja2 comes with the notebook server")
         template = jinja2.Template(questions.THINKING_TEMPLATE.read_text())
         return template.render(messages=[self.QUESTION, *messages], add_generation_prompt=True, **settings)
 
