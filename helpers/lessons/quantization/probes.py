@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 
 from helpers.lessons.quantization.support import METHODS
@@ -54,12 +54,17 @@ def transformers() -> list[dict]:
             "FP8": {"fp8": lambda: transformers.FineGrainedFP8Config(), "torchao": _torchao("Float8WeightOnlyConfig")},
         }
         cells = [_tried(method, folder, {k: v for k, v in of.items() if k in known}) for method, of in tries.items()]
-    for method, key, needs in (("GPTQ", "gptq", ("optimum", "gptqmodel")), ("AWQ", "awq", ("gptqmodel",))):
-        lacks = _missing(*needs)
-        what = f"its quantizer {key!r} needs {' and '.join(needs)}"
-        cells.append(_cell(method, key in known, False if lacks else None, "in the package", what))
-    cells.append(_cell("GGUF", "gguf" in known, True, "in the package", _gguf_in_transformers()))
-    return cells
+    asking = {"GPTQ": ("optimum", "gptqmodel"), "AWQ": ("gptqmodel",), "MXFP4": ("kernels",), "NVFP4": ("kernels",)}
+    found = {method: _asks_for(method, known, packages) for method, packages in asking.items()}
+    found["GGUF"] = _cell("GGUF", "gguf" in known, True, "in the package", _gguf_in_transformers())
+    return cells + [found[method] for method in METHODS if method in found]
+
+
+def _asks_for(method: str, known: Mapping, packages: Sequence[str]) -> dict:
+    """A cell of a quantizer of Transformers that wants other packages first: not here, if one of them is missing."""
+    key = method.lower()
+    what = f"its quantizer {key!r} needs {' and '.join(packages)}"
+    return _cell(method, key in known, False if _missing(*packages) else None, "in the package", what)
 
 
 def _tiny_model(folder: str) -> None:
@@ -140,18 +145,20 @@ def vllm() -> list[dict]:
     else:
         here = {}
         capability = current_platform.get_device_capability().to_int()
-        for method, name in (("INT8", 75), ("INT4", 75), ("FP8", "fp8"), ("GPTQ", "gptq"), ("AWQ", "awq")):
+        asked = {"INT8": 75, "INT4": 75, "FP8": "fp8", "GPTQ": "gptq", "AWQ": "awq", "MXFP4": "mxfp4", "NVFP4": "modelopt_fp4"}
+        for method, name in asked.items():
             least = name if isinstance(name, int) else get_quantization_config(name).get_min_capability()
             here[method] = (capability >= least, f"from compute capability {least / 10}, this GPU has {capability / 10}")
     names = {"INT8": "compressed-tensors", "INT4": "compressed-tensors", "FP8": "fp8", "GPTQ": "gptq", "AWQ": "awq"}
-    cells = []
+    names |= {"MXFP4": "mxfp4", "NVFP4": "modelopt_fp4"}
+    found = {}
     for method, name in names.items():
         runs, why = here[method]
-        cells.append(_cell(method, name in QUANTIZATION_METHODS, runs, "in the package", f"{name!r}; {why}"))
+        found[method] = _cell(method, name in QUANTIZATION_METHODS, runs, "in the package", f"{name!r}; {why}")
     plugins = [point.name for point in metadata.entry_points(group="vllm.general_plugins")]
     there = "gguf" in QUANTIZATION_METHODS or "gguf" in plugins
-    cells.append(_cell("GGUF", there, there, "in the package", "'gguf' is no method; needs the plugin vllm-gguf-plugin"))
-    return cells
+    found["GGUF"] = _cell("GGUF", there, there, "in the package", "'gguf' is no method; needs the plugin vllm-gguf-plugin")
+    return [found[method] for method in METHODS]
 
 
 def vllm_schemes(model) -> list[str]:
@@ -173,6 +180,10 @@ def _vllm_on_cpu() -> dict[str, tuple[bool | None, str]]:
         config = MPLinearLayerConfig((576, 576), (576, 576), kind, torch.bfloat16, 32, kind == scalar_types.uint4)
         return any(kernel.can_implement(config)[0] for kernel in linear._POSSIBLE_KERNELS[current_platform._enum])
 
+    def fp4(known) -> tuple[bool, str]:
+        there = bool(known.get(current_platform._enum))
+        return there, "a kernel for linear layers" if there else "no kernel for linear layers on CPUs"
+
     eight = [k.__name__ for k in linear._POSSIBLE_INT8_KERNELS[current_platform._enum] if k.is_supported()[0]]
     symmetric, with_zeros = takes(scalar_types.uint4b8), takes(scalar_types.uint4)
     try:
@@ -186,6 +197,8 @@ def _vllm_on_cpu() -> dict[str, tuple[bool | None, str]]:
         "FP8": fp8,
         "GPTQ": (symmetric, "the W4A16 kernel takes it" if symmetric else "no kernel"),
         "AWQ": (with_zeros, "the W4A16 kernel takes it" if with_zeros else "no kernel"),
+        "MXFP4": fp4(linear._POSSIBLE_MXFP4_KERNELS),
+        "NVFP4": fp4(linear._POSSIBLE_NVFP4_KERNELS),
     }
 
 
@@ -201,6 +214,7 @@ def sglang() -> list[dict]:
     from sglang.srt.utils import cpu_has_amx_support
 
     names = {"INT8": "w8a8_int8", "INT4": "gptq", "FP8": "fp8", "GPTQ": "gptq", "AWQ": "awq", "GGUF": "gguf"}
+    names |= {"MXFP4": "mxfp4", "NVFP4": "modelopt_fp4"}
     amx, capability = cpu_has_amx_support(), None
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
@@ -222,11 +236,7 @@ def llama_cpp() -> list[dict]:
     import llama_cpp
 
     there = [name.removeprefix("GGML_TYPE_") for name in dir(llama_cpp) if name.startswith("GGML_TYPE_")]
-    cells = []
-    for method, wanted in (("INT8", ("Q8_0",)), ("INT4", ("Q4_0", "Q4_1", "Q4_K"))):
-        ran = [name for name in wanted if name in there and _round_trip(name)]
-        known = "ran here" if ran else "in the package"
-        cells.append(_cell(method, bool(ran), bool(ran), known, ", ".join(ran) or "none of its types ran"))
+    cells = [_ran(method, there, wanted) for method, wanted in (("INT8", ["Q8_0"]), ("INT4", ["Q4_0", "Q4_1", "Q4_K"]))]
     eights = [name for name in there if "F8" in name or "FP8" in name or "E4M3" in name]
     no_type = f"none of its {len(there)} types"
     cells.append(_cell("FP8", bool(eights), bool(eights), "in the package", ", ".join(eights) or no_type))
@@ -234,7 +244,14 @@ def llama_cpp() -> list[dict]:
         types = [name for name in there if method in name]
         cells.append(_cell(method, bool(types), bool(types), "in the package", ", ".join(types) or no_type))
     cells.append(_cell("GGUF", True, True, "in the package", "its own format"))
-    return cells
+    return cells + [_ran(method, there, [method]) for method in ("MXFP4", "NVFP4")]
+
+
+def _ran(method: str, there: Sequence[str], wanted: Sequence[str]) -> dict:
+    """A cell of llama.cpp: which of its types ``wanted`` are ``there`` and come back from a round trip."""
+    ran = [name for name in wanted if name in there and _round_trip(name)]
+    known = "ran here" if ran else "in the package"
+    return _cell(method, bool(ran), bool(ran), known, ", ".join(ran) or "none of its types ran")
 
 
 def _round_trip(name: str) -> bool:

@@ -20,7 +20,7 @@ from helpers.servers import tensorrt_llm
 if TYPE_CHECKING:
     import pandas as pd
 
-METHODS = ("INT8", "INT4", "FP8", "GPTQ", "AWQ", "GGUF")
+METHODS = ("INT8", "INT4", "FP8", "GPTQ", "AWQ", "GGUF", "MXFP4", "NVFP4")
 FRAMEWORKS = {name: TITLES[name] for name in ("transformers", "vllm", "llama-cpp", "sglang", "tensorrt-llm")}
 KNOWN = ("ran here", "in the package", "by citation")
 TIMEOUT_S = 180
@@ -55,6 +55,8 @@ CITED = {
         "GPTQ": (True, "needs gptqmodel and optimum: quantizer_gptq.py"),
         "AWQ": (True, "needs gptqmodel, loads only: quantizer_awq.py"),
         "GGUF": (True, "unpacked when loaded, for most architectures: integrations/gguf"),
+        "MXFP4": (True, "needs kernels; GPU from compute capability 7.5, XPU or CPU: quantizer_mxfp4.py"),
+        "NVFP4": (True, "needs kernels and Blackwell, quantizes while loading only: quantizer_nvfp4.py"),
     },
     "vllm": {
         "INT8": (True, "W8A8 from compute capability 7.5, and on x86: compressed_tensors"),
@@ -63,6 +65,8 @@ CITED = {
         "GPTQ": (True, "from compute capability 6.0: auto_gptq.py"),
         "AWQ": (True, "from compute capability 7.5: auto_awq.py"),
         "GGUF": (False, "left in 0.24 for the plugin vllm-gguf-plugin: vLLM pull request 39612"),
+        "MXFP4": (True, "from compute capability 8.0: mxfp4.py"),
+        "NVFP4": (True, "modelopt_fp4, from compute capability 7.5, there with 16-bit activations: modelopt.py"),
     },
     "llama-cpp": {
         "INT8": (True, "Q8_0: ggml.h"),
@@ -71,6 +75,8 @@ CITED = {
         "GPTQ": (False, "no such type; the converter unpacks 2, 4 and 8 bits: conversion/base.py"),
         "AWQ": (False, "no such type; the converter refuses it: conversion/base.py"),
         "GGUF": (True, "its own format"),
+        "MXFP4": (True, "a type: ggml.h"),
+        "NVFP4": (True, "a type: ggml.h"),
     },
     "sglang": {
         "INT8": (True, "w8a8_int8 from compute capability 7.5: layers/quantization"),
@@ -79,6 +85,8 @@ CITED = {
         "GPTQ": (True, "gptq, gptq_marlin: arg_groups/choices.py"),
         "AWQ": (True, "awq, awq_marlin: arg_groups/choices.py"),
         "GGUF": (True, "gguf: arg_groups/choices.py"),
+        "MXFP4": (True, "mxfp4, for experts only: arg_groups/choices.py"),
+        "NVFP4": (True, "modelopt_fp4, nvfp4_online: arg_groups/choices.py"),
     },
     "tensorrt-llm": {
         "INT8": (True, "weights alone; SmoothQuant is no branch of the PyTorch backend's linear.py"),
@@ -87,6 +95,8 @@ CITED = {
         "GPTQ": (True, "4 bits through AutoDeploy; for the default backend pull request 19442 was open"),
         "AWQ": (True, "checkpoints exported by ModelOpt: features/quantization.md"),
         "GGUF": (False, "not mentioned in features/quantization.md"),
+        "MXFP4": (True, "Blackwell, by the hardware matrix: features/quantization.md"),
+        "NVFP4": (True, "Blackwell, by the hardware matrix: features/quantization.md"),
     },
 }
 
@@ -136,7 +146,7 @@ def _ran(cell: Support, what: str | None) -> Support:
 
 
 def said(document: Mapping[str, Sequence[str]], framework: str, method: str) -> str | None:
-    """What the source document says of a cell; ``None`` for GGUF, which it does not ask.
+    """What the source document says of a cell; ``None`` for GGUF and FP4, which it does not ask.
 
     ``document`` is its table: a framework's name to its texts, in the order of :data:`METHODS`.
     """

@@ -14,14 +14,14 @@ DOCUMENT = document.by_framework("quantization")
 
 
 def test_every_cell_has_a_citation_for_machines_that_cannot_ask():
-    """Five frameworks and six kinds of weights, none without a source."""
+    """Five frameworks and eight kinds of weights, none without a source."""
 
     assert [(cell.framework, cell.method) for cell in EVERY_CITED] == [(f, m) for f in FRAMEWORKS for m in METHODS]
     assert all(cell.detail and cell.known == "by citation" and cell.here is None for cell in EVERY_CITED)
 
 
 def test_the_document_has_five_columns_and_no_gguf():
-    """Its answers are kept as they are, the star too."""
+    """Its answers are kept as they are, the star too; what it does not ask has none."""
 
     assert list(document.said("quantization").columns) == ["INT8", "INT4", "FP8", "GPTQ", "AWQ"]
     assert support.said(DOCUMENT, "vllm", "FP8") == "Yes*"
@@ -88,7 +88,7 @@ def test_a_probe_that_fails_is_cited_with_its_last_line(monkeypatch):
 @pytest.mark.engine
 @pytest.mark.parametrize("framework", ["transformers", "vllm", "llama-cpp", "sglang"])
 def test_an_installed_framework_is_asked(framework):
-    """Six cells from its own interpreter, none by citation, each with what it rests on."""
+    """Eight cells from its own interpreter, none by citation, each with what it rests on."""
     kernels.interpreter(framework)  # else what is missing comes back as cells by citation
     row = support.probe(framework)
 
@@ -99,10 +99,10 @@ def test_an_installed_framework_is_asked(framework):
 
 @pytest.mark.engine
 def test_llama_cpp_computes_its_types_and_has_none_for_the_others():
-    """Q8_0 and the 4-bit types are quantized and unpacked again; FP8, GPTQ, AWQ are not among its types."""
+    """Q8_0, the 4-bit types and FP4 are quantized and unpacked again; FP8, GPTQ, AWQ are not among its types."""
     row = {cell.method: cell for cell in support.probe("llama-cpp")}
 
-    assert [method for method, cell in row.items() if cell.supported] == ["INT8", "INT4", "GGUF"]
+    assert [method for method, cell in row.items() if cell.supported] == ["INT8", "INT4", "GGUF", "MXFP4", "NVFP4"]
     assert row["INT4"].detail == "Q4_0, Q4_1, Q4_K"
 
 
@@ -113,3 +113,4 @@ def test_transformers_quantizes_and_computes():
 
     assert (row["INT8"].known, row["INT4"].known) == ("ran here", "ran here")
     assert row["GPTQ"].supported and "gptqmodel" in row["GPTQ"].detail
+    assert row["NVFP4"].supported and "kernels" in row["NVFP4"].detail
