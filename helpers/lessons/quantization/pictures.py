@@ -51,10 +51,10 @@ def _small(values: Sequence[float]) -> int:
     return sum(abs(value) <= largest / 2 for value in values)
 
 
-def errors(found: Mapping[str, tuple[float, float]], notes: Sequence[str] = ()) -> Figure:
+def errors(found: Mapping[str, tuple[float, float]], of: str = "the weights' size", notes: Sequence[str] = ()) -> Figure:
     """Draw the error of each way to round, a row for each, with its number.
 
-    ``found`` maps a way to its bits per weight and its error in per cent of the weights' size. Returns a matplotlib figure.
+    ``found`` maps a way to its bits per weight and its error in per cent of ``of``. Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def errors(found: Mapping[str, tuple[float, float]], notes: Sequence[str] = ()) 
         said = f"{lost:.2f} %, {bits:.2f} bits"
         axes.annotate(said, (lost, row), xytext=(8, 0), textcoords="offset points", fontsize=8, va="center")
     axes.set_yticks(range(len(found)), list(found))
-    axes.set(xlabel="error, % of the weights' size", ylim=(len(found) - 0.5, -0.5), xlim=(0, _room(found)))
+    axes.set(xlabel=f"error, % of {of}", ylim=(len(found) - 0.5, -0.5), xlim=(0, _room(found)))
     _open(axes)
     least, most = (pick(found, key=lambda name: found[name][1]) for pick in (min, max))
     return _titled(figure, f"Least is lost by {least}, most by {most}", notes)
