@@ -456,7 +456,7 @@ def scored() -> Values:
     def quality(kl: float, ratio_se: float = 0.02) -> StandIn:
         return StandIn(kl=kl, ratio_se=ratio_se, perplexity=21.4, perplexity_se=2.4)
 
-    kl = {"Q4_K_M": 0.056, "Q4_0": 0.251, "Q2_K": 0.378, "Q4_1, the source": 0.003}
+    kl = {"Q4_K_M": 0.056, "Q4_0": 0.251, "Q4_1, the source": 0.003}
     return {"scored": {name: quality(value) for name, value in kl.items()} | {"Q8_0": quality(0.004, 0.004)}}
 
 

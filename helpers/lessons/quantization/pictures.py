@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from helpers import frameworks, plots
+from helpers.lessons.quantization import support
 from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Support
 
 if TYPE_CHECKING:
@@ -140,24 +141,24 @@ def _of_types(found: Mapping[str, Mapping]) -> str:
     return f"Smallest: {small}; fastest: {fast}; most is lost in {worst}"
 
 
-def who(cells: Iterable[Support], before: Mapping[tuple[str, str], str] | None = None) -> Figure:
+def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]) -> Figure:
     """Draw who takes which weights, a coloured field for each framework and kind.
 
-    ``before`` maps the (framework, method) of answers that changed to the old answer. Returns a matplotlib figure.
+    An answer that is not that of ``document`` any more (see ``support.changed``) says what it was. Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    cells, before, rows = list(cells), before or {}, list(FRAMEWORKS)
+    cells, rows = list(cells), list(FRAMEWORKS)
+    moved = support.changed(cells, document)
     figure = Figure(figsize=(8.4, 3.0), layout="constrained")
     axes = figure.subplots()
     for cell in cells:
         x, y = METHODS.index(cell.method), rows.index(cell.framework)
         ground, ink = ANSWERS[answer(cell)]
         axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=ground, edgecolor="0.8"))
-        was = before.get((cell.framework, cell.method))
-        text = answer(cell) + (f"\n(was {was})" if was else "")
-        axes.annotate(text, (x, y), fontsize=8, ha="center", va="center", color=ink)
+        was = f"\n(was {support.said(document, cell.framework, cell.method)})" if cell in moved else ""
+        axes.annotate(answer(cell) + was, (x, y), fontsize=8, ha="center", va="center", color=ink)
     axes.set_xticks(range(len(METHODS)), METHODS)
     axes.set_yticks(range(len(rows)), list(FRAMEWORKS.values()))
     axes.set(xlim=(-0.6, len(METHODS) - 0.4), ylim=(len(rows) - 0.4, -0.6))

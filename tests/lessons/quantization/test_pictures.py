@@ -1,5 +1,6 @@
 """The pictures of notebook 11 draw what they are given, and their titles say it in numbers."""
 
+from helpers.collection import document
 from helpers.lessons.quantization import pictures, support
 from helpers.lessons.quantization.support import METHODS, Support
 
@@ -60,7 +61,7 @@ def test_each_kind_of_answer_has_its_word():
 
 def test_every_pair_has_a_field():
     """Five frameworks and eight kinds of weights; an answer that changed says what it was."""
-    figure = pictures.who(CITED, {("transformers", "FP8"): "No"})
+    figure = pictures.who(CITED, document.by_framework("quantization"))
     fields = [text.get_text() for text in figure.axes[0].texts]
 
     assert len(fields) == len(figure.axes[0].patches) == 5 * len(METHODS)
