@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from helpers import frameworks, plots
 from helpers.lessons.quantization import support
 from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Support
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ANSWERS = {  # colour and colour of the text of each kind of answer
     "ran here": ("#0072B2", "white"),
@@ -23,7 +19,7 @@ ANSWERS = {  # colour and colour of the text of each kind of answer
 }
 
 
-def levels(grids: Mapping[str, Sequence[float]], shares: Sequence[float]) -> Figure:
+def levels(grids: Mapping[str, Sequence[float]], shares: Sequence[float]):
     """Draw the levels of formats, each scaled to 1, under how often a weight lies there.
 
     ``grids`` maps a format to its levels; ``shares`` are weights divided by the largest size in their block, -1 to 1.
@@ -52,7 +48,7 @@ def _small(values: Sequence[float]) -> int:
     return sum(abs(value) <= largest / 2 for value in values)
 
 
-def errors(found: Mapping[str, tuple[float, float]], of: str = "the weights' size", notes: Sequence[str] = ()) -> Figure:
+def errors(found: Mapping[str, tuple[float, float]], of: str = "the weights' size", notes: Sequence[str] = ()):
     """Draw the error of each way to round, a row for each, with its number.
 
     ``found`` maps a way to its bits per weight and its error in per cent of ``of``. Returns a matplotlib figure.
@@ -69,7 +65,7 @@ def errors(found: Mapping[str, tuple[float, float]], of: str = "the weights' siz
     axes.set(xlabel=f"error, % of {of}", ylim=(len(found) - 0.5, -0.5), xlim=(0, _room(found)))
     _open(axes)
     least, most = (pick(found, key=lambda name: found[name][1]) for pick in (min, max))
-    return _titled(figure, f"Least is lost by {least}, most by {most}", notes)
+    return _titled(figure, f"Least lost: {least} · most lost: {most}", notes)
 
 
 def _room(found: Mapping[str, tuple[float, float]]) -> float:
@@ -77,7 +73,7 @@ def _room(found: Mapping[str, tuple[float, float]]) -> float:
     return 1.4 * max(lost for _, lost in found.values())
 
 
-def blocks(original: Sequence[float], held: Mapping[str, Mapping]) -> Figure:
+def blocks(original: Sequence[float], held: Mapping[str, Mapping]):
     """Draw weights before and after each of several ways, over the levels that each group of them has.
 
     ``original`` are the weights; ``held`` maps a way to ``bytes`` (of all of them), ``values`` (as they are read back) and
@@ -107,7 +103,7 @@ def _worst(original: Sequence[float], one: Mapping) -> float:
     return max(abs(before - after) for before, after in zip(original, one["values"]))
 
 
-def types(found: Mapping[str, Mapping], notes: Sequence[str] = ()) -> Figure:
+def types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
     """Draw size, speed and loss of GGUF types side by side, a row for each type, the largest on top.
 
     ``found`` maps a type to ``mb``, ``tokens_per_s`` (``median``, ``low``, ``high``), ``kl`` and ``kl_se`` in nats per token
@@ -141,7 +137,7 @@ def _of_types(found: Mapping[str, Mapping]) -> str:
     return f"Smallest: {small}; fastest: {fast}; most is lost in {worst}"
 
 
-def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]) -> Figure:
+def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]):
     """Draw who takes which weights, a coloured field for each framework and kind.
 
     An answer that is not that of ``document`` any more (see ``support.changed``) says what it was. Returns a matplotlib figure.
@@ -185,7 +181,7 @@ def _open(*panels) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def _titled(figure: Figure, title: str, notes: Sequence[str] = ()) -> Figure:
+def _titled(figure, title: str, notes: Sequence[str] = ()):
     """``figure`` with what is seen above it and, in small print, what it was made with below it."""
     figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=9)
     if notes:

@@ -21,7 +21,7 @@ def test_errors_are_named_at_their_points():
     figure = pictures.errors({"8 bits": (8.0, 0.9), "4 bits": (4.5, 8.7)}, "the output", ["one matrix"])
 
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.90 %, 8.00 bits", "8.70 %, 4.50 bits"]
-    assert figure.get_suptitle() == "Least is lost by 8 bits, most by 4 bits"
+    assert figure.get_suptitle() == "Least lost: 8 bits · most lost: 4 bits"
     assert (figure.axes[0].get_xlabel(), figure.get_supxlabel()) == ("error, % of the output", "one matrix")
 
 
