@@ -162,7 +162,7 @@ def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]):
     axes.spines[:].set_visible(False)
     ran = sum(answer(cell) == "ran here" for cell in cells)
     taken = sum(bool(cell.supported) for cell in cells)
-    return _titled(figure, f"{taken} of {len(cells)} pairs are taken by some release; {ran} of them ran here")
+    return _titled(figure, f"Of {len(cells)} pairs of framework and weights {taken} are taken; {ran} ran here")
 
 
 def answer(cell: Support) -> str:

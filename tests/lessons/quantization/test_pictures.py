@@ -66,4 +66,4 @@ def test_every_pair_has_a_field():
 
     assert len(fields) == len(figure.axes[0].patches) == 5 * len(METHODS)
     assert fields[METHODS.index("FP8")] == "cited\n(was No)"
-    assert figure.get_suptitle().endswith("0 of them ran here")
+    assert figure.get_suptitle().endswith("are taken; 0 ran here")
