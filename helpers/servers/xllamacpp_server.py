@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--spec-ngram-simple-size-m", type=int, help="so many tokens that stood behind them are drafted")
     parser.add_argument("--spec-draft-model", help="a GGUF file that drafts")
     parser.add_argument("--spec-draft-n-max", type=int, help="so many tokens it drafts for a step")
+    parser.add_argument("--embeddings", action="store_true", help="vectors instead of answers")
+    parser.add_argument("--pooling", choices=("mean", "cls", "last"), help="how a text's vectors become one")
     options = parser.parse_args()
 
     params = xllamacpp.CommonParams()
@@ -59,6 +61,9 @@ def main() -> None:
     params.n_gpu_layers = options.gpu_layers
     params.endpoint_metrics = params.endpoint_slots = True
     params.verbosity = KV_CACHE_VERBOSITY
+    params.embedding = options.embeddings
+    if options.pooling:
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{options.pooling.upper()}")
     if options.chat_template_file:
         params.chat_template = options.chat_template_file.read_text()
     set_drafting(params.speculative, options)

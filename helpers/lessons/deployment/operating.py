@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import httpx
 import psutil
@@ -35,6 +35,7 @@ class Reading:
     kv_used: float | None = None
     prompt_tokens: float | None = None  # since the start
     output_tokens: float | None = None
+    at_s: float | None = field(default=None, compare=False)  # time.perf_counter(), where it was watched
 
 
 NAMES = {  # engine's kernel: field of a Reading to the metric's name; a mean has two, sum and count
@@ -78,7 +79,7 @@ def read(page: str, kernel: str) -> Reading:
     """A :class:`Reading` of the text ``page`` of an engine of ``kernel``."""
     if kernel not in NAMES:
         raise metrics.Unreadable(f"no names are known for the metrics of {kernel!r}: there are {', '.join(NAMES)}")
-    return Reading(**{field: _value(page, name) for field, name in NAMES[kernel].items()})
+    return Reading(**{figure: _value(page, name) for figure, name in NAMES[kernel].items()})
 
 
 def _value(page: str, name: str | tuple[str, str]) -> float | None:
@@ -91,17 +92,17 @@ def _value(page: str, name: str | tuple[str, str]) -> float | None:
 
 
 @contextmanager
-def watched(server: Server) -> Iterator[list[Reading]]:
-    """A list that grows by a :class:`Reading` every ``POLL_S`` seconds, for the length of a ``with`` block."""
+def watched(server: Server, poll_s: float = POLL_S) -> Iterator[list[Reading]]:
+    """A list that grows by a :class:`Reading` with its time every ``poll_s`` seconds, for the length of a ``with`` block."""
     seen, done = [], threading.Event()
 
     def look() -> None:
         while not done.is_set():
             try:
-                seen.append(reading(server))
+                seen.append(replace(reading(server), at_s=time.perf_counter()))
             except metrics.Unreadable:  # a page that is late under load: the next look tells
                 pass
-            done.wait(POLL_S)
+            done.wait(poll_s)
 
     thread = threading.Thread(target=look, name="metrics", daemon=True)
     thread.start()

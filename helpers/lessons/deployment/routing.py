@@ -90,27 +90,16 @@ def one_line(error: Exception) -> str:
     return f"{kind}: {said}"[:200]
 
 
-def row(answers: Sequence[Answered], usual_s: Mapping[str, float] | None = None) -> dict:
-    """One line of a table: requests, how many were answered, by whom, the median latency with its range.
-
-    ``usual_s`` maps a fallback's name to its usual latency. ``added, ms`` is what the requests that it answered took
-    beyond that, median and range: the price of having asked someone else first.
-    """
+def row(answers: Sequence[Answered]) -> dict:
+    """One line of a table: requests, how many were answered, by whom, the median latency with its range."""
     times = [answer.latency_s for answer in answers if answer.error is None]
     by = [answer.by for answer in answers if answer.by]
-    late = [answer.latency_s - usual_s[answer.by] for answer in answers if answer.by in (usual_s or {})]
     return {
         "requests": len(answers),
         "answered": len(times),
         "by": ", ".join(f"{name} {by.count(name)}" for name in sorted(set(by))) or "none",
         "latency, ms": _spread(times),
-        "added, ms": _spread(late),
     }
-
-
-def usual(answers: Sequence[Answered]) -> float:
-    """The median latency of answered requests, in seconds."""
-    return median(answer.latency_s for answer in answers if answer.error is None)
 
 
 def _spread(seconds: Sequence[float]) -> str:

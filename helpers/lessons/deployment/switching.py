@@ -20,6 +20,7 @@ TIMEOUT_S = 60
 ENOUGH = 0.5  # of the first greedy tokens: other kernels may turn a near tie, other weights agree hardly at all
 SHORT = "What is the capital of France? Answer with one word."
 LONG = "Write a long story about a dog."
+WORDS = 12  # tokens of an answer that is looked at word by word
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def at_the_limit(old: Endpoint, new: Endpoint) -> Check:
 
 def streams(old: Endpoint, new: Endpoint) -> Check:
     """Whether each server streams the very text that it gives whole."""
-    equal = [streamed(endpoint, LONG, 24) == ask(endpoint, LONG, 24).text for endpoint in (old, new)]
+    equal = [streamed(endpoint, LONG, WORDS) == ask(endpoint, LONG, WORDS).text for endpoint in (old, new)]
     told = ["the whole text" if same else "another text" for same in equal]
     return Check("streamed pieces", *told, equal[0] == equal[1])
 
@@ -122,9 +123,9 @@ def stop_string(old: Endpoint, new: Endpoint) -> Check:
     """
     obeyed = []
     for endpoint in (old, new):
-        words = (ask(endpoint, LONG, 24).text or "").split()
+        words = (ask(endpoint, LONG, WORDS).text or "").split()
         word = words[len(words) // 2]
-        obeyed.append(len((ask(endpoint, LONG, 24, stop=[word]).text or "").split()) < len(words))
+        obeyed.append(len((ask(endpoint, LONG, WORDS, stop=[word]).text or "").split()) < len(words))
     told = ["ends before it" if ends else "goes on" for ends in obeyed]
     return Check("a stop string", *told, obeyed[0] == obeyed[1])
 

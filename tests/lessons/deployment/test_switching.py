@@ -127,6 +127,7 @@ class TestMetrics:
             switching.ask(new.endpoint, switching.LONG, 60)
 
         assert operating.most(seen).running >= 1
+        assert [look.at_s for look in seen] == sorted(look.at_s for look in seen)
         assert operating.reading(new).output_tokens - before.output_tokens == 60
 
     def test_the_most_of_each_field(self):

@@ -1,0 +1,106 @@
+"""The pictures of notebook 12: what users waited under each fault, a load as a server's page shows it, a pipeline's writes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from helpers import plots
+
+Taken = tuple[float, str | None]  # seconds, and who answered: remote, local, or None
+Look = tuple[float, float | None, float | None]  # seconds, requests running, requests waiting
+
+BY = {"remote": 0, "local": 1}  # who answered, to its colour and marker
+
+
+def latencies(rounds: Mapping[str, Sequence[Taken]], timeout_s: float, title: str = "", notes: Sequence[str] = ()):
+    """Draw how long each request took, a panel for each round: its colour says who answered, a cross that nobody did.
+
+    ``rounds`` maps a name to its requests, in the order in which they were sent. The dashed line is the router's time-out
+    for the remote. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(rounds) // 3)
+    figure = Figure(figsize=(7.6, 0.9 + 1.7 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat)
+    for axes, (name, taken) in zip(panels, rounds.items()):
+        axes.axhline(timeout_s, color="0.5", linestyle="--", linewidth=1)
+        for who, number in BY.items():
+            at = [i for i, (_, by) in enumerate(taken, 1) if by == who]
+            axes.plot(at, [taken[i - 1][0] for i in at], linestyle="none", label=who, **_looks(number))
+        lost = [i for i, (_, by) in enumerate(taken, 1) if by not in BY]
+        axes.plot(lost, [taken[i - 1][0] for i in lost], "x", color="black")
+        axes.set_title(name, fontsize=9)
+        axes.set(ylim=(0, None))
+    for axes in panels[len(rounds) :]:  # what is left of the last row
+        axes.axis("off")
+    panels[0].annotate("time-out", (1, timeout_s), xytext=(0, 2), textcoords="offset points", fontsize=7)
+    panels[0].legend(frameon=False, fontsize=7, loc="center right", title="answered by", title_fontsize=7)
+    figure.supylabel("seconds until the answer", fontsize=8)
+    return _titled(figure, title, ["requests in the order in which they were sent", *notes])
+
+
+def loads(looks: Mapping[str, Sequence[Look]], slots: int, title: str = "", notes: Sequence[str] = ()):
+    """Draw what a server's page said while a load ran, a panel for each server: requests at work, and on top those that wait.
+
+    ``looks`` maps a name to its looks; one without numbers is left out. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 2.8), layout="constrained")
+    panels = figure.subplots(1, len(looks), sharey=True, squeeze=False)[0]
+    for axes, (name, seen) in zip(panels, looks.items()):
+        axes.axhline(slots, color="0.4", linestyle="--", linewidth=1)
+        if told := [look for look in seen if None not in look]:
+            _areas(axes, *zip(*told))
+        axes.set_title(name, fontsize=9)
+        axes.set(xlabel="seconds", ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("requests")
+    panels[-1].legend(frameon=False, fontsize=7, loc="upper right")
+    return _titled(figure, title, [f"dashed: the {slots} slots; a black stroke is a look at the page", *notes])
+
+
+def _areas(axes, seconds: Sequence[float], running: Sequence[float], waiting: Sequence[float]) -> None:
+    """What waits stands on what is at work; a stroke for each look."""
+    together = [work + wait for work, wait in zip(running, waiting)]
+    axes.fill_between(seconds, running, step="post", color=plots.COLOURS[0], label="at work")
+    axes.fill_between(seconds, running, together, step="post", color=plots.COLOURS[1], label="waiting")
+    axes.plot(seconds, running, "|", color="black", markersize=4)
+
+
+def writes(first: Sequence[str], second: Sequence[str], title: str = "", notes: Sequence[str] = ()):
+    """Draw a pipeline's writes in their order, a row for each item and a mark for each stage; the line is the kill.
+
+    ``first`` and ``second`` are the lines of the run that was killed and of the run after it: stage and key each.
+    Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    done = [line.split() for line in (*first, *second)]
+    rows = sorted({key for _, key in done})
+    figure = Figure(figsize=(7.6, 1.4 + 0.2 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for number, stage in enumerate(dict.fromkeys(stage for stage, _ in done)):
+        at = [(i, rows.index(key)) for i, (made, key) in enumerate(done, 1) if made == stage]
+        axes.plot(*zip(*at), linestyle="none", label=stage, **_looks(number))
+    axes.axvline(len(first) + 0.5, color="black", linewidth=1.2)
+    axes.annotate("killed", (len(first) + 0.5, -0.7), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
+    axes.set_yticks(range(len(rows)), rows, fontsize=7)
+    axes.set(xlabel="writes, in their order", ylim=(len(rows) - 0.5, -1.2))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return _titled(figure, title, notes)
+
+
+def _looks(number: int) -> dict[str, object]:
+    return {"color": plots.COLOURS[number], "marker": plots.MARKERS[number], "markersize": 4}
+
+
+def _titled(figure, title: str, notes: Sequence[str]):
+    """What is seen above the picture, and what it was measured with below it, in small print."""
+    figure.suptitle("\n".join(textwrap.wrap(title, 95)), fontsize=9)
+    if below := [line for note in notes for line in textwrap.wrap(note, 120)]:
+        figure.supxlabel("\n".join(below), fontsize=7)
+    return figure

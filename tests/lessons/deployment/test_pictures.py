@@ -1,0 +1,48 @@
+"""What the pictures of notebook 12 draw."""
+
+from helpers.lessons.deployment import pictures
+
+
+def seen(line) -> list[tuple[float, float]]:
+    return list(zip(line.get_xdata(), line.get_ydata()))
+
+
+def test_a_request_stands_at_its_place_and_its_colour_says_who_answered():
+    """Both servers have their own marks, a request that nobody answered is a cross, and the time-out is a line."""
+    rounds = {"healthy": [(0.4, "remote"), (0.5, "remote")], "stalled": [(0.4, "remote"), (3.4, "local"), (3.1, None)]}
+
+    healthy, stalled, empty = pictures.latencies(rounds, 3, title="three seconds", notes=["a CPU"]).axes
+
+    assert [seen(line) for line in healthy.lines[1:]] == [[(1, 0.4), (2, 0.5)], [], []]
+    assert [seen(line) for line in stalled.lines[1:]] == [[(1, 0.4)], [(2, 3.4)], [(3, 3.1)]]
+    assert list(stalled.lines[0].get_ydata()) == [3, 3]
+    assert [axes.get_title() for axes in (healthy, stalled)] == ["healthy", "stalled"]
+    assert not empty.axison
+
+
+def test_waiting_requests_stand_on_those_at_work():
+    """The upper area begins where the lower one ends; a look that said nothing is left out."""
+    looks = {"one": [(0.0, 0, 0), (0.1, None, None), (0.2, 4, 2), (0.4, 2, 0)], "silent": [(0.0, None, None)]}
+
+    one, silent = pictures.loads(looks, slots=4, title="four slots").axes
+    at_work, waiting = one.collections
+
+    assert seen(one.lines[1]) == [(0.0, 0), (0.2, 4), (0.4, 2)]
+    assert at_work.get_paths()[0].vertices[:, 1].max() == 4
+    assert waiting.get_paths()[0].vertices[:, 1].max() == 6
+    assert len(silent.lines) == 1 and not silent.collections
+
+
+def test_a_write_stands_in_the_row_of_its_item():
+    """In the order of both runs, a mark for each stage, the kill between the two."""
+    first, second = ["check a", "check b", "ask a"], ["ask b", "write a", "write b"]
+
+    figure = pictures.writes(first, second, title="none twice")
+    (axes,) = figure.axes
+    *stages, kill = axes.lines
+
+    assert {line.get_label(): seen(line) for line in stages} == {
+        "check": [(1, 0), (2, 1)], "ask": [(3, 0), (4, 1)], "write": [(5, 0), (6, 1)],
+    }  # fmt: skip
+    assert list(kill.get_xdata()) == [3.5, 3.5]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
