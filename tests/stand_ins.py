@@ -518,14 +518,15 @@ def no_request_lost() -> Values:
             StandIn(error=None, text="so", by="private")
         ]
 
-    return {"done": {fault: answers() for fault in ("killed", "stalled", "overloaded", "limited")}}
+    done = {fault: answers() for fault in ("killed", "stalled", "overloaded", "limited")}
+    return {"done": done, "sent": [5, 2], "stalled": {"cooldown": answers()[0]}}
 
 
 @contradicted(C114='second[0] = StandIn(text="tea", by="structured", error=None)')  # nobody takes over, or without the schema
 def routed() -> Values:
     form = '{"item": "tea", "quantity": 3}'
-    first = [StandIn(text=form, by="structured", error=None), StandIn(text=None, by=None, error="Connection error.")]
-    second = [StandIn(text=form, by="batch", error=None), StandIn(text="so", by="private", error=None)]
+    first = [StandIn(text=form, by="structured", error=None), StandIn(text="so", by="private", error=None)]
+    second = [StandIn(text=form, by="batch", error=None), StandIn(text=None, by=None, error="Connection error.")]
     return {"first": first, "second": second, "order_pipeline": order_pipeline(), "StandIn": StandIn}
 
 
@@ -535,10 +536,9 @@ def order_pipeline() -> object:
     return order_pipeline
 
 
-@contradicted(C113='stopped = "set_default_backend() was given no address"')  # sgl is a name, and another line fails
-def snippet_stopped() -> Values:
-    missing, stopped = "No module named 'sglang'", "name 'sgl' is not defined"
-    return {"clash": {"torch": ("2.13.0", "2.14.1")}, "sglang_missing": missing, "stopped": stopped}
+@contradicted(C113='snippet = snippet.replace("sglang", "sglang as sgl")')  # sgl is a name
+def snippet_stops() -> Values:
+    return {"clash": {"torch": ("2.13.0", "2.14.1")}, "snippet": "import sglang\nsgl.set_default_backend(...)"}
 
 
 @contradicted(C037="vllm_took = vllm_took[1:]")  # its parser refuses a line with --tensor-parallel-size

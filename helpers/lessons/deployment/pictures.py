@@ -32,9 +32,9 @@ def latencies(rounds: Mapping[str, Sequence[Taken]], timeout_s: float, title: st
         lost = [i for i, (_, by) in enumerate(taken, 1) if by not in BY]
         axes.plot(lost, [taken[i - 1][0] for i in lost], "x", color="black")
         axes.set_title(name, fontsize=9)
-        axes.set(ylim=(0, None))
     for axes in panels[len(rounds) :]:  # what is left of the last row
         axes.axis("off")
+    panels[0].set_ylim(0)  # of all, now that all is drawn
     panels[0].annotate("time-out", (1, timeout_s), xytext=(0, 2), textcoords="offset points", fontsize=7)
     panels[0].legend(frameon=False, fontsize=7, loc="center right", title="answered by", title_fontsize=7)
     figure.supylabel("seconds until the answer", fontsize=8)
@@ -55,9 +55,9 @@ def loads(looks: Mapping[str, Sequence[Look]], slots: int, title: str = "", note
         if told := [look for look in seen if None not in look]:
             _areas(axes, *zip(*told))
         axes.set_title(name, fontsize=9)
-        axes.set(xlabel="seconds", ylim=(0, None))
+        axes.set_xlabel("seconds")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("requests")
+    panels[0].set(ylabel="requests", ylim=(0, None))  # of all, now that all is drawn
     panels[-1].legend(frameon=False, fontsize=7, loc="upper right")
     return _titled(figure, title, [f"dashed: the {slots} slots; a black stroke is a look at the page", *notes])
 
