@@ -18,6 +18,7 @@ CALLED = {
     "IPython": "ipython",
     "pynvml": "nvidia-ml-py",
     "llama_cpp": "llama-cpp-python",
+    "yaml": "pyyaml",
 }  # distributions of another name
 
 

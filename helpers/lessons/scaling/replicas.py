@@ -18,7 +18,7 @@ import httpx
 from helpers.bench import client
 from helpers.bench.workload import Prompt
 from helpers.lessons.deployment import operating
-from helpers.lessons.scaling import ray_cluster
+from helpers.lessons.scaling import manifests, ray_cluster
 from helpers.servers import engines, serving
 from helpers.weights import models
 
@@ -103,9 +103,10 @@ class Replica(_Engine):
         return StreamingResponse(answer.aiter_raw(), answer.status_code, headers, background=_Closing(answer))
 
     async def ask(self, asked: Asked) -> dict:
-        """One request without HTTP in front: which process answered, and how much of the prompt was in its cache."""
+        """One request without HTTP in front: who answered, how much of the prompt was in its cache, and the engine's own TTFT."""
         sample = await client.request(self.endpoint.cached(), Prompt(asked.prompt), asked.output_tokens)
-        return {"process": os.getpid(), "prompt": sample.prompt_tokens, "cached": sample.cached_tokens, "error": sample.error}
+        counts = {"prompt": sample.prompt_tokens, "cached": sample.cached_tokens}
+        return {"process": os.getpid(), **counts, "ttft_s": sample.ttft_s, "error": sample.error}
 
     def check_health(self) -> None:
         """Called by Serve; a replica whose engine is gone is replaced."""
@@ -142,6 +143,24 @@ def endpoint(base_url: str, context: int | None = None) -> client.Endpoint:
     engine = engines.get("llama-cpp")
     told = {"fields": engine.fields, "cache_fields": engine.cache_fields, "context": context}
     return client.Endpoint(base_url, models.resolve().name, **told)
+
+
+def application(args: dict):
+    """What ``serve.yaml`` names as its ``import_path``: copies that are made with ``args``."""
+    from ray import serve
+
+    return serve.deployment(Replica).bind(**args)
+
+
+def deploy(port: int, *, http: bool = True, **options):
+    """Run on ``port`` the copies that ``serve.yaml`` describes, with ``options`` in place of its own; returns the handle.
+
+    Raises as :func:`run` does, and :class:`~helpers.lessons.scaling.manifests.ManifestError` for a file that Ray refuses.
+    """
+    from ray import serve
+
+    args, usual = manifests.copies()
+    return run(serve.deployment(Replica).options(**usual | options).bind(**args), port, http=http)
 
 
 def run(application, port: int, *, timeout_s: float = 30, http: bool = True, **options):
