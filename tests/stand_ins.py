@@ -543,8 +543,8 @@ def snippet_stops() -> Values:
 
 @contradicted(C037="vllm_took = vllm_took[1:]")  # its parser refuses a line with --tensor-parallel-size
 def parsed() -> Values:
-    took = {"vllm": {"nnodes": 2, "enable_expert_parallel": True}, "sglang": {"nnodes": 2, "ep_size": 16}}
-    return {"launch": launch, **{f"{name}_took": [options] * len(launch.examples(name)) for name, options in took.items()}}
+    usual = {"tensor_parallel_size": 8, "nnodes": 2, "enable_expert_parallel": True, "max_model_len": 8192}
+    return {"launch": launch, "vllm_took": [usual] * (len(launch.examples("vllm")) + 1)}
 
 
 @contradicted(

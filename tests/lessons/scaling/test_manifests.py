@@ -1,5 +1,7 @@
 """The files that start copies: what Ray Serve's schema takes and what it passes over, and Kubernetes' parts that must agree."""
 
+import importlib
+import inspect
 import json
 import subprocess
 from pathlib import Path
@@ -102,3 +104,11 @@ def test_vllm_has_the_metrics_and_the_address_of_the_probes():
     assert manifests.metrics(manifests.documents()) == ["vllm:num_requests_running", "vllm:num_requests_waiting"]
     assert all(f'"{name}"' in loggers for name in manifests.metrics(manifests.documents()))
     assert '"/health"' in (package / "entrypoints/serve/instrumentator/health.py").read_text()
+
+
+def test_the_file_names_a_builder():
+    """Ray calls what stands behind ``import_path`` with the application's arguments, and wants a function of one of them."""
+    (application,) = yaml.safe_load(manifests.SERVE.read_text())["applications"]
+    module, _, name = application["import_path"].partition(":")
+
+    assert len(inspect.signature(getattr(importlib.import_module(module), name)).parameters) == 1
