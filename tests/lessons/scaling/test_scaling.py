@@ -63,8 +63,7 @@ def service(cluster):
     port = serving.free_port()
     options = {"health_check_period_s": 1, "ray_actor_options": {"num_cpus": 0.5}, "max_constructor_retry_count": 1}
     options |= {"graceful_shutdown_timeout_s": 2, "graceful_shutdown_wait_loop_s": 0.1}
-    app = serve.deployment(replicas.Replica).options(num_replicas=2, **options).bind(**ENGINE)
-    replicas.run(app, port, timeout_s=60)
+    replicas.deploy(port, num_replicas=2, autoscaling_config=None, max_constructor_retry_count=1)
     asker = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=8, timeout=60)
     model = replicas.endpoint(asker.base_url.__str__()).model
     done = []
