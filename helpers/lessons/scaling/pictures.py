@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from helpers import plots
 
-WAYS = ("TP", "PP", "DP", "EP")
+WAYS = {
+    "TP": "TP: each matrix is cut",
+    "PP": "PP: the layers are divided",
+    "DP": "DP: each GPU has a copy",
+    "EP": "EP: the experts are divided",
+}
 GPUS = 4  # in the picture of how a model is cut; as many layers
 
 
@@ -61,7 +66,7 @@ def found(answer: Mapping) -> bool:
 
 
 def ways(sent: Mapping[str, str], title: str = "", notes: Sequence[str] = ()):
-    """Draw a model of four layers cut for four GPUs, once for each of :data:`WAYS`: a colour is a GPU.
+    """Draw a model of four layers, a row each, cut for four GPUs, a colour each: once for each of :data:`WAYS`.
 
     ``sent`` has for each way the line that stands below it: what is sent. Returns a matplotlib figure.
     """
@@ -71,10 +76,13 @@ def ways(sent: Mapping[str, str], title: str = "", notes: Sequence[str] = ()):
     for axes, way in zip(figure.subplots(1, len(WAYS)), WAYS):
         for x, y, width, height, gpu in _boxes(way):
             axes.bar(x, height, width, y, align="edge", color=plots.COLOURS[gpu], alpha=0.6, edgecolor="white", linewidth=2)
+        first = {gpu: (x + width / 2, y + height / 2) for x, y, width, height, gpu in reversed(_boxes(way))}
+        for gpu, middle in first.items():
+            axes.annotate(f"GPU {gpu + 1}", middle, fontsize=7, ha="center", va="center")
         _arrows(axes, way)
         axes.set(xlim=(-0.1, 4.1), ylim=(4.3, -0.3))
         axes.set_axis_off()
-        axes.set_title(way, fontsize=10)
+        axes.set_title(WAYS[way], fontsize=9)
         axes.annotate(sent[way], (0.5, -0.02), xycoords="axes fraction", fontsize=8, ha="center", va="top")
     return plots.titled(figure, title, notes, 130)
 
