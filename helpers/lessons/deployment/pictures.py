@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 from helpers import plots
@@ -38,7 +37,7 @@ def latencies(rounds: Mapping[str, Sequence[Taken]], timeout_s: float, title: st
     panels[0].annotate("time-out", (1, timeout_s), xytext=(0, 2), textcoords="offset points", fontsize=7)
     panels[0].legend(frameon=False, fontsize=7, loc="center right", title="answered by", title_fontsize=7)
     figure.supylabel("seconds until the answer", fontsize=8)
-    return _titled(figure, title, ["requests in the order in which they were sent", *notes])
+    return plots.titled(figure, title, ["requests in the order in which they were sent", *notes])
 
 
 def loads(looks: Mapping[str, Sequence[Look]], slots: int, title: str = "", notes: Sequence[str] = ()):
@@ -59,7 +58,7 @@ def loads(looks: Mapping[str, Sequence[Look]], slots: int, title: str = "", note
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="requests", ylim=(0, None))  # of all, now that all is drawn
     panels[-1].legend(frameon=False, fontsize=7, loc="upper right")
-    return _titled(figure, title, [f"dashed: the {slots} slots; a black stroke is a look at the page", *notes])
+    return plots.titled(figure, title, [f"dashed: the {slots} slots; a black stroke is a look at the page", *notes])
 
 
 def _areas(axes, seconds: Sequence[float], running: Sequence[float], waiting: Sequence[float]) -> None:
@@ -91,16 +90,8 @@ def writes(first: Sequence[str], second: Sequence[str], title: str = "", notes: 
     axes.set(xlabel="writes, in their order", ylim=(len(rows) - 0.5, -1.2))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return _titled(figure, title, notes)
+    return plots.titled(figure, title, notes)
 
 
 def _looks(number: int) -> dict[str, object]:
     return {"color": plots.COLOURS[number], "marker": plots.MARKERS[number], "markersize": 4}
-
-
-def _titled(figure, title: str, notes: Sequence[str]):
-    """What is seen above the picture, and what it was measured with below it, in small print."""
-    figure.suptitle("\n".join(textwrap.wrap(title, 95)), fontsize=9)
-    if below := [line for note in notes for line in textwrap.wrap(note, 120)]:
-        figure.supxlabel("\n".join(below), fontsize=7)
-    return figure

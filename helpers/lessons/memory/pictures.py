@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
+from helpers import plots
 from helpers.lessons.memory import allocation
-from helpers.plots import COLOURS
 
 GIB, MIB = 2**30, 2**20
 STYLES = ("-", "--", "-.", ":")
-WIDTH = 100  # letters of a title's line
 
 
 def requests(tokens: Sequence[int], longest: int, page: int, common: int, title: str = "", notes: Sequence[str] = ()):
@@ -38,12 +36,12 @@ def requests(tokens: Sequence[int], longest: int, page: int, common: int, title:
     rectangle.set_ylabel("requests")
     rectangle.invert_yaxis()  # the first one on top; the axis is shared
     told = "a box: reserved at once; blue: tokens; white: empty; dotted: pages that are kept once, in the first row"
-    return _said(figure, title, (told, *notes))
+    return plots.titled(figure, title, (told, *notes))
 
 
 def _request(axes, row: int, begin: int, held: int, end: int, page: int) -> None:
     """One row: its tokens from ``begin`` to ``held`` in blue, and boxes of ``page`` tokens up to ``end`` around them."""
-    axes.barh(row, held - begin, left=begin, height=0.8, color=COLOURS[0], alpha=0.6)
+    axes.barh(row, held - begin, left=begin, height=0.8, color=plots.COLOURS[0], alpha=0.6)
     for start in range(begin, end, page):
         axes.barh(row, page, left=start, height=0.8, fill=False, edgecolor="0.2", linewidth=0.8)
 
@@ -57,7 +55,7 @@ def held(servers: Mapping[str, Mapping[str, float]], title: str = "", notes: Seq
 
     figure = Figure(figsize=(7.6, 1.4 + 0.4 * len(servers)), layout="constrained")
     axes, rows, begin = figure.subplots(), range(len(servers)), [0.0] * len(servers)
-    for part, colour in zip(("weights", "pool", "rest"), (COLOURS[0], COLOURS[1], "0.8")):
+    for part, colour in zip(("weights", "pool", "rest"), (plots.COLOURS[0], plots.COLOURS[1], "0.8")):
         widths = [one[part] / MIB for one in servers.values()]
         axes.barh(rows, widths, left=begin, height=0.6, color=colour, label=part)
         begin = [start + width for start, width in zip(begin, widths)]
@@ -68,7 +66,7 @@ def held(servers: Mapping[str, Mapping[str, float]], title: str = "", notes: Seq
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return _said(figure, title, notes)
+    return plots.titled(figure, title, notes)
 
 
 def growth(kept: Mapping[str, Mapping[int, float]], title: str = "", notes: Sequence[str] = ()):
@@ -80,12 +78,12 @@ def growth(kept: Mapping[str, Mapping[int, float]], title: str = "", notes: Sequ
 
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axes = figure.subplots()
-    for (name, by_tokens), style, colour in zip(kept.items(), cycle(STYLES), cycle(COLOURS)):
+    for (name, by_tokens), style, colour in zip(kept.items(), cycle(STYLES), cycle(plots.COLOURS)):
         axes.plot(list(by_tokens), [size / MIB for size in by_tokens.values()], style, color=colour, label=name)
     axes.set(xlabel="tokens of one user", ylabel="KV cache and state, MiB")
     _logarithmic(axes)
     axes.legend(frameon=False, fontsize=8)
-    return _said(figure, title, notes)
+    return plots.titled(figure, title, notes)
 
 
 def users(needed: Mapping[str, Mapping[int, float]], cards_gib: Sequence[int] = (), title: str = "", notes: Sequence[str] = ()):
@@ -97,7 +95,7 @@ def users(needed: Mapping[str, Mapping[int, float]], cards_gib: Sequence[int] = 
 
     figure = Figure(figsize=(7.6, 4), layout="constrained")
     axes = figure.subplots()
-    for (name, by_users), style, colour in zip(needed.items(), cycle(STYLES), cycle(COLOURS)):
+    for (name, by_users), style, colour in zip(needed.items(), cycle(STYLES), cycle(plots.COLOURS)):
         counts, gib = list(by_users), [size / GIB for size in by_users.values()]
         axes.plot(counts, gib, style, color=colour)
         axes.annotate(name, (counts[-1], gib[-1]), xytext=(5, -3), textcoords="offset points", fontsize=8, color=colour)
@@ -106,7 +104,7 @@ def users(needed: Mapping[str, Mapping[int, float]], cards_gib: Sequence[int] = 
         axes.annotate(f"a card of {card} GiB", (1, card), xytext=(0, 3), textcoords="offset points", fontsize=8, color="0.4")
     axes.set(xlabel="users", ylabel="weights and KV cache, GiB")
     _logarithmic(axes)
-    return _said(figure, title, notes)
+    return plots.titled(figure, title, notes)
 
 
 def _logarithmic(axes) -> None:
@@ -115,11 +113,3 @@ def _logarithmic(axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _said(figure, title: str, notes: Sequence[str]):
-    """``figure`` with what is seen above it and, in small print below, what is to know."""
-    figure.suptitle(textwrap.fill(title, WIDTH), fontsize=9)
-    if notes:
-        figure.supxlabel("\n".join(textwrap.fill(note, int(1.2 * WIDTH)) for note in notes), fontsize=7)
-    return figure

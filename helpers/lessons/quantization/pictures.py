@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from helpers import frameworks, plots
@@ -31,7 +30,7 @@ def levels(grids: Mapping[str, Sequence[float]], shares: Sequence[float]):
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.hist(shares, bins=60, color="0.75")
     above.set(yticks=[], ylabel="weights")
-    for row, (name, values) in enumerate(grids.items()):
+    for row, values in enumerate(grids.values()):
         largest = max(abs(value) for value in values)
         below.plot([value / largest for value in values], [row] * len(values), "|", color=plots.COLOURS[row], markersize=14)
     below.set_yticks(range(len(grids)), list(grids))
@@ -39,7 +38,7 @@ def levels(grids: Mapping[str, Sequence[float]], shares: Sequence[float]):
     _open(above, below)
     small = sum(abs(share) <= 0.5 for share in shares) / len(shares)
     counted = ", ".join(f"{name} {_small(values)} of {len(values)}" for name, values in grids.items())
-    return _titled(figure, f"{small:.0%} of the weights are at most half of their block's largest; levels there: {counted}")
+    return plots.titled(figure, f"{small:.0%} of the weights are at most half of their block's largest; levels there: {counted}")
 
 
 def _small(values: Sequence[float]) -> int:
@@ -65,7 +64,7 @@ def errors(found: Mapping[str, tuple[float, float]], of: str = "the weights' siz
     axes.set(xlabel=f"error, % of {of}", ylim=(len(found) - 0.5, -0.5), xlim=(0, _room(found)))
     _open(axes)
     least, most = (pick(found, key=lambda name: found[name][1]) for pick in (min, max))
-    return _titled(figure, f"Least lost: {least} · most lost: {most}", notes)
+    return plots.titled(figure, f"Least lost: {least} · most lost: {most}", notes)
 
 
 def _room(found: Mapping[str, tuple[float, float]]) -> float:
@@ -96,7 +95,7 @@ def blocks(original: Sequence[float], held: Mapping[str, Mapping]):
     panels[0].legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     _open(*panels)
     told = ", ".join(f"{name} {one['bytes']} bytes and {_worst(original, one):.3f}" for name, one in held.items())
-    return _titled(figure, f"{len(original)} weights, bytes and largest error: {told}")
+    return plots.titled(figure, f"{len(original)} weights, bytes and largest error: {told}")
 
 
 def _worst(original: Sequence[float], one: Mapping) -> float:
@@ -126,7 +125,7 @@ def types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
     speed.set(xlabel="decode, tokens/s, one user", xlim=(0, None))
     loss.set(xlabel="KL divergence, nats per token")
     _open(size, speed, loss)
-    return _titled(figure, _of_types(found), notes)
+    return plots.titled(figure, _of_types(found), notes)
 
 
 def _of_types(found: Mapping[str, Mapping]) -> str:
@@ -162,7 +161,7 @@ def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]):
     axes.spines[:].set_visible(False)
     ran = sum(answer(cell) == "ran here" for cell in cells)
     taken = sum(bool(cell.supported) for cell in cells)
-    return _titled(figure, f"Of {len(cells)} pairs of framework and weights {taken} are taken; {ran} ran here")
+    return plots.titled(figure, f"Of {len(cells)} pairs of framework and weights {taken} are taken; {ran} ran here")
 
 
 def answer(cell: Support) -> str:
@@ -179,11 +178,3 @@ def answer(cell: Support) -> str:
 def _open(*panels) -> None:
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
-
-
-def _titled(figure, title: str, notes: Sequence[str] = ()):
-    """``figure`` with what is seen above it and, in small print, what it was made with below it."""
-    figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=9)
-    if notes:
-        figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 120)), fontsize=7)
-    return figure
