@@ -22,7 +22,6 @@ from helpers.gpu import read, tables
 from helpers.lessons.memory import allocation
 from helpers.lessons.quantization import support as quant_support
 from helpers.lessons.scaling import launch
-from helpers.lessons.speculation import speculative
 from helpers.lessons.structured import features
 from helpers.studies import standings
 from helpers.weights import shapes, sizes
@@ -419,8 +418,7 @@ def assisted_and_lookup() -> Values:
     found = {task: {"plain": {"ids": [1, 2]}} for task in ("copy", "free")}
     runs = {task: {"ids": [1, 2]} for task in found}
     values = {"found": found, "assisted": {"runs": runs}, "same": {"HF Transformers": True}, "on_gpu": False}
-    values |= {"speculative": speculative, "layers": 24, "shape": StandIn(layers=30)}
-    return values | {"refusal": "assisted generate is only supported for batch_size = 1"}
+    return values | {"refusals": {"two at once": "assisted generate is only supported for batch_size = 1"}}
 
 
 @contradicted(C116='ngram["copy"].tokens_per_step = 1.0')  # nothing is accepted
@@ -440,8 +438,7 @@ def without_a_draft() -> Values:
 @contradicted(C118="algorithms = []")
 def algorithms() -> Values:
     names = ["DFLASH", "UNO", "DSPARK", "EAGLE", "EAGLE3", "FROZEN_KV_MTP", "STANDALONE", "NGRAM"]
-    reason = "ModuleNotFoundError: No module named 'sgl_kernel.speculative'"
-    return {"algorithms": names, "on_gpu": False, "sglang_loads": False, "sglang_reason": reason}
+    return {"algorithms": names}
 
 
 # 11 · Quantization

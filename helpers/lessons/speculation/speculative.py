@@ -125,12 +125,6 @@ class Counts:
             return None
         return self.tokens_per_step / (1 + self.drafts / self.steps * (verify - 1 + draft_tokens * cost))
 
-    def verify_from(self, speedup: float) -> float | None:
-        """The ``verify`` that a measured speed-up tells of, with a free draft: the inverse of :meth:`predicted`."""
-        if not self.drafts or self.tokens_per_step is None:
-            return None
-        return 1 + (self.tokens_per_step / speedup - 1) * self.steps / self.drafts
-
     def in_steps(self, steps: int) -> Counts:
         """The same with counted ``steps``: engines also call accepted what is cut off at an answer's end."""
         return replace(self, accepted=self.tokens - steps)
@@ -140,10 +134,21 @@ class Counts:
         return f"{rate}, {self.tokens} tokens in {self.steps} steps: {self.tokens / max(self.steps, 1):.2f} tokens per step"
 
 
-def from_widths(widths: Sequence[int], prompt_tokens: int, tokens: int) -> Counts:
-    """Counts from the number of tokens that each call of the target computed: the prompt first, then 1 + its draft."""
-    drafted = [widths[0] - prompt_tokens, *(width - 1 for width in widths[1:])]
-    return Counts(tokens, sum(drafted), tokens - len(widths), sum(count > 0 for count in drafted))
+def steps_of(calls: Sequence[Sequence[int]], prompt_tokens: int, tokens: int) -> list[tuple[int, int]]:
+    """The (drafted, accepted) tokens of each call of the target that made ``tokens`` behind a prompt; the first computes it too.
+
+    ``calls`` has for each how many tokens it computed, and how many the KV cache held before it. A rejected guess is taken out
+    of the cache again, so what the cache grew by is what was kept: the accepted tokens and the target's own.
+    """
+    drafted = [calls[0][0] - prompt_tokens, *(width - 1 for width, _ in calls[1:])]
+    held = [prompt_tokens - 1, *(cached for _, cached in calls[1:]), prompt_tokens + tokens - 1]
+    return [(guesses, after - before - 1) for guesses, before, after in zip(drafted, held, held[1:])]
+
+
+def from_steps(steps: Sequence[tuple[int, int]]) -> Counts:
+    """Counts from the (drafted, accepted) tokens of each step."""
+    drafted, accepted = (sum(one) for one in zip(*steps))
+    return Counts(accepted + len(steps), drafted, accepted, sum(guesses > 0 for guesses, _ in steps))
 
 
 def from_llama_cpp(timings: Mapping) -> Counts:

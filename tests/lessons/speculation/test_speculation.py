@@ -158,14 +158,6 @@ def test_prediction_charges_only_the_steps_that_had_a_draft():
     assert replace(counts, drafts=None).predicted(4) is None
 
 
-def test_the_cost_of_verifying_is_found_again_from_the_speedup():
-    """The inverse of predicted; nothing to say where nothing was drafted."""
-    counts = Counts(tokens=9, drafted=8, accepted=5, drafts=2)
-
-    assert counts.verify_from(counts.predicted(4, verify=2.5)) == pytest.approx(2.5)
-    assert Counts(9, 0, 0, 0).verify_from(1.0) is None
-
-
 def test_accepted_tokens_that_were_cut_off_do_not_count():
     """24 tokens came in 8 steps, so 16 of the 20 called accepted are in the answer."""
     counts = Counts(tokens=24, drafted=20, accepted=20, drafts=5).in_steps(8)
@@ -173,10 +165,12 @@ def test_accepted_tokens_that_were_cut_off_do_not_count():
     assert (counts.accepted, counts.tokens_per_step) == (16, 3.0)
 
 
-def test_counts_from_the_widths_of_calls():
-    """A prompt of 72 with 2 drafted behind it, then 4 drafted, none, 4 drafted: 9 tokens came."""
+def test_steps_from_what_each_call_computed_and_the_cache_held():
+    """A prompt of 72 with 2 drafted behind it, then 4 drafted, none, 4 drafted: 1, 2, 0 and 2 were kept, 9 tokens came."""
+    steps = speculative.steps_of([(74, 0), (5, 73), (1, 76), (5, 77)], 72, 9)
 
-    assert speculative.from_widths([74, 5, 1, 5], 72, 9) == Counts(tokens=9, drafted=10, accepted=5, drafts=3)
+    assert steps == [(2, 1), (4, 2), (0, 0), (4, 2)]
+    assert speculative.from_steps(steps) == Counts(tokens=9, drafted=10, accepted=5, drafts=3)
 
 
 def test_counts_from_a_reply_of_llama_cpp():
