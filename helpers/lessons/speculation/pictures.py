@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -36,7 +35,7 @@ def steps(runs: Mapping[str, Sequence[Sequence[int]]], title: str = "", notes: S
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     all_axes[-1].set_xlabel("step of the target")
-    return _said(figure, title, notes, 100)
+    return plots.titled(figure, title, notes, 100)
 
 
 def _boxes(drafted: int, accepted: int) -> list[str]:
@@ -65,7 +64,7 @@ def gains(found: Mapping[str, Mapping], title: str = "", notes: Sequence[str] = 
     axes.set(xlabel="times as fast as without drafts", xlim=(0, None), ylim=(len(found) - 0.5, -0.5))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return _said(figure, title, notes, 90)
+    return plots.titled(figure, title, notes, 90)
 
 
 def batches(found: Mapping[int, Mapping[str, float]], title: str = "", notes: Sequence[str] = ()):
@@ -88,7 +87,7 @@ def batches(found: Mapping[int, Mapping[str, float]], title: str = "", notes: Se
     axes.set(xlabel="requests at once", ylabel="factor", xlim=(-0.5, len(found)))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return _said(figure, title, notes, 100)
+    return plots.titled(figure, title, notes, 100)
 
 
 def recorded(found: Mapping[str, Mapping[str, Mapping[str, Mapping]]], title: str = "", notes: Sequence[str] = ()):
@@ -113,12 +112,4 @@ def recorded(found: Mapping[str, Mapping[str, Mapping[str, Mapping]]], title: st
         axes.set_title(panel, fontsize=9, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, fontsize=8)
-    return _said(figure, title, notes, 110)
-
-
-def _said(figure, title: str, notes: Sequence[str], width: int):
-    """``figure`` with what is seen above it and, in small print, what is to know below."""
-    figure.suptitle("\n".join(textwrap.wrap(title, width)), fontsize=9)
-    if notes:
-        figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, int(1.2 * width))), fontsize=7)
-    return figure
+    return plots.titled(figure, title, notes, 110)
