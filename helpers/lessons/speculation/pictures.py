@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from helpers.plots import COLOURS
+from helpers import plots
 
 LOOKS = {  # of a box: what became of one token of a step
-    "guess, kept": {"color": COLOURS[2]},
-    "the target's own token": {"color": COLOURS[0]},
+    "guess, kept": {"color": plots.COLOURS[2]},
+    "the target's own token": {"color": plots.COLOURS[0]},
     "guess, thrown away": {"facecolor": "white", "hatch": "xxxx"},
 }
-BARS = (COLOURS[2], "0.7", "0.4", COLOURS[0])
+BARS = (plots.COLOURS[2], "0.7", "0.4", plots.COLOURS[0])
 
 
 def steps(runs: Mapping[str, Sequence[Sequence[int]]], title: str = "", notes: Sequence[str] = ()):
@@ -28,7 +28,7 @@ def steps(runs: Mapping[str, Sequence[Sequence[int]]], title: str = "", notes: S
         for kind, look in LOOKS.items():
             at = [(x, y) for x, step in enumerate(made, 1) for y, box in enumerate(_boxes(*step)) if box == kind]
             x, y = zip(*at) if at else ((), ())
-            edge = COLOURS[3] if "hatch" in look else "white"
+            edge = plots.COLOURS[3] if "hatch" in look else "white"
             axes.bar(x, [1] * len(x), bottom=y, width=0.9, edgecolor=edge, label=kind, **look)
         axes.set_title(f"{name}: {len(made)} steps", fontsize=9, loc="left")
         axes.set(ylabel="tokens of a step")
@@ -56,10 +56,10 @@ def gains(found: Mapping[str, Mapping], title: str = "", notes: Sequence[str] = 
     axes.axvline(1, color="0.6", linewidth=1)
     rows = list(range(len(found)))
     measured = [one["measured"] for one in found.values()]
-    axes.hlines(rows, list(map(min, measured)), list(map(max, measured)), color=COLOURS[0])
-    axes.plot(list(map(median, measured)), rows, "o", color=COLOURS[0], label="measured")
+    axes.hlines(rows, list(map(min, measured)), list(map(max, measured)), color=plots.COLOURS[0])
+    axes.plot(list(map(median, measured)), rows, "o", color=plots.COLOURS[0], label="measured")
     expected = [one["predicted"] for one in found.values()]
-    axes.plot(expected, rows, "D", markersize=9, markerfacecolor="none", color=COLOURS[3], label="predicted")
+    axes.plot(expected, rows, "D", markersize=9, markerfacecolor="none", color=plots.COLOURS[3], label="predicted")
     axes.set_yticks(rows, list(found), fontsize=8)
     axes.set(xlabel="times as fast as without drafts", xlim=(0, None), ylim=(len(found) - 0.5, -0.5))
     axes.spines[["top", "right"]].set_visible(False)
@@ -105,7 +105,7 @@ def recorded(found: Mapping[str, Mapping[str, Mapping[str, Mapping]]], title: st
             ys, rates = zip(*[(names.index(name) + 0.2 * number, ways[way]) for name, ways in rows.items() if way in ways])
             middle, low, high = ([rate[key] for rate in rates] for key in ("median", "low", "high"))
             spread = [[m - lo for m, lo in zip(middle, low)], [h - m for m, h in zip(middle, high)]]
-            looks = {"color": COLOURS[number], "marker": "os"[number % 2], "markersize": 5, "capsize": 2, "label": way}
+            looks = {"color": plots.COLOURS[number], "marker": "os"[number % 2], "markersize": 5, "capsize": 2, "label": way}
             axes.errorbar(middle, ys, xerr=spread, linestyle="none", **looks)
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set(xlabel="output tokens/s, all users", xlim=(0, None), ylim=(len(names) - 0.4, -0.4))
