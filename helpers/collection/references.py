@@ -31,9 +31,10 @@ class BadReference(ValueError):
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper, what it says in one sentence, and the notebook that measures it, if one does."""
+    """A paper, the short name it goes by, what it says in one sentence, and the notebook that measures it, if one does."""
 
     topic: str
+    name: str
     title: str
     authors: str
     year: int
@@ -166,7 +167,7 @@ def reading_list(topic: str) -> str:
     """The papers of one ``topic`` as a Markdown table, oldest first."""
     rows = ["| Paper | What it says | Measured in |", "|---|---|---|"]
     for paper in sorted((paper for paper in papers() if paper.topic == topic), key=lambda paper: paper.year):
-        title = f"[{paper.title}]({paper.address})"
+        title = f"**{paper.name}**: [{paper.title}]({paper.address})"
         rows.append(f"| {title}, {paper.authors}, {paper.year} | {paper.says} | {_linked(paper.notebook)} |")
     return "\n".join(rows)
 

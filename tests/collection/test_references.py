@@ -132,3 +132,18 @@ def test_the_glossary_links_each_term_to_its_cell():
 
     assert row == f"| **kernel** | A process. | [00](00_start_here.ipynb#cell-id={references.cell(term).id}) |"
     assert paths.NOTEBOOKS / "00_start_here.ipynb" in paths.notebooks()
+
+
+def test_papers_have_short_names_of_their_own():
+    """The name that stands in the picture: each once, and short enough for a column of a year."""
+    names = [paper.name for paper in references.papers()]
+
+    assert len(set(names)) == len(names)
+    assert [name for name in names if len(name) > 16] == []
+
+
+def test_the_reading_list_begins_with_the_name():
+    """A row begins with what the paper is called, then its title as a link."""
+    first = references.reading_list("Measuring").splitlines()[2]
+
+    assert first.startswith("| **Roofline**: [Roofline: An Insightful Visual")
