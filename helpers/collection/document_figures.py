@@ -125,6 +125,45 @@ def gains_on_gpu(of: Mapping[str, Mapping[int, Mapping | None]]) -> pd.DataFrame
     return gains(of, ROWS_ON_GPU).rename(index={METAL: METAL_AND_CUDA})
 
 
+def gain_lines(of: Mapping[str, Mapping[int, Mapping | None]]) -> tuple[dict, dict]:
+    """The document's gains and those of ``of`` (of a GPU record), each by framework and number of users, to be drawn."""
+    said, measured = {}, {}
+    for row, texts in document.texts("throughput").items():
+        if engine := ROWS_ON_GPU.get(row):
+            rates = [float(text) for text in texts if text.replace(".", "").isdigit()]
+            said[engine] = {users: rate / rates[0] for users, rate in zip((1, 10, 100), rates)}
+            found = {users: rate["median"] for users, rate in of.get(engine, {}).items() if rate}
+            if found:
+                measured[engine] = {users: rate / found[min(found)] for users, rate in found.items()}
+    return said, measured
+
+
+def prices(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float) -> dict[str, dict[int, float]]:
+    """:func:`cost` as numbers, the medians alone, to be drawn."""
+    return {
+        name: {users: per_million(rate, price_per_hour)["median"] for users, rate in by.items() if rate} for name, by in of.items()
+    }
+
+
+def apart(of: Mapping[str, tuple[float, float]], price_per_hour: float) -> pd.DataFrame:
+    """A million input and a million output tokens in the currency of ``price_per_hour``, by framework, and their ratio.
+
+    ``of`` has the machine's seconds for a token of each (:func:`helpers.gpu.read.token_seconds`).
+    """
+    import pandas as pd
+
+    of_million = price_per_hour / 3600 * 1e6
+    rows = {
+        frameworks.TITLES[name]: {
+            "a million input tokens": f"{first * of_million:.3f}",
+            "a million output tokens": f"{second * of_million:.3f}",
+            "output / input": f"{second / first:.1f}",
+        }
+        for name, (first, second) in of.items()
+    }
+    return pd.DataFrame(rows).T
+
+
 def by_engine(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
     """:func:`rates` by the engines' own names."""
     return cpu_study.rates(record["engines"])

@@ -225,6 +225,35 @@ def prefix_firsts(*found: Mapping) -> dict[str, dict[str, Mapping]]:
     return {name: of for name, of in firsts.items() if {"common", "own"} <= of.keys()}
 
 
+def token_seconds(users: int = 100, *found: Mapping) -> dict[str, tuple[float, float]]:
+    """By engine the machine's seconds for an input and for an output token, with ``users`` at once, from its server's two loads.
+
+    One load is short (the levels), one has long prompts with nothing in common. Each gives an equation: seconds per request
+    are input tokens times the first plus output tokens times the second. That a token costs the same in both is an
+    assumption. An engine without two such loads is left out. ``found`` are records as :func:`both` gives them.
+    """
+    loads: dict[tuple, dict[tuple[int, int], float]] = {}
+    for one in (one for record in found or both() for one in lives(record, "server", "prefix")):
+        for level in _own(one, users):
+            tokens = level["prompt_tokens"][0], level["output_tokens"][0]
+            seconds = tokens[1] / level["output_tokens_per_s"]["median"]
+            loads.setdefault((one["engine"], one["option"]), {})[tokens] = seconds
+    return {engine: _solved(*of.items()) for (engine, _), of in loads.items() if len(of) == 2}
+
+
+def _own(one: Mapping, users: int) -> list[Mapping]:
+    """The levels of a life in which nothing was shared, with ``users`` and a figure."""
+    levels = [row for row in one["rows"] if row["kind"] == "level"]
+    levels += [row["level"] for row in one["rows"] if row["kind"] == "prefix" and row["prefix"] == "own"]
+    return [level for level in levels if level["users"] == users and level["output_tokens_per_s"]]
+
+
+def _solved(one: tuple, other: tuple) -> tuple[float, float]:
+    """Two equations with two unknowns, by Cramer's rule."""
+    ((a, b), s), ((c, d), t) = one, other
+    return (s * d - t * b) / (a * d - c * b), (a * t - c * s) / (a * d - c * b)
+
+
 def both(machine: str | None = None) -> list[dict]:
     """The records of speed and of memory: the pools and the prefixes of some servers are in the first."""
     names = [machine] if machine else [*order("speed"), *order("memory")][:1]

@@ -12,7 +12,6 @@ WIDTH, EDGE = 700, 14
 ASK_WIDTH, TAKE_X = 282, 384
 TAKE_WIDTH = WIDTH - EDGE - TAKE_X
 BOX, GAP = 66, 26
-TALL = 84  # a box with a verdict in it
 INK, SOFT, LINE, GROUND = "#1b1b1b", "#4d4d4d", "#6b6b6b", "#f3f3f0"
 
 
@@ -65,19 +64,6 @@ def several(y: int, names: Sequence[str], box: int = BOX) -> str:
     return "\n".join([frame, *bars, text(TAKE_X + 20, y + 22, names_told, 16, INK, "bold")])
 
 
-def take(y: int, name: str, claims: Sequence[str], box: int = BOX, dashed: bool = False) -> str:
-    """A framework's box: its colour at the left, its name, the claims at the right."""
-    colour, dash = COLOURS[name], ' stroke-dasharray="6 4"' if dashed else ""
-    at = f'x="{TAKE_X}" y="{y}" height="{box}"'
-    return "\n".join(
-        [
-            f'<rect {at} width="{TAKE_WIDTH}" fill="#ffffff" stroke="{colour}" stroke-width="2"{dash}/>',
-            f'<rect {at} width="10" fill="{colour}"/>',
-            text(TAKE_X + 20, y + 22, TITLES[name], 16, INK, "bold"),
-            text(WIDTH - EDGE - 10, y + 21, " ".join(claims), 11.5, SOFT, "", "end"),
-        ]
-    )
-
 
 def path(d: str) -> str:
     """An arrow."""
@@ -101,9 +87,3 @@ def down(y: int, label: str, box: int = BOX) -> str:
     """From a question to the next."""
     x = EDGE + ASK_WIDTH // 2
     return path(f"M{x} {y + box}V{y + box + GAP - 2}") + "\n" + text(x + 9, y + box + 18, label, 13)
-
-
-def turn(y: int, label: str, box: int = BOX) -> str:
-    """The document's last arrow: down from a question, and to the framework below it."""
-    x = EDGE + ASK_WIDTH // 2
-    return path(f"M{x} {y + box}V{y + box + GAP + box // 2}H{TAKE_X - 2}") + "\n" + text(x + 9, y + box + 18, label, 13)
