@@ -116,6 +116,26 @@ def test_a_cost_stands_beside_its_engine_and_users():
     assert list(prices.loc["vLLM, bf16"]) == ["10.00 (5.00 to 20.00)", "no measurement"]
 
 
+def test_input_and_output_have_prices_of_their_own():
+    """At 3.6 an hour a millisecond costs a millionth: a million tokens of 1 ms each cost 1."""
+    prices = document_figures.apart({"vllm": (0.001, 0.004)}, 3.6)
+
+    assert list(prices.loc["vLLM"]) == ["1.000", "4.000", "4.0"]
+
+
+def test_what_is_drawn_begins_at_one():
+    """The document's gains, and those of a record: each a multiple of its fewest users; what is no number has no point."""
+    said, measured = document_figures.gain_lines({"vllm": {1: {"median": 100}, 10: None, 100: {"median": 4000}}})
+
+    assert said["vllm"] == {1: 1, 10: 7.5, 100: 37.5} and set(said["transformers"]) == {1, 10}
+    assert measured == {"vllm": {1: 1, 100: 40}}
+
+
+def test_prices_are_those_of_the_table():
+    """The medians; a level without a rate has none."""
+    assert document_figures.prices({"vllm": {1: RATE, 10: None}}, 3.6) == {"vllm": {1: pytest.approx(10)}}
+
+
 def test_a_gain_is_a_multiple_of_one_user():
     """The document's 300 of 40 beside the record's 400 of 100; what is missing is no number."""
     gains = document_figures.gains(document_figures.by_engine(RECORD))

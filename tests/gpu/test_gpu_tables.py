@@ -139,6 +139,21 @@ def test_first_tokens_with_a_common_prefix_stand_beside_those_with_their_own():
     assert read.prefix_firsts({"lives": {"1": LIVES["speed"][1]}}) == {}
 
 
+def test_two_loads_tell_what_an_input_and_an_output_token_take():
+    """1 ms for each of 10 tokens in and 4 ms for each of 10 out: 50 ms a request; with 100 in 140 ms. One load is not enough."""
+
+    def load(tokens_in: int, seconds: float) -> dict:
+        rate = {"median": 10 / seconds}
+        return {"users": 100, "prompt_tokens": [tokens_in], "output_tokens": [10], "output_tokens_per_s": rate}
+
+    short, own = {"kind": "level", **load(10, 0.05)}, {"kind": "prefix", "prefix": "own", "level": load(100, 0.14)}
+    common = {"kind": "prefix", "prefix": "common", "level": load(100, 0.01)}
+    of = lambda rows: {"lives": {"1": {"engine": "vllm", "work": "server", "option": "prefix cache", "rows": rows}}}  # noqa: E731
+
+    assert read.token_seconds(100, of([short, own, common])) == {"vllm": (pytest.approx(0.001), pytest.approx(0.004))}
+    assert read.token_seconds(100, of([short, common])) == {}
+
+
 def test_an_option_is_held_against_the_engine_as_it_comes():
     """Twice the rate is x 2."""
     assert tables.changed().loc["vLLM, offline, fp8 weights", "x at 1"] == "2.00"
