@@ -140,9 +140,8 @@ def gain_lines(of: Mapping[str, Mapping[int, Mapping | None]]) -> tuple[dict, di
 
 def prices(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float) -> dict[str, dict[int, float]]:
     """:func:`cost` as numbers, the medians alone, to be drawn."""
-    return {
-        name: {users: per_million(rate, price_per_hour)["median"] for users, rate in by.items() if rate} for name, by in of.items()
-    }
+    median = lambda rate: per_million(rate, price_per_hour)["median"]  # noqa: E731
+    return {name: {users: median(rate) for users, rate in by.items() if rate} for name, by in of.items()}
 
 
 def apart(of: Mapping[str, tuple[float, float]], price_per_hour: float) -> pd.DataFrame:

@@ -69,7 +69,8 @@ def _wanted(claim: claims.Claim, part: str, verdict: str, word: str) -> bool:
 def folded() -> str:
     """The others as HTML, a ``details`` for each part, so that they read without a kernel."""
     rest = others()
-    return "\n".join(_part(name, count, [claim for claim in rest if claim.path[0] == name]) for name, count in parts(rest).items())
+    of = {name: [claim for claim in rest if claim.path[0] == name] for name in parts(rest)}
+    return "\n".join(_part(name, count, of[name]) for name, count in parts(rest).items())
 
 
 def _part(name: str, count: dict[str, int], rows: Iterable[claims.Claim]) -> str:
@@ -84,5 +85,6 @@ def _row(claim: claims.Claim) -> str:
     text, _, address = where.rpartition("](")
     link = f'<a href="{escape(address.removesuffix(")"))}">{escape(text.removeprefix("["))}</a>' if text else escape(where)
     place = " · ".join(claim.path[1:])
-    cells = (claim.id, f"{place}: {claim.claim}" if place else claim.claim, f"{document.SIGNS[claim.verdict]} {claim.verdict}", claim.why)
+    said = f"{place}: {claim.claim}" if place else claim.claim
+    cells = (claim.id, said, f"{document.SIGNS[claim.verdict]} {claim.verdict}", claim.why)
     return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}<td>{link}</td></tr>"

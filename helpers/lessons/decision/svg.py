@@ -64,7 +64,6 @@ def several(y: int, names: Sequence[str], box: int = BOX) -> str:
     return "\n".join([frame, *bars, text(TAKE_X + 20, y + 22, names_told, 16, INK, "bold")])
 
 
-
 def path(d: str) -> str:
     """An arrow."""
     return f'<path d="{d}" fill="none" stroke="{LINE}" stroke-width="1.5" marker-end="url(#TIP)"/>'
