@@ -30,6 +30,7 @@ INTERVALS = {"min-max": "median, lowest to highest", "95%": "median, 95 % interv
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")  # for what is no framework: told apart by colour-blind readers
 MARKERS = "os^D"
 DPI = 110
+LETTERS_PER_INCH = 13  # of a title; of the small print a fifth more
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
 
@@ -300,8 +301,9 @@ def told_apart(number: int, name: str) -> dict[str, str]:
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": name}
 
 
-def titled(figure, title: str, notes: Sequence[str] = (), width: int = 100):
-    """``figure`` with what is seen above it and, in small print below, what is to know; lines of ``width`` letters."""
+def titled(figure, title: str, notes: Sequence[str] = ()):
+    """``figure`` with what is seen above it and, in small print below, what is to know; no line is wider than it."""
+    width = int(LETTERS_PER_INCH * figure.get_figwidth())
     figure.suptitle("\n".join(textwrap.wrap(title, width)), fontsize=9)
     if notes:
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, int(1.2 * width))), fontsize=7)

@@ -144,3 +144,16 @@ def test_the_program_that_draws_prints_one_png():
     png = kernels.ask(None, "helpers.plots", "helpers.plots", "by_users", given=given)
 
     assert base64.b64decode(png).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("inches", [4.6, 7.6])
+def test_no_title_is_wider_than_its_figure(inches):
+    """It breaks; what is cut off at the edge cannot be read."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = plots.titled(Figure(figsize=(inches, 3), layout="constrained"), "a warm prompt's first token came early " * 5)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+
+    assert figure.get_suptitle().replace("\n", " ") == ("a warm prompt's first token came early " * 5).strip()
+    assert figure._suptitle.get_window_extent(renderer).width <= figure.bbox.width

@@ -33,7 +33,7 @@ def q4_0_block(stored: Sequence[int], original: Sequence[float]):
     values.legend(frameon=False, fontsize=8)
     worst = max(abs(one - other) for one, other in zip(original, held))
     title = f"{len(stored)} bytes hold {len(held)} weights: levels {abs(scale):.3f} apart, the largest error is {worst:.3f}"
-    return plots.titled(figure, title, (), 100)
+    return plots.titled(figure, title)
 
 
 def _boxes(axes, stored: Sequence[int]) -> None:
@@ -73,7 +73,7 @@ def gguf_types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
         axes.set(xlabel="MiB of weights")
         axes.margins(x=0.2, y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    return plots.titled(figure, _of_types(found), notes, 100)
+    return plots.titled(figure, _of_types(found), notes)
 
 
 def _of_types(found: Mapping[str, Mapping]) -> str:

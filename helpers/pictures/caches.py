@@ -45,7 +45,8 @@ def prefix_tree(requests: Sequence[Mapping], title: str = "", notes: Sequence[st
     for one, row in zip(requests, rows.values()):
         if one["parent"] is not None:
             axes.plot([found[row]] * 2, [rows[one["parent"]], row], color="0.3", linewidth=1)
-        said = f"{own[row]} computed; its branch was found {times_found(requests, one['name'])} times"
+        again = times_found(requests, one["name"])
+        said = f"{own[row]} computed" + (f", found again by {again}" if again else "")
         axes.annotate(said, (ends[row], row), xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
     axes.set_yticks(range(len(own)), list(rows))
     axes.invert_yaxis()

@@ -39,7 +39,7 @@ def next_tokens(
     panels[0].invert_yaxis()  # the likeliest on top; the axis is shared
     for axes in panels[len(after) :]:
         axes.set_visible(False)
-    return plots.titled(figure, title, ("grey: the model's own probability; blue: what is drawn from", *notes), 110)
+    return plots.titled(figure, title, ("grey: the model's own probability; blue: what is drawn from", *notes))
 
 
 def passes(
@@ -91,4 +91,4 @@ def batches(ways: Mapping[str, Mapping[str, Mapping]], title: str = "", notes: S
         axes.set_title(way, fontsize=9, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[-1].set_xlabel("seconds since all were sent")
-    return plots.titled(figure, title, ("blue: a token that was asked for; grey cross: computed and thrown away", *notes), 100)
+    return plots.titled(figure, title, ("blue: a token that was asked for; grey cross: computed and thrown away", *notes))

@@ -114,4 +114,4 @@ def slots(found: Mapping[str, Sequence[Sequence[float]]]):
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("ms since the first request was sent")
     done = ", ".join(f"{max(times[-1] for times in of):,.0f} ms with {name}" for name, of in found.items())
-    return plots.titled(figure, f"{max(map(len, found.values()))} requests at once are done after {done}", (), 100)
+    return plots.titled(figure, f"{max(map(len, found.values()))} requests at once are done after {done}")

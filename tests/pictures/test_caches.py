@@ -29,7 +29,7 @@ def test_a_branch_begins_where_the_tree_ended():
     assert [(bar.get_x(), bar.get_width()) for bar in computed] == [(0, 300), (300, 50), (120, 230), (350, 30)]
     assert [list(line.get_ydata()) for line in axes.lines] == [[0, 1], [0, 2], [1, 3]]
     assert [text.get_text() for text in axes.texts][:2] == [
-        "300 computed; its branch was found 2 times", "50 computed; its branch was found 1 times",
+        "300 computed, found again by 2", "50 computed, found again by 1",
     ]  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def ways(sent: Mapping[str, str], title: str = "", notes: Sequence[str] = ()):
         axes.set_axis_off()
         axes.set_title(WAYS[way], fontsize=9)
         axes.annotate(sent[way], (0.5, -0.02), xycoords="axes fraction", fontsize=8, ha="center", va="top")
-    return plots.titled(figure, title, notes, 130)
+    return plots.titled(figure, title, notes)
 
 
 def _boxes(way: str) -> list[tuple[float, float, float, float, int]]:
@@ -137,4 +137,4 @@ def steps(bounds: Mapping[str, Mapping[str, Sequence[float]]], gpus: Sequence[in
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("bound of a step, ms")
     figure.axes[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.titled(figure, title, notes, 120)
+    return plots.titled(figure, title, notes)

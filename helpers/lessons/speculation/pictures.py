@@ -35,7 +35,7 @@ def steps(runs: Mapping[str, Sequence[Sequence[int]]], title: str = "", notes: S
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     all_axes[-1].set_xlabel("step of the target")
-    return plots.titled(figure, title, notes, 100)
+    return plots.titled(figure, title, notes)
 
 
 def _boxes(drafted: int, accepted: int) -> list[str]:
@@ -64,7 +64,7 @@ def gains(found: Mapping[str, Mapping], title: str = "", notes: Sequence[str] = 
     axes.set(xlabel="times as fast as without drafts", xlim=(0, None), ylim=(len(found) - 0.5, -0.5))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.titled(figure, title, notes, 90)
+    return plots.titled(figure, title, notes)
 
 
 def batches(found: Mapping[int, Mapping[str, float]], title: str = "", notes: Sequence[str] = ()):
@@ -87,7 +87,7 @@ def batches(found: Mapping[int, Mapping[str, float]], title: str = "", notes: Se
     axes.set(xlabel="requests at once", ylabel="factor", xlim=(-0.5, len(found)))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.titled(figure, title, notes, 100)
+    return plots.titled(figure, title, notes)
 
 
 def recorded(found: Mapping[str, Mapping[str, Mapping[str, Mapping]]], title: str = "", notes: Sequence[str] = ()):
@@ -112,4 +112,4 @@ def recorded(found: Mapping[str, Mapping[str, Mapping[str, Mapping]]], title: st
         axes.set_title(panel, fontsize=9, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, fontsize=8)
-    return plots.titled(figure, title, notes, 110)
+    return plots.titled(figure, title, notes)

@@ -35,7 +35,7 @@ def allowed(steps: Sequence[Mapping], vocabulary: int, title: str = "", notes: S
     axes.set(ylabel="tokens allowed", yscale="log", ylim=(0.6, 6 * vocabulary))
     axes.set_xticks(rows, [_token(step["token"]) for step in steps], rotation=90, fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    return plots.titled(figure, title, ("below: the token that was chosen; red: no other one was allowed", *notes), 100)
+    return plots.titled(figure, title, ("below: the token that was chosen; red: no other one was allowed", *notes))
 
 
 def _token(text: str) -> str:
@@ -68,7 +68,7 @@ def matrix(verdicts: Mapping[str, Mapping[str, str]], title: str = "", notes: Se
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return plots.titled(figure, title, notes, 20 + 17 * len(columns))
+    return plots.titled(figure, title, notes)
 
 
 def cost(ratios: Mapping[str, Mapping[str, float]], title: str = "", notes: Sequence[str] = ()):
@@ -89,4 +89,4 @@ def cost(ratios: Mapping[str, Mapping[str, float]], title: str = "", notes: Sequ
     axes.set_yticks(range(len(engines)), engines, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.titled(figure, title, notes, 90)
+    return plots.titled(figure, title, notes)
