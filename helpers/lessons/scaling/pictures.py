@@ -52,11 +52,11 @@ def routed(answers: Mapping[str, Sequence[Mapping]], title: str = "", notes: Seq
             if points:
                 how = plots.told_apart(number, f"{name}: {len(points)}")
                 axes.plot(*zip(*points), linestyle="none", fillstyle=fill, markersize=6, **how)
-        axes.set(xlabel="request", ylim=(0, None))
+        axes.set_xlabel("request")
         axes.set_title(router, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-    panels[0].set_ylabel("time to first token, ms")
+        axes.legend(frameon=False, fontsize=8, loc="center right")
+    panels[0].set(ylabel="time to first token, ms", ylim=(0, None))  # once all panels, which share it, are drawn
     return plots.titled(figure, title, notes)
 
 

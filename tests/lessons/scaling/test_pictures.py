@@ -35,6 +35,14 @@ def test_a_computed_beginning_is_hollow():
     assert [line.get_fillstyle() for line in usual.lines] == ["full", "none"]
 
 
+def test_the_shared_axis_reaches_the_slowest_of_all():
+    """Also where the last panel has it."""
+    late = {**COMPUTED, "ttft_s": 10 * COMPUTED["ttft_s"]}
+    usual, _ = pictures.routed({"usual": [COMPUTED], "aware": [late]}).axes
+
+    assert usual.get_ylim()[1] > 1e3 * late["ttft_s"]
+
+
 def test_every_way_has_the_whole_model():
     """TP, PP and EP cut it once, DP has it four times; what is sent stands below."""
     area = {way: sum(width * height for _, _, width, height, _ in pictures._boxes(way)) for way in pictures.WAYS}
