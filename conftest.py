@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         requires = [*wanted.requires, *item.cell.metadata.get("requires", [])]
         for value in requires:
             item.add_marker(value)
-        if wanted.compare == "strict" and "NBVAL_IGNORE_OUTPUT" not in item.cell.source:
+        if wanted.compare == "strict" and "nbval-ignore-output" not in item.cell.metadata.get("tags", []):
             item.options["check"] = True
         item.cell_timeout_s = wanted.cell_timeout_s
         item.unmet = notebooks.unmet(requires)

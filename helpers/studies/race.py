@@ -132,7 +132,7 @@ def _provenance(racers: Racers) -> dict:
         versions={name: install.versions(server.engine) for name, server in racers.servers.items()},
         arguments={name: list(server.arguments) for name, server in racers.servers.items()},
         left_out={name: serving.without_log(reason) for name, reason in racers.left_out.items()},
-        prompts=dict(live.PROMPTS), output_tokens=live.OUTPUT_TOKENS,
+        prompts=dict(live.PROMPTS), output_tokens=dict(live.OUTPUT_TOKENS),
     )  # fmt: skip
 
 
@@ -151,15 +151,21 @@ def table(alone: Sequence[Lane], together: Sequence[Lane], gpu: bool | None = No
 
 def finding(alone: Sequence[Lane], together: Sequence[Lane], gpu: bool | None = None) -> str:
     """What was seen, in two sentences: who had its last token first, and what the others at work cost each."""
-    done = [lane for lane in alone if lane.output_tokens_per_s]
+    done = {lane.name: lane for lane in alone if lane.output_tokens_per_s}
     if not done:
         return "No engine gave a whole answer."
-    first, rates = min(done, key=lambda lane: lane.at_s[-1]), {lane.name: lane.output_tokens_per_s for lane in done}
+    first = min(done.values(), key=lambda lane: lane.at_s[-1])
     said = f"Alone, {frameworks.label(first.name, gpu)} had its last token first, after {first.at_s[-1]:.2f} s."
-    shares = [lane.output_tokens_per_s / rates[lane.name] for lane in together if lane.name in rates and lane.output_tokens_per_s]
-    if not shares:
+    longer = [_longer(done[lane.name], lane) for lane in together if lane.name in done and lane.output_tokens_per_s]
+    if not longer:
         return said
-    return f"{said} All at once, each made {min(shares):.2f} to {max(shares):.2f} times the tokens/s that it made alone."
+    return f"{said} All at once, each took {min(longer):.2g} to {max(longer):.2g} times as long for as much text."
+
+
+def _longer(alone: Lane, together: Lane) -> float:
+    """How many times as long an engine took among the others for as many pieces as both answers have."""
+    pieces = min(len(alone.pieces), len(together.pieces))
+    return together.at_s[pieces - 1] / alone.at_s[pieces - 1]
 
 
 def draw(found: Mapping) -> None:

@@ -17,7 +17,8 @@ LLAMA = Lane("llama-cpp-q4_0", (" A", " day"), (0.1, 0.5), 0.1, 4.0, 2, 9)
 FAILED = Lane("sglang", error="no port")
 PROVENANCE = {
     "date": "2026-11-30T08:00:00", "machine": {**machine.facts(), "gpus": []}, "model": "tiny",
-    "versions": {"vllm": {"vllm": "0.32.0"}}, "arguments": {}, "prompts": dict(live.PROMPTS), "output_tokens": 2,
+    "versions": {"vllm": {"vllm": "0.32.0"}}, "arguments": {}, "prompts": dict(live.PROMPTS),
+    "output_tokens": {"alone": 2, "together": 1},
 }  # fmt: skip
 RECORD = {
     "ways": {"alone": [one.to_dict() for one in (VLLM, FAILED, LLAMA)], "together": [VLLM.to_dict()]}, "provenance": PROVENANCE
@@ -127,12 +128,12 @@ def test_a_race_is_shown_as_it_goes_and_replayed_at_its_end(started, monkeypatch
 
 
 def test_who_was_first_is_said_and_what_the_others_cost():
-    """By the stamps and the rates; nobody who failed is counted."""
-    together = [Lane("vllm", ("a",), (4.0,), 4.0, 0.5, 2), Lane("llama-cpp-q4_0", ("a",), (1.0,), 1.0, 3.0, 2)]
+    """By the stamps of as many pieces as both answers have; nobody who failed is counted."""
+    together = [Lane("vllm", ("a",), (1.0,), 1.0, 1.0, 1), Lane("llama-cpp-q4_0", ("a",), (0.8,), 0.8, 1.25, 1)]
     said = "Alone, llama.cpp (Q4_0) had its last token first, after 0.50 s."
 
     assert race.finding([VLLM, FAILED, LLAMA], together, gpu=True) == (
-        f"{said} All at once, each made 0.25 to 0.75 times the tokens/s that it made alone."
+        f"{said} All at once, each took 2 to 8 times as long for as much text."
     )
     assert race.finding([VLLM, LLAMA], [FAILED], gpu=True) == said
     assert race.finding([FAILED], together, gpu=True) == "No engine gave a whole answer."
@@ -170,8 +171,8 @@ def test_a_real_engine_runs_both_ways(monkeypatch):
     with race.start() as racers:
         found = {way: live.run(racers.servers, way) for way in race.WAYS}
 
-    for (lane,) in found.values():
-        assert (lane.error, lane.output_tokens) == (None, live.OUTPUT_TOKENS)
+    for way, (lane,) in found.items():
+        assert (lane.error, lane.output_tokens) == (None, live.OUTPUT_TOKENS[way])
         assert lane.text.strip() and lane.at_s[0] == lane.ttft_s and list(lane.at_s) == sorted(lane.at_s)
         assert not lane.cached_tokens
     assert set(racers.left_out) == {"transformers", "vllm", "sglang"}

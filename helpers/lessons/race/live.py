@@ -18,7 +18,7 @@ from helpers.servers.serving import Server
 # Another beginning each time, so that no engine finds a prompt in its prefix cache.
 PROMPTS = {"alone": "The best way to learn a new language is", "together": "A good day in the mountains begins with"}
 WARM_UP, WARM_UP_TOKENS = "Once upon a time there was", 8  # also wakes an engine that dozes between requests
-OUTPUT_TOKENS = 64
+OUTPUT_TOKENS = {"alone": 64, "together": 16}  # fewer at once: engines that share two cores are many times slower
 TIMEOUT_S = 120
 EVERY_S = 0.1  # between two looks
 
@@ -43,8 +43,10 @@ def run(servers: Mapping[str, Server], way: str, look: Callable[[list[Lane]], No
         with ExitStack() as stack:
             for name in names:
                 stack.enter_context(servers[name].awake())
-            client.run(_ask(servers, names, WARM_UP, WARM_UP_TOKENS, {}))
-            samples = client.run(_ask(servers, names, PROMPTS[way], OUTPUT_TOKENS, growing), meanwhile=seen, every_s=EVERY_S)
+            for name in names:
+                client.run(_ask(servers, [name], WARM_UP, WARM_UP_TOKENS, {}))
+            asked = _ask(servers, names, PROMPTS[way], OUTPUT_TOKENS[way], growing)
+            samples = client.run(asked, meanwhile=seen, every_s=EVERY_S)
         lanes.update({name: of_sample(name, sample) for name, sample in zip(names, samples)})
     return list(lanes.values())
 

@@ -14,7 +14,7 @@ from helpers.lessons.race import live
 @pytest.fixture
 def servers(monkeypatch):
     """Two scripted servers under the names of engines, and a note of who was awake together."""
-    monkeypatch.setattr(live, "OUTPUT_TOKENS", 8)
+    monkeypatch.setattr(live, "OUTPUT_TOKENS", dict.fromkeys(live.WAYS, 8))
     monkeypatch.setattr(live, "EVERY_S", 0.02)
     with ExitStack() as stack:
         several = {name: stack.enter_context(TruthServer(Script(first_s=0.05, gap_s=0.03))) for name in ("vllm", "sglang")}
