@@ -252,12 +252,13 @@ def roofline(found: Sequence, roof, title: str = "", gpu: bool | None = None):
         x, y = [point.intensity for point in points], [point.flops_per_s for point in points]
         axes.plot(x, y, color=engine.colour, marker=engine.marker, linewidth=1)
         highest = max(point.share for point in points)
-        said = f"{100 * (highest if highest > 1 else points[-1].share):.0f} % of the roof"
+        where = " at its right end" if len(points) > 1 and highest <= 1 else ""
+        said = f"{100 * (highest if highest > 1 else points[-1].share):.0f} % of the roof{where}"
         ends[f"{frameworks.label(name, gpu)}, {said}{': the roof is wrong' if highest > 1 else ''}"] = x[-1], y[-1]
     _name(axes, ends)
     users = sorted({point.users for point in drawn})
     counted = f"{' and '.join(map(str, users))} user{'s' if users != [1] else ''}"
-    axes.set(xlabel=f"FLOP per byte read; decode, {counted}", ylabel="FLOP/s")
+    axes.set(xlabel=f"FLOP per byte read; {counted}", ylabel="FLOP/s")
     figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
     return figure
 

@@ -149,9 +149,9 @@ def problems(
     if cached or max(total, cache_hits or 0) <= MOST_CACHED * input_tokens * len(done):
         return found
     if hit:
-        found.append(f"prefix cache: {len(hit)} of {len(done)} answers report {total} cached prompt tokens, 0 were asked for")
+        found.append(f"prefix cache: {len(hit)} of {len(done)} answers report {total} cached prompt tokens, 0 are allowed")
     else:
-        found.append(f"prefix cache: the engine counted {cache_hits} cached prompt tokens, 0 were asked for")
+        found.append(f"prefix cache: the engine counted {cache_hits} cached prompt tokens, 0 are allowed")
     return found
 
 

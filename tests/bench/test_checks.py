@@ -75,7 +75,7 @@ class TestProblems:
         [
             ({"output_tokens": 7}, "output length: 1 of 2 answers have 7 tokens, 8 were asked for"),
             ({"prompt_tokens": 17}, "prompt length: 1 of 2 answers have 17 tokens, 16 were asked for"),
-            ({"cached_tokens": 12}, "prefix cache: 1 of 2 answers report 12 cached prompt tokens, 0 were asked for"),
+            ({"cached_tokens": 12}, "prefix cache: 1 of 2 answers report 12 cached prompt tokens, 0 are allowed"),
         ],
     )
     def test_one_answer_of_two_is_enough(self, change, line):
@@ -89,7 +89,7 @@ class TestProblems:
 
         assert checks.problems([silent], **ASKED, cache_hits=0) == []
         assert checks.problems([silent], **ASKED, cache_hits=32) == [
-            "prefix cache: the engine counted 32 cached prompt tokens, 0 were asked for"
+            "prefix cache: the engine counted 32 cached prompt tokens, 0 are allowed"
         ]
 
     def test_a_single_token_by_chance_is_none(self):

@@ -230,7 +230,7 @@ def test_a_warm_prefix_cache_is_refused_unless_asked_for():
         (allowed,) = measure.measure(endpoint(mock), Plan(requests=1, allow_cached=True, **SMALL))
 
     assert refused.refused == (
-        "not a measurement: prefix cache: 3 of 3 answers report 9 cached prompt tokens, 0 were asked for; "
+        "not a measurement: prefix cache: 3 of 3 answers report 9 cached prompt tokens, 0 are allowed; "
         "send new prompts, or allow it with allow_cached (--allow-cached)"
     )
     held = "a prefix cache held 9 of 24 prompt tokens, as allowed"
