@@ -75,11 +75,12 @@ def by_users(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(figures), 3.6), layout="constrained")
+    below = [line for one in (*_gaps(levels, gpu), *notes) for line in textwrap.wrap(one, 70 * len(figures))]
+    figure = Figure(figsize=(4.6 * len(figures), 3.6 + 0.14 * len(below)), layout="constrained")  # the panels keep their height
     for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures):
         _panel(axes, levels, name, gpu)
-    if below := [*_gaps(levels, gpu), *notes]:
-        figure.supxlabel("\n".join(line for one in below for line in textwrap.wrap(one, 70 * len(figures))), fontsize=7)
+    if below:
+        figure.supxlabel("\n".join(below), fontsize=7)
     figure.suptitle("\n".join(textwrap.wrap(title, 50 * len(figures))), fontsize=9)
     return figure
 

@@ -157,3 +157,10 @@ def test_no_title_is_wider_than_its_figure(inches):
 
     assert figure.get_suptitle().replace("\n", " ") == ("a warm prompt's first token came early " * 5).strip()
     assert figure._suptitle.get_window_extent(renderer).width <= figure.bbox.width
+
+
+def test_notes_below_do_not_press_the_panels():
+    """Names at the lines' ends keep their distance: a figure with notes is higher by them."""
+    plain, noted = (plots.by_users({"vllm": [level(1, 20), level(10, 85)]}, notes=notes) for notes in ((), ["a note"] * 5))
+
+    assert noted.get_figheight() - plain.get_figheight() == pytest.approx(5 * 0.14)
