@@ -50,4 +50,5 @@ class Engine(Framework):
     drafting: Callable[[Drafting], list[str]] | None = None  # options that make its server draft
     store_variable: str | None = None  # names the file where its processes meet, else at a port open to every network
     constraints: Constraints = field(default_factory=lambda: constraints.OPENAI)  # kind to request fields
+    unfit: Callable[[], str | None] = lambda: None  # why its server cannot run on this machine's processor
     tool_flags: tuple[str, ...] = ()  # what its server is started with to read function calls out of the text

@@ -65,6 +65,8 @@ def at_hand(model: models.Model | None = None) -> tuple[list[Engine], dict[str, 
             reasons[engine.name] = reason
         elif not kernels.installed(engine.kernel):
             reasons[engine.name] = f"the kernel {engine.kernel!r} is not installed: run `nox -s tour -- {engine.kernel}`"
+        elif reason := engine.unfit():
+            reasons[engine.name] = reason
         else:
             here.append(engine)
     return here, reasons

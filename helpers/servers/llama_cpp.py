@@ -70,6 +70,14 @@ def command(start: Start) -> list[str]:
     return wheel(start)
 
 
+def unfit() -> str | None:
+    """Why llama.cpp cannot serve here: the wheel's code needs AVX2 on an x86 processor; what is compiled here fits any."""
+    said = machine.facts()["cpu_flags"]
+    if binaries() or "avx2" in said or not any(flag.startswith(("sse", "ssse")) for flag in said):
+        return None
+    return "the ready-made wheel needs a processor with AVX2: install a compiler and run `nox -s tour -- llama-cpp` again"
+
+
 def attention() -> str:
     """``on`` or ``off``: flash attention, as it was measured to be faster; on is the program's own choice.
 
@@ -180,7 +188,7 @@ def _said(option: str) -> str:
 
 _COMMON = {
     "packages": ("xllamacpp",), "command": command, "fields": fields, "cache_fields": {"cache_prompt": True},
-    "drafting": drafting, "constraints": constraints.LLAMA_CPP,
+    "drafting": drafting, "constraints": constraints.LLAMA_CPP, "unfit": unfit,
     "tool_flags": tuple(flags.options("llama-cpp", template=TOOLS_TEMPLATE)),
 }  # fmt: skip
 # What it repacks for the processor and is fastest with, what the model is shipped as, and the values the others load.

