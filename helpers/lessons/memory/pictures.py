@@ -31,7 +31,7 @@ def requests(tokens: Sequence[int], longest: int, page: int, common: int, title:
         shared.barh(row, own, height=0.8, fill=False, edgecolor="0.6", linestyle=":")
     for axes, name in ((rectangle, "a rectangle"), (paged, f"pages of {page}"), (shared, "shared pages")):
         axes.set_title(name, fontsize=9)
-        axes.set(xlabel="tokens", xlim=(0, longest), yticks=[])
+        axes.set(xlabel="tokens", xlim=(0, 1.01 * longest), yticks=[])  # the longest box has a right edge too
         axes.spines[["top", "right", "left"]].set_visible(False)
     rectangle.set_ylabel("requests")
     rectangle.invert_yaxis()  # the first one on top; the axis is shared

@@ -23,6 +23,7 @@ def test_requests_are_boxes():
     assert [boxes(axes) for axes in (rectangle, paged, shared)] == [32, 16, 12]
     assert [blue(axes) for axes in (rectangle, paged, shared)] == [[5, 7], [5, 7], [5, 3]]
     assert [axes.get_title() for axes in figure.axes] == ["a rectangle", "pages of 4", "shared pages"]
+    assert all(axes.get_xlim()[1] > 16 for axes in figure.axes)  # the right edge of the longest box is inside
     assert figure.get_suptitle() == "Less is empty"
 
 
