@@ -28,14 +28,17 @@ def allowed(steps: Sequence[Mapping], vocabulary: int, title: str = "", notes: S
     counts = [step["allowed"] for step in steps]
     axes.bar(rows, counts, color=[plots.COLOURS[3] if count == 1 else plots.COLOURS[0] for count in counts])
     for row, count in zip(rows, counts):
-        axes.annotate(f"{count:,}", (row, count), xytext=(0, 2), textcoords="offset points", fontsize=6, ha="center")
+        inside = count > vocabulary / 3  # above such a column the line of the whole vocabulary would cross its number
+        where = {"xytext": (0, -3), "va": "top", "rotation": 90, "color": "white"} if inside else {"xytext": (0, 2)}
+        axes.annotate(f"{count:,}", (row, count), textcoords="offset points", fontsize=6, ha="center", **where)
     axes.axhline(vocabulary, color="0.4", linestyle="--", linewidth=1)
     line = f"without a grammar: all {vocabulary:,}"
     axes.annotate(line, (0, vocabulary), xytext=(0, 4), textcoords="offset points", fontsize=8)
     axes.set(ylabel="tokens allowed", yscale="log", ylim=(0.6, 6 * vocabulary))
     axes.set_xticks(rows, [_token(step["token"]) for step in steps], rotation=90, fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    return plots.titled(figure, title, ("below: the token that was chosen; red: no other one was allowed", *notes))
+    told = "below: the token that was chosen" + ("; red: no other one was allowed" if 1 in counts else "")
+    return plots.titled(figure, title, (told, *notes))
 
 
 def _token(text: str) -> str:

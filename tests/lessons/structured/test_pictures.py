@@ -21,6 +21,21 @@ def test_a_column_for_each_step_under_the_vocabulary():
     assert [text.get_text() for text in axes.texts] == ["3", "900", "1", "without a grammar: all 49,152"]
 
 
+def test_red_is_explained_where_a_column_is_red():
+    """Two steps with a choice have no red column, and no word about one."""
+    figures = [pictures.allowed(steps, 49152) for steps in (STEPS, STEPS[:2])]
+
+    assert ["red" in figure.get_supxlabel() for figure in figures] == [True, False]
+
+
+def test_a_number_does_not_lie_on_the_line_of_the_vocabulary():
+    """Where nearly all tokens are allowed the number stands inside its column, else above it."""
+    steps = [{"token": "{", "allowed": 3}, {"token": "a", "allowed": 48753}]
+    few, many = pictures.allowed(steps, 49152).axes[0].texts[:2]
+
+    assert (few.xyann[1] > 0, many.xyann[1] < 0) == (True, True)
+
+
 @pytest.mark.parametrize(("text", "label"), [("$x", r"\$x"), (" ", "' '"), ("a" * 40, "a" * 12), ("ö\n", r"ö\n")])
 def test_a_token_is_shown_so_that_it_can_be_read(text, label):
     """White space is written out, a long one is cut, and a dollar is a dollar."""
