@@ -73,7 +73,8 @@ def table(rows: Iterable[Mapping]) -> pd.DataFrame:
     """The ``rows`` of :func:`everywhere`: output tokens/s, and the minutes between the two lives of a row."""
     shown = {
         f"{row['name']}, {users_told(row['users'])}": {
-            NO_DRAFTS: told(row["plain"]), "n-gram drafts": told(row["drafts"]), "drafts give": row["give"],
+            NO_DRAFTS: told(row["plain"]), "n-gram drafts": told(row["drafts"]),
+            "drafts give": "no clear change" if row["give"] == "no more" else row["give"],
             "apart, min": round(row["apart_s"] / 60),
         }
         for row in rows

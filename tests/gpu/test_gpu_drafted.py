@@ -55,5 +55,6 @@ def test_the_table_and_the_picture_have_the_same_rows(found):
     shown = drafted.table(rows)
 
     assert list(shown.loc["vLLM, H100, 2026-11-26, 1 user"]) == ["400 (360 to 440)", "800 (720 to 880)", "more", 180]
+    assert shown.loc["vLLM, H100, 2026-11-26, 16 users", "drafts give"] == "no clear change"
     assert list(drafted.panels(reversed(rows))) == ["1 user", "16 users"]
     assert drafted.panels(rows)["1 user"]["vLLM, H100, 2026-11-26"]["n-gram drafts"]["median"] == 800
