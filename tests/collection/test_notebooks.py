@@ -115,12 +115,12 @@ def test_framework_notebooks_ask_the_same_questions():
 
 @each_notebook
 def test_more_prose_than_code_and_short_cells(notebook):
-    """At least 1.2 prose cells per code cell; median code cell 5 lines, nine in ten at most 15."""
+    """At least 1.2 prose cells per code cell; median code cell at most 7 lines, nine in ten at most 15."""
     lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(notebook))
     prose = sum(cell.cell_type == "markdown" for cell in notebook.cells)
 
     assert prose >= 1.2 * len(lengths)
-    assert lengths[len(lengths) // 2] <= 5
+    assert lengths[len(lengths) // 2] <= 7
     assert lengths[int(0.9 * (len(lengths) - 1))] <= 15
 
 
