@@ -1,4 +1,4 @@
-"""The commands of this collection: `nox -s tour`, `lab`, `test`, `outputs`, `record`, `peers`, `gpu`.
+"""The commands of this collection: `nox -s tour`, `check`, `lab`, `test`, `outputs`, `record`, `peers`, `gpu`.
 
 Every environment lies in `.venvs/NAME` and is made once; its stamp is a hash of what it was
 made from. The sessions run in the lab environment and start each framework in its own.
@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from itertools import takewhile
@@ -28,7 +28,9 @@ from packaging.requirements import Requirement  # nox needs it too
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
-from helpers.weights import named  # noqa: E402 - needs nothing but Python
+from helpers import machine  # noqa: E402 - these need nothing but Python
+from helpers.collection import preflight  # noqa: E402
+from helpers.weights import named  # noqa: E402
 
 VENVS = ROOT / ".venvs"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, documented for CPU builds
@@ -46,7 +48,6 @@ LIKE_PIP = {  # pip's settings, which uv does not read, as uv's environment vari
     "default-timeout": "UV_HTTP_TIMEOUT",
     "timeout": "UV_HTTP_TIMEOUT",
 }
-GET_COMPILER = "install one (Debian: apt install g++, macOS: xcode-select --install) and run this again"
 CMAKE_ARGS = f"-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE={shlex.quote(str(ROOT / 'requirements/llama-cpp.cmake'))}"
 
 nox.options.sessions = ["tour"]
@@ -126,6 +127,20 @@ def tour(session: nox.Session) -> None:
     if not there:
         session.error("no framework is there to run: see above why")
     _lab(session, "-m", "helpers.collection.run", "tour", *there)
+
+
+@nox.session(venv_backend="none")
+def check(session: nox.Session) -> None:
+    """Look at this machine before anything large is installed, and forecast the minutes; names select frameworks."""
+    asked = _parts(session, _chosen(session))
+    answers, mb_per_s = preflight.index(_pin("platformdirs"), _pin("numpy"), needed=bool(asked))
+    parts = asked if answers.state == preflight.BROKEN else _with_torch(session, asked)
+    to_make, heavy = list(parts.values()), any(ENVIRONMENTS[name].heavy for name in _chosen(session))
+    findings = [*preflight.look(to_make, ROOT, heavy), answers]
+    print(*findings, sep="\n")
+    print("", *preflight.forecast(to_make, mb_per_s), sep="\n")
+    said, broken = preflight.verdict(findings)
+    session.error(said) if broken else session.log(said)
 
 
 @nox.session(venv_backend="none")
@@ -247,12 +262,26 @@ def _lanes() -> list[str]:
 
     In the order of collection, the notebooks first: a long one begun last would leave the other lane idle.
     """
-    apart = hasattr(os, "sched_setaffinity") and _cores() > 1 and not GPU
+    apart = hasattr(os, "sched_setaffinity") and machine.cores() > 1 and not GPU
     return ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"] if apart else []
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _parts(session: nox.Session, frameworks: Sequence[str]) -> dict[str, preflight.Part]:
+    """What `nox -s tour` would still have to make for ``frameworks``, by name; torch's size is that of its CPU build."""
+    names = [name for name in ("lab", *frameworks, *_tools(session)) if not (name == "lab" and _is_lab() or _is_made(name))]
+    plans = {name: ENVIRONMENTS[name] for name in names}
+    found = {name: preflight.Part(one.title, one.gb, one.minutes, bool(one.compiled)) for name, one in plans.items()}
+    return found | ({"model": preflight.MODEL_FILES} if found else {})
+
+
+def _with_torch(session: nox.Session, parts: dict[str, preflight.Part]) -> dict[str, preflight.Part]:
+    """``parts``, larger by what torch takes where there is no CPU build of it."""
+    return {name: replace(part, gb=part.gb + _torch(session, name)[1]) for name, part in parts.items()}
+
+
+def _pin(package: str) -> str:
+    """The lab's version of ``package``, as pip is asked for it."""
+    return f"{package}=={_pins('lab.txt')[package]}"
 
 
 def _tools(session: nox.Session) -> list[str]:
@@ -333,16 +362,16 @@ def _environment(session: nox.Session, name: str) -> bool:
     if name in _left_out:
         return False
     plan = ENVIRONMENTS[name]
-    if plan.compiled and not _has_compiler():
-        session.warn(f"{plan.title} is left out: {plan.compiled} is compiled here, and there is no C++ compiler; {GET_COMPILER}")
+    if plan.compiled and not preflight.compiler_command():
+        advice = preflight.GET_COMPILER
+        session.warn(f"{plan.title} is left out: {plan.compiled} is compiled here, and there is no C++ compiler; {advice}")
         _left_out.add(name)
         return False
-    torch = None if GPU else _pins(plan.requirements).get("torch")
-    index, gb = _torch_index(session, torch) if torch else ([], 0)
+    index, gb = _torch(session, name)
     note = f" ({plan.note})" if plan.note else ""
     session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.0f} minutes{note}")
     step = Step(plan.title, "installed", (plan.minutes + gb / 3) * 60, VENVS / f"{name}.log")
-    env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(_cores()), **os.environ, **_uv_settings()}
+    env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(machine.cores()), **os.environ, **_uv_settings()}
     seconds = _watched(session, _installation(session, name, index), step, env, needed=not plan.compiled)
     if seconds is None:
         shutil.rmtree(VENVS / name, ignore_errors=True)  # half of one would pass for the framework
@@ -351,12 +380,6 @@ def _environment(session: nox.Session, name: str) -> bool:
     (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round(seconds / 60, 1)}))
     (VENVS / name / "made-from").write_text(_made_from(name))
     return True
-
-
-def _has_compiler() -> bool:
-    """Whether there is a C++ compiler: the one that CXX names, else one by the names that CMake looks for."""
-    named = shlex.split(os.environ.get("CXX", ""))[:1]
-    return any(map(shutil.which, named or ("c++", "g++", "clang++", "cl")))
 
 
 def _installation(session: nox.Session, name: str, index: Sequence[str]) -> list[list[str]]:
@@ -506,6 +529,12 @@ def _bar(step: Step, elapsed_s: float | None) -> None:
         text = f"{step.title} [{'#' * done}{'.' * (30 - done)}] {elapsed_s:4.0f} s of about {step.about_s:.0f}"
     sys.stderr.write(f"\r{text}\x1b[K")
     sys.stderr.flush()
+
+
+def _torch(session: nox.Session, name: str) -> tuple[list[str], float]:
+    """As :func:`_torch_index`, for the environment ``name``; nothing where it has no torch, or one for a GPU."""
+    version = None if GPU or name not in ENVIRONMENTS else _pins(ENVIRONMENTS[name].requirements).get("torch")
+    return _torch_index(session, version) if version else ([], 0)
 
 
 def _torch_index(session: nox.Session, version: str) -> tuple[list[str], float]:

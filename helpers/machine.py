@@ -1,4 +1,7 @@
-"""This computer: its processor, its cores and GPUs, and its name in a record."""
+"""This computer: its processor, its cores and GPUs, and its name in a record.
+
+psutil is imported where it is needed: the pre-flight asks for cores, GPUs and slowness before anything is installed.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-
-import psutil
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs a process may use: what every engine goes by, and so do we
 BUSY = 0.25  # of the cores, used by others: from here on it is said
@@ -23,6 +25,8 @@ SIMD = re.compile(r"(sse4|ssse3|avx|fma|f16c|amx|asimd|sve|i8mm|bf16)\w*")
 
 def facts() -> dict:
     """This machine: processor, cores and GPUs that this process may use, memory, system."""
+    import psutil
+
     return {
         "cpu": _cpu(),
         "cores": cores(),
@@ -94,6 +98,8 @@ def _affinity() -> set[int]:
 
 def others(interval_s: float = 1.0) -> tuple[float, float]:
     """The share of the cores that is in use now, and the share stolen by other guests of the host; this waits ``interval_s``."""
+    import psutil
+
     seen = psutil.cpu_times_percent(interval_s)
     stolen = getattr(seen, "steal", 0.0)
     return (100 - seen.idle - getattr(seen, "iowait", 0.0) - stolen) / 100, stolen / 100
@@ -124,6 +130,15 @@ def slowness() -> float:
     with ThreadPoolExecutor(cores()) as pool:
         waited = max(pool.map(lambda _: _wait_for_a_core(), range(cores())))
     return min(MOST_SLOWNESS, max(1.0, waited * max(1.0, _core_s() / LOOP_CPU_S), load_slowness()))
+
+
+def usual_slowness(probes: int = 7, pause_s: float = 1.0) -> float:
+    """The median of :func:`slowness` over some ten seconds: what a long run will meet, and not one moment of it."""
+    found = [slowness()]
+    for _ in range(probes - 1):
+        time.sleep(pause_s)
+        found.append(slowness())
+    return statistics.median(found)
 
 
 def _wait_for_a_core(least_s: float = 0.3) -> float:

@@ -40,6 +40,14 @@ def test_an_idle_machine_needs_no_word(monkeypatch):
     assert machine.busy_word() is None
 
 
+def test_a_moment_is_not_what_a_long_run_meets(monkeypatch):
+    """With a mock of the probe: the median, one outlier does not count."""
+    seen = iter([1.0, 10.0, 1.2])
+    monkeypatch.setattr(machine, "slowness", lambda: next(seen))
+
+    assert machine.usual_slowness(probes=3, pause_s=0) == 1.2
+
+
 @pytest.mark.parametrize(("load", "times"), [(0, 1), (1, 1.5), (2, 2), (1000, machine.MOST_SLOWNESS)])
 def test_the_load_in_times(monkeypatch, load, times):
     """With mocks of the load and of two cores: what runs already is waited for, up to a limit."""
