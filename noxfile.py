@@ -276,7 +276,8 @@ def _parts(session: nox.Session, frameworks: Sequence[str]) -> dict[str, preflig
 
 def _with_torch(session: nox.Session, parts: dict[str, preflight.Part]) -> dict[str, preflight.Part]:
     """``parts``, larger by what torch takes where there is no CPU build of it."""
-    return {name: replace(part, gb=part.gb + _torch(session, name)[1]) for name, part in parts.items()}
+    more = {name: _torch(session, name)[1] for name in parts}
+    return {name: replace(part, gb=part.gb + more[name], minutes=part.minutes + more[name] / 3) for name, part in parts.items()}
 
 
 def _pin(package: str) -> str:

@@ -1,4 +1,7 @@
-"""Where things lie: the repository and its notebooks, the reader's cache."""
+"""Where things lie: the repository and its notebooks, the reader's cache.
+
+Libraries are imported where they are needed: the pre-flight reads the notebooks before anything is installed.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import platformdirs
-import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -43,6 +43,8 @@ def data(file: Path) -> str:
 
 def cache_dir() -> Path:
     """Where made and downloaded weights are kept, outside the repository."""
+    import platformdirs
+
     return Path(platformdirs.user_cache_dir("llm-frameworks-measured"))
 
 
@@ -64,6 +66,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def write(path: Path, content: str | bytes) -> None:
     """Write ``content`` whole or not at all; an ``OSError`` names ``path``. What a killed writer of it has left is removed."""
+    import psutil
+
     for old in path.parent.glob(f".{path.name}.*"):
         if old.suffix[1:].isdecimal() and not psutil.pid_exists(int(old.suffix[1:])):
             old.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import machine
+from helpers.collection import timetable
 
 GOOD, LESS, BROKEN = "good", "less", "broken"  # "less": the tour runs, slower or with less of it
 OLDEST, TESTED = (3, 11), ((3, 11), (3, 12))
@@ -288,7 +289,14 @@ def forecast(parts: Sequence[Part], mb_per_s: float | None, slowness: float | No
     took = setup_minutes(parts, slowness, count, mb_per_s)
     each = ", ".join(f"{title} {minutes}" for title, minutes in took.items()) or "everything is there"
     head = f"minutes here, with {count} cores, {slowness:.1f} times as slow as the two idle ones of the plan:"
-    return [head, f"  {'set-up':16}{sum(took.values()):4}  ({each})"]
+    return [head, f"  {'set-up':16}{sum(took.values()):4}  ({each})", *map(_path_line, timetable.ways(slowness))]
+
+
+def _path_line(way: timetable.Way) -> str:
+    """A path: its minutes here, and those that there are for it where that is too much."""
+    ran = sum(part.run for part in way.parts)
+    more = f", more than its {way.available}: leave notebooks out" if way.minutes > way.available else ""
+    return f"  {way.name:16}{way.minutes:4}  ({ran} of them notebooks that run{more})"
 
 
 def setup_minutes(parts: Iterable[Part], slowness: float, cores: int, mb_per_s: float | None) -> dict[str, int]:

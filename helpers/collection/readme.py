@@ -8,11 +8,11 @@ A test holds each against the newest record, so none can grow old unseen.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 
 from helpers import cli, formatting, paths, plots, records
+from helpers.collection import marked
 from helpers.gpu import read, scaled, tables
 from helpers.pictures import comparisons
 from helpers.studies import conformance, peers
@@ -51,7 +51,7 @@ TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "notebooks": _notebooks, "p
 
 def marks(name: str) -> tuple[str, str]:
     """What stands before and after the table ``name``."""
-    return f"<!-- {name}: made by `python -m helpers.collection.readme` -->", f"<!-- {name}: end -->"
+    return marked.marks(name, "readme")
 
 
 def written(text: str, name: str) -> str:
@@ -62,11 +62,7 @@ def written(text: str, name: str) -> str:
     """
     if name not in TABLES:
         raise ValueError(f"the README has no table {name!r}: choose from {', '.join(TABLES)}")
-    begin, end = marks(name)
-    if begin not in text or end not in text:
-        raise ValueError(f"the README has no place for the table {name!r}: put {begin} and {end} into it")
-    table = TABLES[name]()
-    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{table}\n\n{end}", text, flags=re.S)
+    return marked.written(text, name, "readme", TABLES[name]())
 
 
 def draw_gpu() -> None:

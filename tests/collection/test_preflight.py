@@ -8,7 +8,7 @@ import pytest
 from offenders import over
 
 from helpers import machine, paths
-from helpers.collection import preflight
+from helpers.collection import preflight, timetable
 from helpers.collection.preflight import BROKEN, GOOD, LESS, Finding, Part
 
 LLAMA = Part("llama.cpp", 0.4, 6, compiled=True)
@@ -18,9 +18,9 @@ LAB = Part("Lab", 0.5, 1)
 def test_it_needs_nothing_but_python():
     """No installed package is in sight (-S), as before the set-up."""
     code = (
-        f"import sys; sys.path.insert(0, {str(paths.REPOSITORY)!r}); from helpers.collection import preflight; preflight.python()"
+        "import sys; sys.path.insert(0, sys.argv[1]); from helpers.collection import preflight; preflight.forecast([], None, 1)"
     )
-    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(paths.REPOSITORY)], capture_output=True, text=True)
 
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -244,10 +244,18 @@ def test_the_forecast_is_the_sum_of_its_parts(monkeypatch):
     """With the slowness that the one probe finds."""
     monkeypatch.setattr(machine, "usual_slowness", lambda: 1.5)
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    head, setup, *_ = preflight.forecast([LAB, LLAMA], None)
+    head, setup, *ways = preflight.forecast([LAB, LLAMA], None)
 
     assert "1.5 times as slow" in head
     assert setup.split() == ["set-up", "11", "(Lab", "2,", "llama.cpp", "9)"]
+    assert [line.split("(")[0].split() for line in ways] == [[*way.name.split(), str(way.minutes)] for way in timetable.ways(1.5)]
+
+
+def test_a_path_that_takes_too_long_here_is_said():
+    """On a machine ten times slower, and not on one like that of the minutes."""
+    slow, usual = (preflight._path_line(timetable.ways(times)[0]) for times in (10, 1))
+
+    assert "more than its 90: leave notebooks out" in slow and "leave" not in usual
 
 
 def test_only_what_is_broken_fails():
