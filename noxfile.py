@@ -122,11 +122,11 @@ def tour(session: nox.Session) -> None:
     light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
     if light and not all(_is_made(name) for name in frameworks if name not in light):
         if there := _prepare(session, *light):
-            _lab(session, "-m", "helpers.collection.run", "comparison", *there)
+            _lab(session, "-m", "helpers.collection.run", "comparison", *there, goes_on=True)  # these two run once more below
     there = [name for name in _prepare(session, *frameworks, *_tools(session)) if name in frameworks]
     if not there:
         session.error("no framework is there to run: see above why")
-    _lab(session, "-m", "helpers.collection.run", "tour", *there)
+    _lab(session, "-m", "helpers.collection.run", "tour", *there, FRAMEWORKS_NOT_MADE=json.dumps(_left_out))
 
 
 @nox.session(venv_backend="none")
@@ -311,12 +311,16 @@ def _pins(requirements: str) -> dict[str, str]:
     return {one.name: pin.version for one in asked for pin in one.specifier if pin.operator == "=="}
 
 
-def _lab(session: nox.Session, *arguments: str, **variables: str) -> None:
-    """Run the lab's Python, with the repository's kernels in sight, what tests install with, and ``variables``."""
+def _lab(session: nox.Session, *arguments: str, goes_on: bool = False, **variables: str) -> None:
+    """Run the lab's Python, with the repository's kernels in sight, what tests install with, and ``variables``.
+
+    ``goes_on``: an exit code of 1 does not end the session.
+    """
     uv = _uv()
     env = {"JUPYTER_PATH": str(ROOT / ".jupyter"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     env |= {"UV": uv, **_uv_settings()} if uv else {}
-    session.run(str(_python("lab")), *arguments, external=True, env=env | variables, silent=False)
+    codes = (0, 1) if goes_on else (0,)
+    session.run(str(_python("lab")), *arguments, external=True, env=env | variables, silent=False, success_codes=codes)
 
 
 def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> list[str]:
@@ -345,7 +349,7 @@ def _prepare(session: nox.Session, *frameworks: str, model: bool = True) -> list
     return frameworks
 
 
-_left_out: set[str] = set()  # what could not be compiled in this run is not tried twice
+_left_out: dict[str, str] = {}  # what could not be compiled in this run, and why: it is not tried twice
 
 
 def _look_at(session: nox.Session, asked: str) -> str:
@@ -364,19 +368,20 @@ def _environment(session: nox.Session, name: str) -> bool:
         return False
     plan = ENVIRONMENTS[name]
     if plan.compiled and not preflight.compiler_command():
-        advice = preflight.GET_COMPILER
-        session.warn(f"{plan.title} is left out: {plan.compiled} is compiled here, and there is no C++ compiler; {advice}")
-        _left_out.add(name)
+        _left_out[name] = f"{plan.compiled} is compiled here, and there is no C++ compiler; {preflight.GET_COMPILER}"
+        session.warn(f"{plan.title} is left out: {_left_out[name]}")
         return False
     index, gb = _torch(session, name)
     note = f" ({plan.note})" if plan.note else ""
-    session.log(f"installing {plan.title}: {plan.gb + gb:.1f} GB, about {plan.minutes + gb / 3:.0f} minutes{note}")
-    step = Step(plan.title, "installed", (plan.minutes + gb / 3) * 60, VENVS / f"{name}.log")
+    part = preflight.Part(plan.title, plan.gb + gb, plan.minutes + gb / 3, bool(plan.compiled))
+    (about,) = preflight.setup_minutes([part], machine.slowness(), machine.cores(), None).values()
+    session.log(f"installing {plan.title}: {part.gb:.1f} GB, about {about} minutes on this machine as it is now{note}")
+    step = Step(plan.title, "installed", about * 60, VENVS / f"{name}.log")
     env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(machine.cores()), **os.environ, **_uv_settings()}
     seconds = _watched(session, _installation(session, name, index), step, env, needed=not plan.compiled)
     if seconds is None:
         shutil.rmtree(VENVS / name, ignore_errors=True)  # half of one would pass for the framework
-        _left_out.add(name)
+        _left_out[name] = f"{_reason(step.log.read_text(errors='replace'))}; the whole log: {step.log}"
         return False
     (VENVS / name / "installed.json").write_text(json.dumps({"minutes": round(seconds / 60, 1)}))
     (VENVS / name / "made-from").write_text(_made_from(name))

@@ -8,6 +8,7 @@ cell may have one too), ``compare`` (``strict``: all outputs, ``lax``: claim cel
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 import socket
@@ -21,11 +22,14 @@ import nbformat
 from helpers import kernels, machine, paths
 from helpers.servers import tensorrt_llm
 
+NOT_MADE = "FRAMEWORKS_NOT_MADE"  # a variable: JSON, name to reason, of those that the set-up had to leave out
 COMMON_NAMES = {"root", "user", "runner", "jovyan"}  # user names that are also words
 
 
 def _kernel(name: str) -> Callable[[], str | None]:
     def missing() -> str | None:
+        if why := json.loads(os.environ.get(NOT_MADE) or "{}").get(name):
+            return f"{name} could not be set up: {why}"
         chosen = os.environ.get("FRAMEWORKS")
         if chosen and name not in chosen.split(","):
             return f"{name} was not chosen"

@@ -11,7 +11,9 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -29,11 +31,38 @@ COMPARISON = ("00", "07")  # what a tour is for: they run first
 MINUTES = re.compile(r"(\|\s*\**Minutes\**\s*\|\s*)[^|]*?(\s*\|)")
 
 
+SLOW = 1.5  # times; from here on a cell whose time was up is the machine's fault
+
+
+class TooSlow(notebooks.NotebookError):
+    """A notebook whose cell took longer than it may, on a machine that is slow: nothing in it need be broken."""
+
+
+RAN, LEFT_OUT, STOPPED, FAILED = "ran", "left out", "too slow", "failed"  # how a visit of the tour ends
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What became of a notebook in a tour: the reason where it did not run whole, its minutes and those forecast before."""
+
+    name: str
+    end: str
+    why: str = ""
+    minutes: float | None = None
+    forecast_minutes: float | None = None
+
+    def __str__(self) -> str:
+        forecast = f", forecast {self.forecast_minutes:.1f}" if self.forecast_minutes is not None else ""
+        took = f"{self.minutes:.1f} min{forecast}" if self.minutes is not None else ""
+        return f"  {self.name:30}{self.end:10}{'; '.join(filter(None, (took, self.why)))}"
+
+
 def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> nbformat.NotebookNode:
     """Run the notebook at ``path`` in its kernel and return it with new outputs.
 
     Cells whose ``requires`` are not met are skipped and say why. Raises
-    :class:`NotebookError` with the first failing cell's last line.
+    :class:`NotebookError` with the first failing cell's last line, :class:`TooSlow` where a cell's time
+    was up on a machine that is slow now.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -55,8 +84,10 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
         except CellExecutionError as error:
             raise notebooks.NotebookError(f"{path.name} failed: {error.ename}: {error.evalue}") from None
         except CellTimeoutError as error:
-            word = machine.busy_word() or "other programs do not use the cores now"
-            raise notebooks.NotebookError(f"{path.name} failed: {str(error).splitlines()[0]}; {word}") from None
+            busy, said = machine.busy_word(), f"{path.name} failed: {str(error).splitlines()[0]}"
+            if busy or machine.slowness() >= SLOW:
+                raise TooSlow(f"{said}; {busy or 'this machine is slow now'}") from None
+            raise notebooks.NotebookError(f"{said}; other programs do not use the cores now") from None
         except (DeadKernelError, AssertionError):
             if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient has taken a signal for itself and ended the kernel
                 raise KeyboardInterrupt from None
@@ -70,38 +101,72 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
 
 
 def tour(frameworks: list[str], only: tuple[str, ...] = ("",)) -> int:
-    """Run every notebook that can run here, or those that begin with ``only``, into ``tour/``; print the comparison."""
+    """Run every notebook that can run here, or those that begin with ``only``, into ``tour/``; print the comparison.
+
+    Ends with what ran, what did not and why. Returns 1 if something is broken: neither a notebook that is left out nor a
+    slow machine is.
+    """
     os.environ["FRAMEWORKS"] = ",".join(frameworks)
     TOUR.mkdir(exist_ok=True)
     order = sorted(paths.notebooks(), key=lambda p: (not p.name.startswith(COMPARISON), p.name))
-    failed = 0
-    for path in order:
-        if path.name.startswith(only):
-            failed += not _visit(path)
+    visits: list[Visit] = []
+    try:
+        for path in order:
+            if path.name.startswith(only):
+                visits.append(_visit(path))
+    finally:
+        print(summary(visits), flush=True)
     print(f"\nThe executed notebooks lie in {TOUR.relative_to(Path.cwd()) if TOUR.is_relative_to(Path.cwd()) else TOUR}.")
-    return 1 if failed else 0
+    return int(any(visit.end == FAILED for visit in visits))
 
 
-def _visit(path: Path) -> bool:
+def summary(visits: Sequence[Visit]) -> str:
+    """A line for each notebook in their order, then how many ended how; what is broken last."""
+    counted = Counter(visit.end for visit in visits)
+    last = (
+        ", ".join(f"{counted[end]} {end}" for end in (RAN, LEFT_OUT, STOPPED, FAILED) if counted[end]) or "no notebook was begun"
+    )
+    broken = (
+        f"broken: {', '.join(visit.name for visit in visits if visit.end == FAILED)}" if counted[FAILED] else "nothing is broken"
+    )
+    return "\n".join(["", *map(str, sorted(visits, key=lambda visit: visit.name)), f"{last}; {broken}"])
+
+
+def _visit(path: Path) -> Visit:
     notebook = nbformat.read(path, as_version=4)
     if reason := notebooks.unmet(notebooks.settings(notebook, path.name).requires):
         print(f"{path.stem}: left out, {reason}", flush=True)
-        return True
+        return Visit(path.stem, LEFT_OUT, reason)
     if word := machine.busy_word():
         print(f"{path.stem}: {word}", flush=True)
-    started = time.monotonic()
+    forecast, started = _forecast_minutes(notebook), time.monotonic()
     try:
         done = _execute_with_bar(path)
     except notebooks.NotebookError as error:
         print(error, file=sys.stderr, flush=True)
-        return False
+        why = str(error).removeprefix(f"{path.name} failed: ")
+        end = STOPPED if isinstance(error, TooSlow) else FAILED
+        return Visit(path.stem, end, why, (time.monotonic() - started) / 60, forecast)
+    took_s = time.monotonic() - started
     paths.write(TOUR / path.name, nbformat.writes(done))
     paths.write(TOUR / f"{path.stem}.html", _html(done))
-    print(f"{path.stem}: ran in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{path.stem}: ran in {took_s:.0f} s", flush=True)
     for cell in done.cells:
         if "comparison" in cell.metadata.get("tags", []):
             print("\n" + "\n".join(notebooks.plain(output) for output in cell.outputs) + "\n", flush=True)
-    return True
+    return Visit(path.stem, RAN, _cells_left_out(done), took_s / 60, forecast)
+
+
+def _forecast_minutes(notebook: nbformat.NotebookNode) -> float | None:
+    """What its row "Minutes" says, times how slow this machine is now; ``None`` without that row."""
+    said = notebooks.facts(notebook).get("Minutes")
+    return int(said) * machine.slowness() if said else None
+
+
+def _cells_left_out(done: nbformat.NotebookNode) -> str:
+    """How many cells were left out, for which reason; nothing if none was."""
+    reasons = Counter(filter(None, (notebooks.unmet(cell.metadata.get("requires", [])) for cell in done.cells)))
+    return ", ".join(f"without {count} cell{'s' * (count > 1)}: {reason}" for reason, count in reasons.items())
 
 
 def _execute_with_bar(path: Path) -> nbformat.NotebookNode:

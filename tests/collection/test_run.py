@@ -47,6 +47,77 @@ def test_a_hang_ends_and_says_what_else_runs(tmp_path, monkeypatch):
     )
 
 
+@pytest.fixture
+def tour(tmp_path, monkeypatch):
+    """Gives a function that runs a tour through the notebooks in a folder, on a mock of an idle machine; its exit code."""
+    monkeypatch.setattr(run, "TOUR", tmp_path / "tour")
+    monkeypatch.setattr(run.paths, "notebooks", lambda: sorted(tmp_path.glob("*.ipynb")))
+    monkeypatch.delenv(notebooks.NOT_MADE, raising=False)
+    for name in ("slowness", "load_slowness"):
+        monkeypatch.setattr(machine, name, lambda: 1.0)
+    monkeypatch.setattr(machine, "busy_word", lambda: None)
+    return lambda: run.tour(["transformers"])
+
+
+def ends(printed: str) -> dict[str, str]:
+    """From the summary of a tour: how each notebook ended."""
+    lines = [line for line in printed.splitlines() if line.startswith("  ")]
+    return {line[2:32].strip(): line[32:42].strip() for line in lines}
+
+
+def test_the_tour_ends_with_what_ran_and_what_did_not(tour, tmp_path, monkeypatch, capsys):
+    """Left out is not broken: the code is 0, and each reason stands in the line."""
+    notebook(tmp_path / "01_runs.ipynb", "print(1)")
+    without(notebook(tmp_path / "02_chosen.ipynb", "print(1)"), "vllm")
+    without(notebook(tmp_path / "03_made.ipynb", "print(1)"), "llama-cpp")
+    monkeypatch.setenv(notebooks.NOT_MADE, '{"llama-cpp": "there is no C++ compiler"}')
+    code, printed = tour(), capsys.readouterr().out
+
+    assert code == 0
+    assert ends(printed) == {"01_runs": "ran", "02_chosen": "left out", "03_made": "left out"}
+    assert "vllm was not chosen" in printed and "llama-cpp could not be set up: there is no C++ compiler" in printed
+    assert "\n1 ran, 2 left out; nothing is broken\n" in printed
+
+
+def test_what_is_broken_fails_the_tour_and_the_others_run(tour, tmp_path, capsys):
+    """It is named in the last line with its error above."""
+    notebook(tmp_path / "01_broken.ipynb", "1 / 0")
+    notebook(tmp_path / "02_runs.ipynb", "print(1)")
+    code, printed = tour(), capsys.readouterr().out
+
+    assert (code, ends(printed)) == (1, {"01_broken": "failed", "02_runs": "ran"})
+    assert "ZeroDivisionError" in printed and "\n1 ran, 1 failed; broken: 01_broken\n" in printed
+
+
+@pytest.mark.parametrize(("word", "end", "code"), [("others use the cores", "too slow", 0), (None, "failed", 1)])
+def test_a_slow_machine_is_not_broken_and_a_hang_on_an_idle_one_is(tour, tmp_path, monkeypatch, capsys, word, end, code):
+    """With a mock of the machine's word: the same cell, whose time is up."""
+    monkeypatch.setattr(machine, "busy_word", lambda: word)
+    notebook(tmp_path / "01_long.ipynb", "while True: pass")
+
+    assert (tour(), ends(capsys.readouterr().out)) == (code, {"01_long": end})
+
+
+def test_minutes_stand_beside_their_forecast():
+    """What was said before it began, on this machine."""
+    assert str(run.Visit("07", run.RAN, "", 9.04, 7.5)).split() == ["07", "ran", "9.0", "min,", "forecast", "7.5"]
+
+
+def test_cells_that_are_left_out_are_counted_with_their_reason(monkeypatch):
+    """A notebook that ran without its GPU cells did not run whole."""
+    monkeypatch.setitem(notebooks.REQUIREMENTS, "gpu", lambda: "no NVIDIA GPU here")
+    cells = [nbformat.v4.new_code_cell("x", metadata={"requires": given}) for given in (["gpu"], [], ["gpu"])]
+
+    assert run._cells_left_out(nbformat.v4.new_notebook(cells=cells)) == "without 2 cells: no NVIDIA GPU here"
+
+
+def without(path, framework: str) -> None:
+    """Let the notebook at ``path`` require ``framework``."""
+    book = nbformat.read(path, as_version=4)
+    book.metadata["collection"]["requires"] = [framework]
+    nbformat.write(book, path)
+
+
 @pytest.mark.parametrize(("slowness", "seconds"), [(1.0, 1200), (1.5, 1500), (machine.MOST_SLOWNESS, 6600)])
 def test_the_budget_of_ten_minutes(monkeypatch, slowness, seconds):
     """Twice on an idle machine, two and a half times where others take a third, and never for ever."""
