@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,13 +30,15 @@ from packaging.requirements import Requirement  # nox needs it too
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 from helpers import machine  # noqa: E402 - these need nothing but Python
-from helpers.collection import preflight  # noqa: E402
+from helpers.collection import preflight, wheelhouse  # noqa: E402
 from helpers.weights import named  # noqa: E402
 
 VENVS = ROOT / ".venvs"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, documented for CPU builds
 PROBE_S = 5
 UV, PIP = "0.13.8", "26.3"  # the installer, and what a kernel's %pip and the download of the model run
+(BUILD_BACKEND,) = re.findall(r'^requires = \["(.*)"\]', (ROOT / "pyproject.toml").read_text(), re.M)  # of helpers, editable
+PIP_WHEEL = [sys.executable, "-m", "pip", "wheel", "--no-input", "--progress-bar=off", "--wheel-dir"]
 LIKE_PIP = {  # pip's settings, which uv does not read, as uv's environment variables
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -117,13 +120,14 @@ ENVIRONMENTS |= PEERS
 
 @nox.session(venv_backend="none")
 def tour(session: nox.Session) -> None:
-    """Set up, run every notebook this machine can run, and print the comparison."""
-    frameworks = _chosen(session)
+    """Set up, run every notebook this machine can run, and print the comparison; `--from FOLDER`: without a network."""
+    asked = _offline(session, session.posargs)
+    frameworks = _known(session, asked)
     light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
     if light and not all(_is_made(name) for name in frameworks if name not in light):
         if there := _prepare(session, *light):
             _lab(session, "-m", "helpers.collection.run", "comparison", *there, goes_on=True)  # these two run once more below
-    there = [name for name in _prepare(session, *frameworks, *_tools(session)) if name in frameworks]
+    there = [name for name in _prepare(session, *frameworks, *_tools(asked)) if name in frameworks]
     if not there:
         session.error("no framework is there to run: see above why")
     _lab(session, "-m", "helpers.collection.run", "tour", *there, FRAMEWORKS_NOT_MADE=json.dumps(_left_out))
@@ -131,11 +135,14 @@ def tour(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def check(session: nox.Session) -> None:
-    """Look at this machine before anything large is installed, and forecast the minutes; names select frameworks."""
-    asked = _parts(session, _chosen(session))
-    answers, mb_per_s = preflight.index(_pin("platformdirs"), _pin("numpy"), needed=bool(asked))
+    """Look at this machine before anything large is installed, forecast the minutes; names and `--from FOLDER` as for tour."""
+    names = _offline(session, session.posargs)
+    frameworks = _known(session, names)
+    asked = _parts([*frameworks, *_tools(names)])
+    known = "everything comes from the folder" if _house else "" if asked else "nothing is to be installed"
+    answers, mb_per_s = preflight.index(_pin("platformdirs"), _pin("numpy"), known)
     parts = asked if answers.state == preflight.BROKEN else _with_torch(session, asked)
-    to_make, heavy = list(parts.values()), any(ENVIRONMENTS[name].heavy for name in _chosen(session))
+    to_make, heavy = list(parts.values()), any(ENVIRONMENTS[name].heavy for name in frameworks)
     findings = [*preflight.look(to_make, ROOT, heavy), answers]
     print(*findings, sep="\n")
     print("", *preflight.forecast(to_make, mb_per_s), sep="\n")
@@ -145,13 +152,84 @@ def check(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lab(session: nox.Session) -> None:
-    """Open JupyterLab with every kernel, or with those named; after them JupyterLab's own options, such as --no-browser."""
-    frameworks, options = _named(session.posargs)
+    """Open JupyterLab with every kernel, or with those named; then JupyterLab's own options; `--from FOLDER` as for the tour."""
+    frameworks, options = _named(_offline(session, session.posargs))
     if given := next((word for word in options if word.partition("=")[0] in ("--ip", "--ServerApp.ip")), None):
         session.error(f"{given}: JupyterLab listens on 127.0.0.1 only; leave it out")
     chosen = _known(session, frameworks)
     _prepare(session, *chosen, *([] if frameworks else TOOLS))
     _lab(session, *jupyterlab(options), JUPYTER_CONFIG_PATH=str(lab_settings()))
+
+
+@nox.session(venv_backend="none", name="wheelhouse")
+def collect(session: nox.Session) -> None:
+    """Collect what a set-up without a network installs, of all frameworks or of those named; `--to FOLDER`: not ./wheelhouse."""
+    names, to = _option(session, session.posargs, "--to")
+    folder = Path(to or ROOT / "wheelhouse").expanduser()
+    environments = ["lab", *_known(session, names), *_tools(names)]
+    try:
+        wheels = wheelhouse.begin(folder, _pins_of(environments))
+    except wheelhouse.WheelhouseError as error:
+        session.error(str(error))
+    for name in environments:
+        _collect(session, name, wheels)
+    tools = [f"uv=={UV}", f"pip=={PIP}", BUILD_BACKEND, named.WHEEL]
+    _watched(
+        session,
+        [[*PIP_WHEEL, str(wheels), "--no-deps", *tools]],
+        Step("Model and tools", "collected", 60, VENVS / "wheelhouse-tools.log"),
+    )
+    compiled = any(ENVIRONMENTS[name].compiled for name in environments)
+    made = wheelhouse.write(folder, wheelhouse.Manifest.here(_pins_of(environments), compiled))
+    size_gb = sum(file["bytes"] for file in made.files.values()) / 1e9
+    session.log(f"{folder}: {len(made.files)} files, {size_gb:.1f} GB; set up from it with `nox -s tour -- --from {folder}`")
+
+
+def _collect(session: nox.Session, name: str, wheels: Path) -> None:
+    """Put the wheels of the environment ``name`` into ``wheels``, as `nox -s tour` would install them; compile what has none."""
+    plan = ENVIRONMENTS[name]
+    first, *alone = plan.files
+    index, _ = _torch(session, name)
+    make = [*PIP_WHEEL, str(wheels), "--find-links", str(wheels), *index]
+    make += ["--no-cache-dir"] if plan.compiled else []  # pip's cache knows no recipe
+    commands = [[*make, "-r", str(first)], *([*make, "--no-deps", "-r", str(file)] for file in alone)]
+    env = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(machine.cores()), **os.environ}
+    _watched(session, commands, Step(plan.title, "collected", plan.minutes * 60, VENVS / f"wheelhouse-{name}.log"), env)
+
+
+_house: Path | None = None  # the folder from which everything is set up, where one was named
+
+
+def _offline(session: nox.Session, words: Sequence[str]) -> list[str]:
+    """``words`` without `--from FOLDER`; after it nothing is asked of a network. Ends here if the folder will not do."""
+    global _house
+    words, folder = _option(session, words, "--from")
+    if folder is None:
+        return words
+    names, options = _named(words)
+    try:
+        house = Path(folder).expanduser()
+        there = wheelhouse.read(house).pins
+        if not names and not set(FRAMEWORKS) <= there.keys():
+            names = [name for name in FRAMEWORKS if name in there]
+        session.log(f"{house}: every file is looked at")
+        wheelhouse.check(house, _pins_of(["lab", *_known(session, names), *_tools(names)]))
+    except wheelhouse.WheelhouseError as error:
+        session.error(str(error))
+    _house = house
+    wheelhouse.only(house, os.environ)
+    return [*names, *options]
+
+
+def _option(session: nox.Session, words: Sequence[str], option: str) -> tuple[list[str], str | None]:
+    """``words`` without ``option`` and its value, and that value; ends here where the value is missing."""
+    words = list(words)
+    if option not in words:
+        return words, None
+    at = words.index(option)
+    if not words[at + 1 : at + 2] or words[at + 1].startswith("-"):
+        session.error(f"{option} names no folder: write {option} FOLDER")
+    return words[:at] + words[at + 2 :], words[at + 1]
 
 
 def jupyterlab(options: Sequence[str] = ()) -> list[str]:
@@ -238,11 +316,6 @@ def gpu(session: nox.Session) -> None:
         _lab(session, "-m", "helpers.gpu", name, *options)
 
 
-def _chosen(session: nox.Session) -> list[str]:
-    """The frameworks named after `--`, or all of them."""
-    return _known(session, session.posargs)
-
-
 def _known(session: nox.Session, names: Sequence[str]) -> list[str]:
     """``names``, or all frameworks; ends here for one that is none."""
     unknown = [name for name in names if name not in FRAMEWORKS]
@@ -266,11 +339,11 @@ def _lanes() -> list[str]:
     return ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"] if apart else []
 
 
-def _parts(session: nox.Session, frameworks: Sequence[str]) -> dict[str, preflight.Part]:
-    """What `nox -s tour` would still have to make for ``frameworks``, by name; torch's size is that of its CPU build."""
-    names = [name for name in ("lab", *frameworks, *_tools(session)) if not (name == "lab" and _is_lab() or _is_made(name))]
-    plans = {name: ENVIRONMENTS[name] for name in names}
-    found = {name: preflight.Part(one.title, one.gb, one.minutes, bool(one.compiled)) for name, one in plans.items()}
+def _parts(names: Sequence[str]) -> dict[str, preflight.Part]:
+    """What `nox -s tour` would still have to make: the lab and ``names``; torch's size is that of its CPU build."""
+    missing = [name for name in ("lab", *names) if not (name == "lab" and _is_lab() or _is_made(name))]
+    plans = {name: ENVIRONMENTS[name] for name in missing}
+    found = {name: preflight.Part(one.title, one.gb, one.minutes, _is_compiled(one)) for name, one in plans.items()}
     return found | ({"model": preflight.MODEL_FILES} if found else {})
 
 
@@ -285,9 +358,14 @@ def _pin(package: str) -> str:
     return f"{package}=={_pins('lab.txt')[package]}"
 
 
-def _tools(session: nox.Session) -> list[str]:
-    """The environments beside the frameworks': with all of them, none where some are chosen."""
-    return [] if session.posargs else list(TOOLS)
+def _tools(asked: Sequence[str]) -> list[str]:
+    """The environments beside the frameworks': with all of them, none where some are ``asked`` for."""
+    return [] if asked else list(TOOLS)
+
+
+def _is_compiled(plan: Environment) -> bool:
+    """Whether setting it up compiles something: not where it comes from a wheelhouse."""
+    return bool(plan.compiled) and not _house
 
 
 def _python(name: str) -> Path:
@@ -367,13 +445,13 @@ def _environment(session: nox.Session, name: str) -> bool:
     if name in _left_out:
         return False
     plan = ENVIRONMENTS[name]
-    if plan.compiled and not preflight.compiler_command():
+    if _is_compiled(plan) and not preflight.compiler_command():
         _left_out[name] = f"{plan.compiled} is compiled here, and there is no C++ compiler; {preflight.GET_COMPILER}"
         session.warn(f"{plan.title} is left out: {_left_out[name]}")
         return False
     index, gb = _torch(session, name)
     note = f" ({plan.note})" if plan.note else ""
-    part = preflight.Part(plan.title, plan.gb + gb, plan.minutes + gb / 3, bool(plan.compiled))
+    part = preflight.Part(plan.title, plan.gb + gb, plan.minutes + gb / 3, _is_compiled(plan))
     (about,) = preflight.setup_minutes([part], machine.slowness(), machine.cores(), None).values()
     session.log(f"installing {plan.title}: {part.gb:.1f} GB, about {about} minutes on this machine as it is now{note}")
     step = Step(plan.title, "installed", about * 60, VENVS / f"{name}.log")
@@ -435,6 +513,8 @@ def _uv_settings() -> dict[str, str]:
 
     What the environment sets for uv itself stays.
     """
+    if _house:
+        return {}
     settings: dict[str, str] = {}
     lines = [line.partition("=") for line in _says(sys.executable, "-m", "pip", "config", "list").splitlines()]
     for section in ("global.", "install.", ":env:."):  # the later one counts, as for pip
@@ -453,12 +533,21 @@ def _is_made(name: str) -> bool:
 
 def _made_from(name: str) -> str:
     """A hash of all that decides what is in the environment."""
+    return hashlib.sha256(b"".join([sys.version.encode(), *_sources(name)])).hexdigest()
+
+
+def _pins_of(names: Sequence[str]) -> dict[str, str]:
+    """For each environment a hash of all that decides what is in it, whichever Python it is made with."""
+    return {name: hashlib.sha256(b"".join(_sources(name))).hexdigest() for name in names}
+
+
+def _sources(name: str) -> list[bytes]:
+    """The files that an environment is made from: what is pinned, and how its own package is compiled."""
     files = ENVIRONMENTS[name].files
     constraints = [
         ROOT / "requirements" / line.split()[1] for line in files[0].read_text().splitlines() if line.startswith("-c ")
     ]
-    parts = [sys.version.encode(), *(file.read_bytes() for file in (ROOT / "pyproject.toml", *files, *constraints))]
-    return hashlib.sha256(b"".join([*parts, _recipe(ENVIRONMENTS[name])])).hexdigest()
+    return [*(file.read_bytes() for file in (ROOT / "pyproject.toml", *files, *constraints)), _recipe(ENVIRONMENTS[name])]
 
 
 def _built_by(plan: Environment) -> list[str]:
@@ -539,7 +628,7 @@ def _bar(step: Step, elapsed_s: float | None) -> None:
 
 def _torch(session: nox.Session, name: str) -> tuple[list[str], float]:
     """As :func:`_torch_index`, for the environment ``name``; nothing where it has no torch, or one for a GPU."""
-    version = None if GPU or name not in ENVIRONMENTS else _pins(ENVIRONMENTS[name].requirements).get("torch")
+    version = None if GPU or _house or name not in ENVIRONMENTS else _pins(ENVIRONMENTS[name].requirements).get("torch")
     return _torch_index(session, version) if version else ([], 0)
 
 

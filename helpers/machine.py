@@ -31,7 +31,7 @@ def facts() -> dict:
         "cpu": _cpu(),
         "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "cpu_flags": _cpu_flags(),
+        "cpu_flags": cpu_flags(),
         "gpus": gpus("name"),
         "gpu_driver": next(iter(gpus("driver_version")), None),
         "system": platform.system(),
@@ -58,7 +58,7 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def _cpu_flags() -> list[str]:
+def cpu_flags() -> list[str]:
     """The processor's SIMD instruction sets: they decide which kernels an engine takes."""
     try:
         with open("/proc/cpuinfo") as lines:

@@ -46,6 +46,26 @@ def test_what_the_lab_is_not_opened_with(asked, said):
     assert (ran.returncode, said in ran.stderr, "install" in ran.stderr) == (1, True, False), ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            ["tour", "--", "--from", "/no/such/house"],
+            "/no/such/house is no folder: give the one that `nox -s wheelhouse` has made",
+        ),
+        (["tour", "--", "transformers", "--from"], "--from names no folder: write --from FOLDER"),
+        (["wheelhouse", "--", "olama"], "no framework is called olama: choose from transformers"),
+        (["wheelhouse", "--", "--to", "/proc/house"], "/proc/house cannot be written to"),
+        (["check", "--", "olama"], "no framework is called olama: choose from transformers"),
+    ],
+)
+def test_a_folder_or_a_framework_that_will_not_do(asked, said):
+    """Said before anything is fetched or set up."""
+    ran = nox("-s", *asked)
+
+    assert (ran.returncode, said in ran.stderr, "installing" in ran.stderr) == (1, True, False), ran.stderr
+
+
 @pytest.fixture(scope="module")
 def noxfile():
     """The noxfile as a module."""

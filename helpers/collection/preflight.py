@@ -224,13 +224,13 @@ def _proxied() -> str | None:
     return next((name for name in ("http_proxy", "HTTP_PROXY") if os.environ.get(name)), "the proxy setting")
 
 
-def index(small: str, large: str, needed: bool) -> tuple[Finding, float | None]:
+def index(small: str, large: str, not_asked: str = "") -> tuple[Finding, float | None]:
     """Whether pip's configured index answers, asked for two pins; with it megabytes per second, ``None`` if not known.
 
-    ``needed``: whether anything is to be installed at all.
+    ``not_asked``: why it need not be.
     """
-    if not needed:
-        return Finding("index", GOOD, "not asked: nothing is to be installed"), None
+    if not_asked:
+        return Finding("index", GOOD, f"not asked: {not_asked}"), None
     failed, _, _ = _fetch(small, ASK_S)
     if failed:
         remedy = "connect, set pip's index-url, or bring a folder: nox -s tour -- --from FOLDER"

