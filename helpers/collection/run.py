@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 
 from helpers import cli, machine, paths
-from helpers.collection import notebooks
+from helpers.collection import notebooks, timetable
 from helpers.weights import models
 
 TOUR = paths.REPOSITORY / "tour"
@@ -215,6 +215,7 @@ def outputs(names: list[str]) -> int:
         paths.write(path, notebooks.canonical(done))
         readme = paths.REPOSITORY / "README.md"
         paths.write(readme, re.sub(rf"(\(notebooks/{path.name}\) \| )\d+", rf"\g<1>{minutes}", readme.read_text()))
+        timetable.write()
         print(f"{path.name}: rewritten, {time.monotonic() - started:.0f} s", flush=True)
     return 0
 

@@ -21,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers import paths
+from helpers.collection import marked
 
 FILE, GUIDE = Path(__file__).with_name("timetable.toml"), paths.REPOSITORY / "docs" / "teaching.md"
 PLACE = ("paths", "timetable")  # in the guide: the name of the part, and who writes it
@@ -195,10 +196,15 @@ def _told(way: Way) -> str:
     return f"### {way.name[0].upper()}{way.name[1:]}\n\n{way.whom} Set it up with `{command}`.\n\n{table(way)}"
 
 
+def write() -> None:
+    """Write the tables, computed anew, into the guide; ``ValueError`` if it has no place for them."""
+    _book.cache_clear()
+    paths.write(GUIDE, marked.written(GUIDE.read_text(), *PLACE, tables(), GUIDE.name))
+
+
 def main() -> int:
     """The command; returns its exit code."""
     from helpers import cli
-    from helpers.collection import marked
 
     parser = argparse.ArgumentParser(prog="python -m helpers.collection.timetable", description=__doc__.splitlines()[0])
     parser.add_argument("--slowness", type=float, default=1.0, help="how many times slower than two idle cores (default: 1)")
@@ -207,7 +213,7 @@ def main() -> int:
 
     def program() -> None:
         if options.write:
-            paths.write(GUIDE, marked.written(GUIDE.read_text(), *PLACE, tables(), GUIDE.name))
+            write()
         else:
             print(tables(options.slowness))
 

@@ -139,6 +139,16 @@ def test_the_guide_has_these_tables():
     assert marked.written(text, *timetable.PLACE, timetable.tables()) == text
 
 
+def test_new_minutes_come_into_the_guide(tmp_path, monkeypatch):
+    """When a notebook's outputs are made anew: the table is, and nothing around it."""
+    begin, end = marked.marks(*timetable.PLACE)
+    (tmp_path / "guide.md").write_text(f"before\n{begin}\nold\n{end}\nafter")
+    monkeypatch.setattr(timetable, "GUIDE", tmp_path / "guide.md")
+    timetable.write()
+
+    assert (tmp_path / "guide.md").read_text() == f"before\n{begin}\n{timetable.tables()}\n\n{end}\nafter"
+
+
 def test_its_links_lead_to_notebooks():
     """From the folder of the guide."""
     targets = re.findall(r"\]\(([^)]+)\)", timetable.tables())
