@@ -136,6 +136,8 @@ def tour(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def check(session: nox.Session) -> None:
     """Look at this machine before anything large is installed, forecast the minutes; names and `--from FOLDER` as for tour."""
+    if (of_python := preflight.python()).state == preflight.BROKEN:  # the rest needs a newer one itself
+        session.error(str(of_python))
     names = _offline(session, session.posargs)
     frameworks = _known(session, names)
     asked = _parts([*frameworks, *_tools(names)])

@@ -86,6 +86,25 @@ def test_names_come_first_and_options_follow(noxfile, words, names, options):
     assert noxfile._named(words) == (names, options)
 
 
+def test_the_check_of_a_python_that_is_too_old_ends_with_its_remedy(noxfile, monkeypatch):
+    """With mocks of nox and of that Python: nothing else is asked, since it would need a newer one itself."""
+    said = []
+
+    class Session:
+        posargs = ()
+
+        def error(self, text):
+            said.append(text)
+            raise SystemExit
+
+    found = noxfile.preflight.python((3, 10, 1))
+    monkeypatch.setattr(noxfile.preflight, "python", lambda: found)
+    with pytest.raises(SystemExit):
+        noxfile.check(Session())
+
+    assert said == ["broken  Python    3.10.1 is too old; run nox with Python 3.11 or 3.12"]
+
+
 @pytest.mark.parametrize(("user", "asks"), [(0, True), (1000, False)])
 def test_root_is_allowed_and_nobody_else_asks(noxfile, monkeypatch, user, asks):
     """With a mock of the user."""
