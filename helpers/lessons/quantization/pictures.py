@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from helpers import frameworks, plots
 from helpers.lessons.quantization import support
 from helpers.lessons.quantization.support import FRAMEWORKS, METHODS, Support
 
-ANSWERS = {  # colour and colour of the text of each kind of answer
+ANSWERS = {  # colour and colour of the text of each kind of answer (``Support.text``)
     "ran here": ("#0072B2", "white"),
     "has it": ("#56B4E9", "black"),
     "not here": ("#F0E442", "black"),
@@ -94,12 +95,13 @@ def blocks(original: Sequence[float], held: Mapping[str, Mapping]):
     panels[-1].set_xlabel(f"the {len(original)} weights; grey lines: the levels there are")
     panels[0].legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     _open(*panels)
-    told = ", ".join(f"{name} {one['bytes']} bytes and {_worst(original, one):.3f}" for name, one in held.items())
-    return plots.titled(figure, f"{len(original)} weights, bytes and largest error: {told}")
+    told = ", ".join(f"{name} {one['bytes']} bytes and {_usual(original, one):.3f}" for name, one in held.items())
+    return plots.titled(figure, f"{len(original)} weights, bytes and root mean square error: {told}")
 
 
-def _worst(original: Sequence[float], one: Mapping) -> float:
-    return max(abs(before - after) for before, after in zip(original, one["values"]))
+def _usual(original: Sequence[float], one: Mapping) -> float:
+    """The root mean square of what was lost."""
+    return math.sqrt(sum((before - after) ** 2 for before, after in zip(original, one["values"])) / len(original))
 
 
 def types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
@@ -129,11 +131,13 @@ def types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
 
 
 def _of_types(found: Mapping[str, Mapping]) -> str:
-    """Which type has the fewest bytes, which is the fastest, which loses most."""
+    """Which type has the fewest bytes, which may be the fastest (their ranges meet), which loses most."""
     small = min(found, key=lambda name: found[name]["mb"])
-    fast = max(found, key=lambda name: found[name]["tokens_per_s"]["median"])
+    rate = {name: one["tokens_per_s"] for name, one in found.items()}
+    fast = max(rate.values(), key=lambda one: one["median"])
+    first = ", ".join(name for name, one in rate.items() if one["high"] >= fast["low"])
     worst = max(found, key=lambda name: found[name]["kl"] or 0)
-    return f"Smallest: {small}; fastest: {fast}; most is lost in {worst}"
+    return f"Smallest: {small}; fastest, within the ranges: {first}; most is lost in {worst}"
 
 
 def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]):
@@ -150,29 +154,18 @@ def who(cells: Iterable[Support], document: Mapping[str, Sequence[str]]):
     axes = figure.subplots()
     for cell in cells:
         x, y = METHODS.index(cell.method), rows.index(cell.framework)
-        ground, ink = ANSWERS[answer(cell)]
+        ground, ink = ANSWERS[cell.text]
         axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=ground, edgecolor="0.8"))
         was = f"\n(was {support.said(document, cell.framework, cell.method)})" if cell in moved else ""
-        axes.annotate(answer(cell) + was, (x, y), fontsize=8, ha="center", va="center", color=ink)
+        axes.annotate(cell.text + was, (x, y), fontsize=8, ha="center", va="center", color=ink)
     axes.set_xticks(range(len(METHODS)), METHODS)
     axes.set_yticks(range(len(rows)), list(FRAMEWORKS.values()))
     axes.set(xlim=(-0.6, len(METHODS) - 0.4), ylim=(len(rows) - 0.4, -0.6))
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
-    ran = sum(answer(cell) == "ran here" for cell in cells)
+    ran = sum(cell.text == "ran here" for cell in cells)
     taken = sum(bool(cell.supported) for cell in cells)
     return plots.titled(figure, f"Of {len(cells)} pairs of framework and weights {taken} are taken; {ran} ran here")
-
-
-def answer(cell: Support) -> str:
-    """A cell in one of the words of :data:`ANSWERS`."""
-    if not cell.supported:
-        return "?" if cell.supported is None else "no"
-    if cell.known == "ran here":
-        return "ran here"
-    if cell.here is False:
-        return "not here"
-    return "cited" if cell.known == "by citation" else "has it"
 
 
 def _open(*panels) -> None:

@@ -104,9 +104,9 @@ def _tried(method: str, folder: str, tries: dict[str, Callable]) -> dict:
             _forward(folder, make())
             ran.append(key)
         except Exception as error:  # any of these libraries may fail in its own way: the reason is the finding
-            failed.append(f"{key}: {_line(error)}")
+            failed.append(f"{key} did not run: {_line(error)}")
     if ran:
-        return _cell(method, True, True, "ran here", ", ".join(ran) + (f" (not {'; '.join(failed)})" if failed else ""))
+        return _cell(method, True, True, "ran here", "; ".join([f"{', '.join(ran)} ran", *failed]))
     return _cell(method, bool(tries), False, "in the package", "; ".join(failed) or "not in its mapping")
 
 

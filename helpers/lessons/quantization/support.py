@@ -39,9 +39,14 @@ class Support:
 
     @property
     def text(self) -> str:
-        """For a table: the answer, this machine's if it differs, and how it is known."""
-        answer = {True: "yes", False: "no", None: "?"}[self.supported]
-        return answer + (", not here" if self.supported and self.here is False else "") + f" ({self.known})"
+        """For pictures and tables: ``ran here``, ``has it``, ``not here``, ``cited``, ``no`` or ``?``."""
+        if not self.supported:
+            return "?" if self.supported is None else "no"
+        if self.known == "ran here":
+            return "ran here"
+        if self.here is False:
+            return "not here"
+        return "cited" if self.known == "by citation" else "has it"
 
 
 # Read in the sources of these versions: transformers 5.23.0 (quantizers/), vLLM 0.33.0 (layers/quantization/),

@@ -39,15 +39,19 @@ def test_a_changed_answer_is_marked_in_the_table():
     """The document's answer, an arrow, the new one; others stand alone."""
     shown = support.today(EVERY_CITED, DOCUMENT)
 
-    assert shown.loc["HF Transformers", "FP8"] == "No → yes (by citation)"
-    assert shown.loc["vLLM", "AWQ"] == "yes (by citation)"
+    assert shown.loc["HF Transformers", "FP8"] == "No → cited"
+    assert shown.loc["vLLM", "AWQ"] == "cited"
 
 
-def test_supported_and_not_here_is_said():
-    """A framework may take weights that this machine cannot compute with."""
+def test_each_kind_of_answer_has_its_word():
+    """Whether it ran, is there, is not for this machine, is only cited, or is not taken."""
+    states = [
+        (True, True, "ran here"), (True, True, "in the package"), (True, None, "in the package"), (True, False, "in the package"),
+        (True, None, "by citation"), (False, False, "in the package"), (None, None, "in the package"),
+    ]  # fmt: skip
+    words = [Support("vllm", "FP8", *state, "x").text for state in states]
 
-    assert Support("vllm", "FP8", True, False, "in the package", "x").text == "yes, not here (in the package)"
-    assert Support("vllm", "FP8", None, None, "in the package", "x").text == "? (in the package)"
+    assert words == ["ran here", "has it", "has it", "not here", "cited", "no", "?"]
 
 
 def test_what_ran_elsewhere_goes_into_the_table():
