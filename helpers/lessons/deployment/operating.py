@@ -27,11 +27,11 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at ``/metrics``. ``ttft_s`` is the mean since the start; ``kv_used`` a share, 0 to 1."""
+    """One look at ``/metrics``. ``mean_ttft_s`` is the mean since the start; ``kv_used`` a share, 0 to 1."""
 
     running: float | None = None
     waiting: float | None = None
-    ttft_s: float | None = None
+    mean_ttft_s: float | None = None
     kv_used: float | None = None
     prompt_tokens: float | None = None  # since the start
     output_tokens: float | None = None
@@ -41,13 +41,13 @@ class Reading:
 NAMES = {  # engine's kernel: field of a Reading to the metric's name; a mean has two, sum and count
     "vllm": {
         "running": "vllm:num_requests_running", "waiting": "vllm:num_requests_waiting",
-        "ttft_s": ("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
+        "mean_ttft_s": ("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
         "kv_used": "vllm:kv_cache_usage_perc",
         "prompt_tokens": "vllm:prompt_tokens_total", "output_tokens": "vllm:generation_tokens_total",
     },
     "sglang": {
         "running": "sglang:num_running_reqs", "waiting": "sglang:num_queue_reqs",
-        "ttft_s": ("sglang:time_to_first_token_seconds_sum", "sglang:time_to_first_token_seconds_count"),
+        "mean_ttft_s": ("sglang:time_to_first_token_seconds_sum", "sglang:time_to_first_token_seconds_count"),
         "kv_used": "sglang:token_usage",
         "prompt_tokens": "sglang:prompt_tokens_total", "output_tokens": "sglang:generation_tokens_total",
     },

@@ -69,10 +69,14 @@ def _areas(axes, seconds: Sequence[float], running: Sequence[float], waiting: Se
     axes.plot(seconds, running, "|", color="black", markersize=4)
 
 
-def writes(first: Sequence[str], second: Sequence[str], title: str = "", notes: Sequence[str] = ()):
-    """Draw a pipeline's writes in their order, a row for each item and a mark for each stage; the line is the kill.
+def writes(
+    first: Sequence[str], second: Sequence[str], failed: Mapping[str, str] | None = None, title: str = "",
+    notes: Sequence[str] = (),
+):  # fmt: skip
+    """Draw a pipeline's lines in their order, a row for each item and a mark for each stage; the black line is the kill.
 
     ``first`` and ``second`` are the lines of the run that was killed and of the run after it: stage and key each.
+    ``failed`` maps the key of an item that was set aside to the stage that gave it up: its tries there are hollow.
     Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
@@ -82,15 +86,18 @@ def writes(first: Sequence[str], second: Sequence[str], title: str = "", notes: 
     figure = Figure(figsize=(7.6, 1.4 + 0.2 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for number, stage in enumerate(dict.fromkeys(stage for stage, _ in done)):
-        at = [(i, rows.index(key)) for i, (made, key) in enumerate(done, 1) if made == stage]
-        axes.plot(*zip(*at), linestyle="none", label=stage, **_looks(number))
+        for gave_up in (False, True):
+            at = [(i, rows.index(key)) for i, (made, key) in enumerate(done, 1)
+                  if made == stage and ((failed or {}).get(key) == stage) == gave_up]  # fmt: skip
+            label, fill = ("_", "none") if gave_up else (stage, "full")
+            axes.plot([x for x, _ in at], [y for _, y in at], linestyle="none", label=label, fillstyle=fill, **_looks(number))
     axes.axvline(len(first) + 0.5, color="black", linewidth=1.2)
     axes.annotate("killed", (len(first) + 0.5, -0.7), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
     axes.set_yticks(range(len(rows)), rows, fontsize=7)
-    axes.set(xlabel="writes, in their order", ylim=(len(rows) - 0.5, -1.2))
+    axes.set(xlabel="lines of the program, in their order", ylim=(len(rows) - 0.5, -1.2))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.titled(figure, title, notes)
+    return plots.titled(figure, title, ["hollow: tries at the stage that gave the item up", *notes])
 
 
 def _looks(number: int) -> dict[str, object]:

@@ -34,15 +34,16 @@ def test_waiting_requests_stand_on_those_at_work():
 
 
 def test_a_write_stands_in_the_row_of_its_item():
-    """In the order of both runs, a mark for each stage, the kill between the two."""
-    first, second = ["check a", "check b", "ask a"], ["ask b", "write a", "write b"]
+    """In the order of both runs, a mark for each stage, the kill between the two; hollow where the item was given up."""
+    first, second = ["check a", "check b", "check c", "ask a"], ["ask b", "ask b", "write a"]
 
-    figure = pictures.writes(first, second, title="none twice")
+    figure = pictures.writes(first, second, failed={"b": "ask", "c": "check"}, title="none twice")
     (axes,) = figure.axes
     *stages, kill = axes.lines
 
-    assert {line.get_label(): seen(line) for line in stages} == {
-        "check": [(1, 0), (2, 1)], "ask": [(3, 0), (4, 1)], "write": [(5, 0), (6, 1)],
+    assert {line.get_label(): seen(line) for line in stages if line.get_fillstyle() == "full"} == {
+        "check": [(1, 0), (2, 1)], "ask": [(4, 0)], "write": [(7, 0)],
     }  # fmt: skip
-    assert list(kill.get_xdata()) == [3.5, 3.5]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [seen(line) for line in stages if line.get_fillstyle() == "none"] == [[(3, 2)], [(5, 1), (6, 1)], []]
+    assert list(kill.get_xdata()) == [4.5, 4.5]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]

@@ -106,13 +106,13 @@ class TestMetrics:
         """Engines are summed, a mean is sum over count, and what is missing is None."""
         found = operating.read(PAGE, "vllm")
 
-        assert found == operating.Reading(running=4, waiting=0, ttft_s=0.5, output_tokens=120)
+        assert found == operating.Reading(running=4, waiting=0, mean_ttft_s=0.5, output_tokens=120)
 
     def test_a_mean_of_nothing_is_none(self):
         """No request yet: no time, and not 0."""
         page = "vllm:time_to_first_token_seconds_sum 0\nvllm:time_to_first_token_seconds_count 0\n"
 
-        assert operating.read(page, "vllm").ttft_s is None
+        assert operating.read(page, "vllm").mean_ttft_s is None
 
     def test_an_engine_without_names_is_said(self):
         """With those that have some."""
