@@ -89,16 +89,19 @@ def disagreements(found: Sequence[Mapping]) -> list[str]:
     kinds = _kinds(found)
     deployment, service, scaler = (kinds[kind] for kind in ("Deployment", "Service", "ScaledObject"))
     container, spec = _container(deployment), scaler["spec"]
-    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    labels, pod = deployment["spec"]["template"]["metadata"]["labels"].items(), deployment["spec"]["template"]["spec"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     probes = [container[name]["httpGet"]["port"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
-    volumes = {one["name"] for one in deployment["spec"]["template"]["spec"].get("volumes", [])}
+    volumes = {one["name"] for one in pod.get("volumes", [])}
+    drains_s = [int(word.partition("=")[2]) for word in container["args"] if word.startswith("--shutdown-timeout=")]
+    grace_s = pod["terminationGracePeriodSeconds"]
     told = {
         "the Deployment's selector and the pod's labels": deployment["spec"]["selector"]["matchLabels"].items() <= labels,
         "the Service's selector and the pod's labels": service["spec"]["selector"].items() <= labels,
         "the Service's port and the container's": {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys(),
         "a probe's port and the container's": set(probes) <= ports.keys(),
         "the server's --port and the container's": [f"--port={port}" in container["args"] for port in ports.values()] == [True],
+        "the server's --shutdown-timeout and the pod's grace period": [0 < one < grace_s for one in drains_s] == [True],
         "what is mounted and the pod's volumes": {one["name"] for one in container.get("volumeMounts", [])} <= volumes,
         "the scaler's target and the Deployment": spec["scaleTargetRef"]["name"] == deployment["metadata"]["name"],
         "the scaler's limits": spec["minReplicaCount"] <= deployment["spec"]["replicas"] <= spec["maxReplicaCount"],

@@ -197,19 +197,20 @@ def _ends(model: Partitionable, layout: Layout) -> int:
 
 
 def traffic(name: str, layout: Layout, dtype: str = "bfloat16", dispatch: str = "fp8") -> dict[str, float]:
-    """Bytes that one GPU sends for a token on its way through the model, by the kind of parallelism that needs them.
+    """Bytes that one GPU sends for a token on its way through the GPU's stage, by the kind of parallelism that needs them.
 
-    TP: ring all-reduces of a hidden vector, 2 (n - 1) / n of it each. PP: a hidden vector at each border of two
-    stages. EP: to ``num_experts_per_tok`` experts as ``dispatch`` and back as ``dtype``, (n - 1) / n of them on
-    other GPUs. DP: nothing. TP's and EP's bytes are sent by every GPU of a group, for all of the group's tokens.
+    TP: ring all-reduces of a hidden vector, 2 (n - 1) / n of it each. PP: a hidden vector to the next stage (the last
+    one sends none). EP: to ``num_experts_per_tok`` experts as ``dispatch`` and back as ``dtype``, (n - 1) / n of them on
+    other GPUs. DP: nothing. TP's and EP's bytes are sent by every GPU of a group, for all of the group's tokens; of
+    several stages they are the mean.
     """
     model = of(name)
     check(model, layout)
     vector = sizes.bytes_of(model.sheet.shape.hidden, dtype)
     return {
-        "TP": all_reduces(model, layout) * vector * 2 * (layout.tp - 1) / layout.tp,
-        "PP": float(vector * (layout.pp - 1)),
-        "EP": model.expert_layers * exchange_bytes(name, layout.ep_size, dispatch, dtype) if layout.ep else 0.0,
+        "TP": all_reduces(model, layout) * vector * 2 * (layout.tp - 1) / layout.tp / layout.pp,
+        "PP": float(vector) if layout.pp > 1 else 0.0,
+        "EP": model.expert_layers * exchange_bytes(name, layout.ep_size, dispatch, dtype) / layout.pp if layout.ep else 0.0,
         "DP": 0.0,
     }
 
@@ -257,14 +258,14 @@ def step(
         raise LayoutError(f"tokens={tokens}: a step has at least one")
     check(model, layout)
     near, far = _row("links", link), _row("links", between or link)
-    wire = traffic(name, layout, dtype)
+    stage, pp = traffic(name, layout, dtype), layout.pp
     waits = all_reduces(model, layout) * (near["base_us"] + 2 * (layout.tp - 1) * near["step_us"])
     hops = (layout.pp - 1) + (2 * model.expert_layers if layout.ep_size > 1 else 0)
     return StepTimes(
         read_s=read_bytes(name, layout, tokens=tokens, dtype=dtype) / (card["bandwidth_gb_per_s"] * 1e9),
         compute_s=2 * model.active * tokens / layout.tp / (card["bf16_tflops"] * 1e12),
         wire_s=(waits + hops * (far["base_us"] + far["step_us"])) / 1e6
-        + tokens * (wire["TP"] / near["gb_per_s"] + (wire["PP"] + wire["EP"]) / far["gb_per_s"]) / 1e9,
+        + tokens * (pp * stage["TP"] / near["gb_per_s"] + ((pp - 1) * stage["PP"] + pp * stage["EP"]) / far["gb_per_s"]) / 1e9,
     )
 
 

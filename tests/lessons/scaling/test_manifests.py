@@ -69,6 +69,8 @@ def test_the_parts_for_kubernetes_agree():
         ("selector: {app: vllm}", "selector: {app: other}", "the Service's selector and the pod's labels"),
         ("targetPort: http", "targetPort: web", "the Service's port and the container's"),
         ("--port=8000", "--port=8001", "the server's --port and the container's"),
+        ("--shutdown-timeout=100", "--shutdown-timeout=0", "the server's --shutdown-timeout and the pod's grace period"),
+        ("GracePeriodSeconds: 120", "GracePeriodSeconds: 30", "the server's --shutdown-timeout and the pod's grace period"),
         ("- name: shm", "- name: memory", "what is mounted and the pod's volumes"),
         ("scaleTargetRef: {name: vllm}", "scaleTargetRef: {name: llm}", "the scaler's target and the Deployment"),
         ("maxReplicaCount: 8", "maxReplicaCount: 1", "the scaler's limits"),
@@ -91,6 +93,7 @@ def test_vllm_takes_the_containers_command():
 
     assert took["host"] == "0.0.0.0"
     assert took["max_model_len"] == 8192
+    assert took["shutdown_timeout"] == 100
     assert launch.arguments(wanted[0])[0] == "meta-llama/Llama-3.1-8B-Instruct"
 
 

@@ -76,9 +76,14 @@ class TestTraffic:
         assert parallelism.traffic("Llama-3.1-70B", Layout(8))["TP"] == 80 * 2 * 16384 * 2 * 7 / 8
 
     def test_pipeline_by_hand(self):
-        """A hidden vector at each of three borders."""
+        """A GPU sends a hidden vector to the next stage, however many stages there are."""
 
-        assert parallelism.traffic("Llama-3.1-70B", Layout(pp=4))["PP"] == 3 * 16384
+        assert [parallelism.traffic("Llama-3.1-70B", Layout(pp=pp))["PP"] for pp in (1, 2, 4)] == [0, 16384, 16384]
+
+    def test_a_gpu_of_a_stage_sends_for_its_layers_only(self):
+        """TP8 in each of two stages: a GPU's all-reduces are those of 40 layers."""
+
+        assert parallelism.traffic("Llama-3.1-70B", Layout(8, 2))["TP"] == 40 * 2 * 16384 * 2 * 7 / 8
 
     def test_experts_by_hand(self):
         """58 layers, 8 experts, 7,168 values there as FP8 and back as BF16, 15 of 16 elsewhere."""
@@ -107,6 +112,15 @@ class TestStep:
         step = parallelism.step("Llama-3.1-8B", Layout(8))
 
         assert step.wire_s == pytest.approx(64 * (15e-6 + 8192 * 7 / 4 / 450e9))
+
+    def test_a_step_crosses_every_border_and_every_stage(self):
+        """Four stages of TP2: three hidden vectors between machines, and the all-reduces of all 80 layers inside them."""
+        step = parallelism.step("Llama-3.1-70B", Layout(2, 4), between="400 Gbit/s")
+        near, far = (parallelism.table()["links"][link] for link in ("NVLink", "400 Gbit/s"))
+        reduced = 160 * ((near["base_us"] + 2 * near["step_us"]) / 1e6 + 16384 / (near["gb_per_s"] * 1e9))
+        handed = 3 * ((far["base_us"] + far["step_us"]) / 1e6 + 16384 / (far["gb_per_s"] * 1e9))
+
+        assert step.wire_s == pytest.approx(reduced + handed)
 
     def test_a_slow_link_does_not_pay(self):
         """Over 10 Gbit/s a small model is slower with every TP; over NVLink it is faster."""
