@@ -57,7 +57,8 @@ def loads(looks: Mapping[str, Sequence[Look]], slots: int, title: str = "", note
         axes.set_xlabel("seconds")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="requests", ylim=(0, None))  # of all, now that all is drawn
-    panels[-1].legend(frameon=False, fontsize=7, loc="upper right")
+    if panels[-1].get_legend_handles_labels()[0]:
+        panels[-1].legend(frameon=False, fontsize=7, loc="upper right")
     return plots.titled(figure, title, [f"dashed: the {slots} slots; a black stroke is a look at the page", *notes])
 
 
