@@ -1,4 +1,4 @@
-"""The commands of this collection: `nox -s tour`, `check`, `lab`, `test`, `outputs`, `record`, `peers`, `gpu`.
+"""The commands of this collection: `nox -s tour`, `check`, `lab`, `test`, `outputs`, `record`, `peers`, `gpu`, `site`.
 
 Every environment lies in `.venvs/NAME` and is made once; its stamp is a hash of what it was
 made from. The sessions run in the lab environment and start each framework in its own.
@@ -116,6 +116,8 @@ PEERS = {  # load clients that ours is compared with, made by `nox -s peers` onl
     "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
 }
 ENVIRONMENTS |= PEERS
+BOOK = {"site": Environment("Site", "site.txt", 0.2, 0.5, bare=True)}  # Sphinx, made by `nox -s site` only
+ENVIRONMENTS |= BOOK
 
 
 @nox.session(venv_backend="none")
@@ -316,6 +318,14 @@ def gpu(session: nox.Session) -> None:
     names, options = _named(asked)
     for name in names or ["all", "notebooks"]:
         _lab(session, "-m", "helpers.gpu", name, *options)
+
+
+@nox.session(venv_backend="none")
+def site(session: nox.Session) -> None:
+    """Build the site from the committed outputs into `site/`; `-- --unfinished`: with notebooks that have not run, too."""
+    for name in ("lab", *BOOK):
+        _environment(session, name)
+    _lab(session, "-m", "helpers.collection.site", str(_python("site")), *session.posargs)
 
 
 def _known(session: nox.Session, names: Sequence[str]) -> list[str]:

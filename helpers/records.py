@@ -90,7 +90,7 @@ def alone(name: str) -> Iterator[None]:
 
 def kept(name: str) -> dict | None:
     """What :func:`keep` kept on this machine, or ``None``."""
-    return _read(_draft(name)) if _draft(name).exists() else None
+    return read(_draft(name)) if _draft(name).exists() else None
 
 
 def resume(
@@ -141,7 +141,7 @@ def load(name: str, machine: str | None = None) -> dict:
     there = sorted({path.parent.name for path in found})
     if len(there) != 1:
         raise RecordError(f"no single record {name!r}: machines that have it: {', '.join(there) or 'none'}; name one")
-    return _read(found[-1])
+    return read(found[-1])
 
 
 def age(path: Path) -> tuple[str, int]:
@@ -150,7 +150,7 @@ def age(path: Path) -> tuple[str, int]:
     return day, int(number or 1)
 
 
-def _read(path: Path) -> dict:
+def read(path: Path) -> dict:
     try:
         record = json.loads(path.read_text())
     except ValueError:

@@ -1,0 +1,74 @@
+"""The folder that Sphinx reads: ``docs/``, the pages of the notebooks, and the data made of records and claims.
+
+It is made anew each time, under ``build/``, which git ignores.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+
+from helpers import paths
+from helpers.collection import claims
+from helpers.collection.site import pages
+
+DOCS = paths.REPOSITORY / "docs"
+FOLDER = paths.REPOSITORY / "build" / "site" / "source"
+PICTURES = ("*.png", "*.svg")
+
+
+def stage(folder: Path = FOLDER, *, unfinished: bool = False) -> None:
+    """Write the whole folder anew.
+
+    Raises :class:`~helpers.collection.site.pages.PageError` that names every notebook whose outputs are not complete;
+    with ``unfinished`` these become pages that say so.
+    """
+    notebooks = {path: pages.read(path) for path in paths.notebooks()}
+    if not unfinished:
+        check_finished(notebooks)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(DOCS, folder)
+    _write_notebooks(folder, notebooks)
+    for pattern in PICTURES:
+        for picture in (paths.REPOSITORY / "vis").glob(pattern):
+            _copy(picture, folder)
+    paths.write(folder / "told.json", json.dumps(told(notebooks), indent=1))
+
+
+def check_finished(notebooks: Mapping[Path, nbformat.NotebookNode]) -> None:
+    """Raise :class:`~helpers.collection.site.pages.PageError` with a line for each notebook that is no finished page."""
+    found = [reason for path, notebook in notebooks.items() if (reason := pages.unfinished(path, notebook))]
+    if found:
+        raise pages.PageError("\n".join([*found, "or build what there is with `nox -s site -- --unfinished`"]))
+
+
+def told(notebooks: Mapping[Path, nbformat.NotebookNode]) -> dict[str, str]:
+    """The numbers that the sentences of ``docs/`` take from the collection, by their names there."""
+    counts = claims.counts()
+    named = {verdict.replace(" ", "_"): str(counts[verdict]) for verdict in claims.VERDICTS}
+    return {"notebooks": str(len(notebooks)), "claims": str(len(claims.load())), **named}
+
+
+def _write_notebooks(folder: Path, notebooks: Mapping[Path, nbformat.NotebookNode]) -> None:
+    """A page for each notebook, its own file beside it to be taken along, and what its prose links to."""
+    wanted = pages.wanted_cells(pages.texts(notebooks))
+    (folder / "notebooks").mkdir()
+    for path, notebook in notebooks.items():
+        made = pages.page(path, notebook, pages.run_of(path, notebook), wanted.get(path.name, ()))
+        paths.write(folder / "notebooks" / path.name, nbformat.writes(made, version=4))
+        _copy(path, folder, "files")
+        for cell in notebook.cells:
+            for target in re.findall(r"\]\(\.\./([^)#]+)\)", cell.source if cell.cell_type == "markdown" else ""):
+                _copy(paths.REPOSITORY / target, folder)
+
+
+def _copy(file: Path, folder: Path, under: str = "") -> None:
+    """Copy ``file`` of the repository to the same place in ``folder``, below ``under``."""
+    there = folder / under / file.relative_to(paths.REPOSITORY)
+    there.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, there)
