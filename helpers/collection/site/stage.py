@@ -15,7 +15,7 @@ import nbformat
 
 from helpers import paths
 from helpers.collection import claims
-from helpers.collection.site import pages
+from helpers.collection.site import embedded, pages
 
 DOCS = paths.REPOSITORY / "docs"
 FOLDER = paths.REPOSITORY / "build" / "site" / "source"
@@ -37,6 +37,8 @@ def stage(folder: Path = FOLDER, *, unfinished: bool = False) -> None:
     for pattern in PICTURES:
         for picture in (paths.REPOSITORY / "vis").glob(pattern):
             _copy(picture, folder)
+    (folder / "made").mkdir()
+    paths.write(folder / "made" / "decision.html", embedded.decision(embedded.PAGE.read_text()))
     paths.write(folder / "told.json", json.dumps(told(notebooks), indent=1))
 
 
