@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 project = "LLM inference frameworks, measured"
 language = "en"
 extensions = ["myst_nb"]
-exclude_patterns = ["files", "helpers", "made"]
+exclude_patterns = ["extra", "files", "helpers", "made"]
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # sliders need a kernel; their script would come from elsewhere
@@ -24,6 +24,7 @@ suppress_warnings = ["myst.header"]  # a notebook's outputs may begin with any l
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
+html_extra_path = ["extra"]  # for programs: at the root of the site
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False

@@ -7,7 +7,7 @@ import sys
 
 from helpers import cli, records
 from helpers.collection import claims, references
-from helpers.collection.site import built, pages, stage
+from helpers.collection.site import built, curves, pages, published, stage
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
             print(built.check(built.SITE))
 
     errors = (pages.PageError, records.RecordError, claims.ClaimError, references.BadReference, built.SiteError)
+    errors += (published.SchemaError, curves.NoCurves)
     return cli.finish(program, *errors, stopped="run `nox -s site` again: the folder of the site is not complete")
 
 

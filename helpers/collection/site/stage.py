@@ -15,7 +15,7 @@ import nbformat
 
 from helpers import paths
 from helpers.collection import claims
-from helpers.collection.site import embedded, pages
+from helpers.collection.site import curves, embedded, levels, pages, published
 
 DOCS = paths.REPOSITORY / "docs"
 FOLDER = paths.REPOSITORY / "build" / "site" / "source"
@@ -37,8 +37,10 @@ def stage(folder: Path = FOLDER, *, unfinished: bool = False) -> None:
     for pattern in PICTURES:
         for picture in (paths.REPOSITORY / "vis").glob(pattern):
             _copy(picture, folder)
-    (folder / "made").mkdir()
-    paths.write(folder / "made" / "decision.html", embedded.decision(embedded.PAGE.read_text()))
+    _write(folder / "made", {"decision.html": embedded.decision(embedded.PAGE.read_text())})
+    _write(folder / "made", {"curves.html": curves.html(curves.groups(levels.results()))})
+    _write(folder / "made", {f"{name.removesuffix('.json')}.md": published.fields(name) for name in published.SCHEMAS})
+    _write(folder / "extra", published.made(notebooks))
     paths.write(folder / "told.json", json.dumps(told(notebooks), indent=1))
 
 
@@ -67,6 +69,13 @@ def _write_notebooks(folder: Path, notebooks: Mapping[Path, nbformat.NotebookNod
         for cell in notebook.cells:
             for target in re.findall(r"\]\(\.\./([^)#]+)\)", cell.source if cell.cell_type == "markdown" else ""):
                 _copy(paths.REPOSITORY / target, folder)
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write each of ``texts`` into ``folder`` under its name."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        paths.write(folder / name, text)
 
 
 def _copy(file: Path, folder: Path, under: str = "") -> None:
