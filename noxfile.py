@@ -260,6 +260,8 @@ def test(session: nox.Session) -> None:
     asked = [word for word in session.posargs if word != "--quick"]
     quick = asked != session.posargs
     _prepare(session, *([] if quick else [*FRAMEWORKS, *TOOLS]), model=not quick)
+    if not quick:
+        _environment(session, "site")
     _lab(session, "-m", "ruff", "check", ".")
     _lab(session, "-m", "ruff", "format", "--check", ".")
     if quick:

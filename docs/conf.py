@@ -26,6 +26,8 @@ html_title = project
 html_static_path = ["_static"]
 html_extra_path = ["extra"]  # for programs: at the root of the site
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
+templates_path = ["_templates"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
@@ -35,3 +37,27 @@ html_permalinks_icon = "#"
 html_use_index = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+
+# What the theme and the tables of Markdown leave out for those who hear a page: levels of headings, names of landmarks, and
+# heads of columns that are empty.
+MENDED = {
+    '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="The site">',
+    '<aside class="toc-drawer': '<aside aria-label="This page" class="toc-drawer',
+    '<th class="head"><p></p></th>': '<td class="head"></td>',
+}
+
+
+def mend(app, exception):
+    """Replace :data:`MENDED` in every page that was built."""
+    for page in Path(app.outdir).rglob("*.html") if exception is None else ():
+        text = page.read_text(encoding="utf-8")
+        for old, new in MENDED.items():
+            text = text.replace(old, new)
+        page.write_text(text, encoding="utf-8")
+
+
+def setup(app):
+    """What Sphinx calls when it starts."""
+    app.connect("build-finished", mend)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

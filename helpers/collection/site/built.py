@@ -10,9 +10,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from helpers import paths
-
-SITE = paths.REPOSITORY / "build" / "site" / "html"  # becomes site/ when nothing is wrong with it
 LOADS = {  # attributes by which a page loads something, by tag
     "script": ("src",), "img": ("src", "srcset"), "iframe": ("src",), "source": ("src", "srcset"), "video": ("src", "poster"),
     "audio": ("src",), "embed": ("src",), "object": ("data",), "track": ("src",), "input": ("src",), "image": ("href",),

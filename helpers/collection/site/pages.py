@@ -149,7 +149,8 @@ def linked(text: str) -> str:
 
 
 def in_html(text: str) -> str:
-    """HTML with the links between notebooks as the site has them."""
+    """HTML with the links between notebooks as the site has them; a head of a column that is empty is none."""
+    text = text.replace("<th></th>", "<td></td>")
     text = re.sub(rf"href=([\"']){LINK.pattern}\1", lambda match: f'href="{_to(match, ".html", across=False)}"', text)
     return re.sub(r"href=([\"'])(\d\d_\w+)\.ipynb\1", r'href="\2.html"', text)
 

@@ -1,7 +1,4 @@
-"""The folder that Sphinx reads: ``docs/``, the pages of the notebooks, and the data made of records and claims.
-
-It is made anew each time, under ``build/``, which git ignores.
-"""
+"""The folder that Sphinx reads: ``docs/``, the pages of the notebooks, and the data made of records and claims."""
 
 from __future__ import annotations
 
@@ -18,11 +15,10 @@ from helpers.collection import claims
 from helpers.collection.site import curves, embedded, levels, pages, published
 
 DOCS = paths.REPOSITORY / "docs"
-FOLDER = paths.REPOSITORY / "build" / "site" / "source"
 PICTURES = ("*.png", "*.svg")
 
 
-def stage(folder: Path = FOLDER, *, unfinished: bool = False) -> None:
+def stage(folder: Path, *, unfinished: bool = False) -> None:
     """Write the whole folder anew.
 
     Raises :class:`~helpers.collection.site.pages.PageError` that names every notebook whose outputs are not complete;
