@@ -23,6 +23,7 @@ suppress_warnings = ["myst.header"]  # a notebook's outputs may begin with any l
 
 html_theme = "furo"
 html_title = project
+html_favicon = "_static/mark.svg"
 html_static_path = ["_static"]
 html_extra_path = ["extra"]  # for programs: at the root of the site
 html_css_files = ["site.css"]

@@ -95,9 +95,7 @@ def _context(found: Mapping, at: tuple) -> dict:
         return _of_engine(found, at[1])
     if at[0] in OF_CHOICES:
         return _of_choice(found, *at[:3])
-    raise records.RecordError(
-        f"a level stands at {pointer(at)}, which is not known here: teach helpers/collection/site/levels.py"
-    )
+    raise records.RecordError(f"a level stands at {pointer(at)}: say in helpers/collection/site/levels.py what it is of")
 
 
 def _of_engine(found: Mapping, name: str) -> dict:

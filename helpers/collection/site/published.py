@@ -82,11 +82,11 @@ def llms(notebooks: Mapping[Path, nbformat.NotebookNode]) -> str:
 
 
 def _leads(notebooks: Mapping[Path, nbformat.NotebookNode]) -> dict[Path, tuple[str, str]]:
-    """By path a notebook's title and its first sentence."""
+    """By path a notebook's title and its first paragraph, without links."""
     found = {}
     for path, notebook in notebooks.items():
         title, lead = re.match(r"# (.+?)\n+(.+?)(?:\n\n|$)", notebook.cells[0].source, re.S).groups()
-        found[path] = title, " ".join(lead.split())
+        found[path] = title, re.sub(r"\[(.+?)\]\(.+?\)", r"\1", " ".join(lead.split()))
     return found
 
 

@@ -1,0 +1,265 @@
+"""The site, really built and opened in a real browser, from its files and from a server, without a network."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from books import NOTEBOOKS
+
+from helpers import formatting, paths
+from helpers.collection import claims
+from helpers.collection.site import build, built, curves, published
+from helpers.lessons.decision import choose
+
+PYTHON = paths.REPOSITORY / ".venvs" / "site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+OWN = ("index.html", "which.html", "throughput.html", "data.html", "search.html")  # beside the notebooks
+SHOWN = {  # to axe, which takes its time
+    "light": (*OWN, "notebooks/02_transformers.html", "notebooks/14_when_to_use_what.html"),
+    "dark": ("which.html", "throughput.html", "notebooks/02_transformers.html"),
+}
+CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}
+SCRIPTS = re.compile(r"<script[^>]* src=\"([^\"]+)\"|<link[^>]* href=\"([^\"]+\.css[^\"]*)\"")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The site of the committed files, built once, without a warning; a notebook that has not run is a page all the same."""
+    if not PYTHON.exists():
+        pytest.skip("the environment of the site is not there: `nox -s site` makes it")
+    folder = tmp_path_factory.mktemp("site")
+    build.build(PYTHON, folder / "some" / "where", folder / "work", unfinished=True)
+    return folder / "some" / "where"
+
+
+@pytest.fixture
+def page(browser, site):
+    """A tab without a network; its errors and what it asked for are in ``page.seen``."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    yield watched(context)
+    context.close()
+
+
+def watched(context):
+    page = context.new_page()
+    page.seen, page.faults = [], []
+    page.on("request", lambda request: page.seen.append(request.url))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("console", lambda message: page.faults.append(message.text))
+    return page
+
+
+@pytest.fixture
+def server(site):
+    """The site on a server of its own, not at its root; the address of its folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    root = site.parent.parent
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root)) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{one.server_port}/some/where/"
+        one.shutdown()
+
+
+# --- its files ---
+
+
+def test_every_notebook_is_a_page_in_a_chain(site):
+    """Each with its header, and with the next one at its foot."""
+    for path, after in zip(NOTEBOOKS, [*NOTEBOOKS[1:], None]):
+        text = (site / "notebooks" / f"{path.stem}.html").read_text()
+        rows = re.findall(r"<td><p><strong>(.+?)</strong></p></td>", text)
+
+        assert {"Before this", "Minutes", "Hardware", "Run it", "Outputs committed"} <= set(rows), path.name
+        assert after is None or re.search(rf'class="next-page" href="{after.stem}\.html"', text), path.name
+        assert (site / "files" / path.name).exists() or f"{path.name}" in text, path.name
+
+
+def test_nothing_is_loaded_from_another_address(site):
+    """No tag that loads names one, in any page; and what the build looks at finds nothing either."""
+    loads = re.compile(r"<(?:script|img|link|iframe|source|object|embed)\b[^>]*(?:src|href|data)=[\"'](?:[a-z]+:)?//[^\"']+")
+    found = {file.name: loads.findall(file.read_text()) for file in built.html(site)}
+
+    assert {name: tags for name, tags in found.items() if tags} == {}
+    assert list(built.foreign(site)) == []
+
+
+def test_every_link_of_its_own_leads_somewhere(site):
+    """To a file that is there, and to a place in it; those of the data too."""
+    claimed = json.loads((site / "claims.json").read_text())["claims"]
+    named = re.findall(r"\]\((.+?)\)", (site / "llms.txt").read_text())
+    for address in [*(row["page"] for row in claimed if row["page"]), *named]:
+        file, _, place = address.partition("#")
+        assert (site / file).is_file(), address
+        assert not place or place in built.page(site / file).ids, address
+    assert list(built.broken(site)) == []
+
+
+def test_the_published_data_are_what_their_schemas_say(site):
+    """As files, with the schema beside each."""
+    for name in published.SCHEMAS:
+        content = json.loads((site / name).read_text())
+        assert (site / content["schema"]).exists()
+        published.check(name, content)
+
+
+def test_every_number_of_the_tables_is_in_its_record(site):
+    """The row names a file and a place; what stands there is what stands in the row."""
+    text = (site / "throughput.html").read_text()
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
+    assert len(rows) > 20
+    for _, cells in rows:
+        told = re.findall(r"<td>([^<]*)</td>", cells)
+        file, pointer = re.findall(r"<code>(.*?)</code>", cells)
+        level = json.loads((paths.REPOSITORY / file).read_text())
+        for key in pointer.split("/")[1:]:
+            level = level[int(key)] if isinstance(level, list) else level[key.replace("~1", "/").replace("~0", "~")]
+        figures = [level[key] | {"repeats": level["repeats"]} for key in ("output_tokens_per_s", *curves.LATENCIES)]
+
+        assert told[1:-1] == [formatting.told(figure, ".4g") for figure in figures]
+        assert told[-1] == str(level["repeats"])
+
+
+def test_the_front_page_counts_the_claims_as_they_are(site):
+    """No number in it is typed."""
+    text = re.sub(r"<[^>]+>", "", (site / "index.html").read_text())
+    counts = claims.counts()
+
+    assert f"Of its {len(claims.load())} sentences {counts['holds']} hold, " in text
+    assert f"{counts['outdated']} are outdated, {counts['wrong']} are wrong" in text
+
+
+@pytest.mark.parametrize(("name", "most_kb"), [("index.html", 300), ("throughput.html", 1000)])
+def test_a_page_is_light(site, name, most_kb):
+    """With its styles and scripts, before pictures."""
+    text = (site / name).read_text()
+    files = [site / address.partition("?")[0] for pair in SCRIPTS.findall(text) for address in pair if address]
+
+    assert len(files) > 3
+    assert sum(file.stat().st_size for file in [site / name, *files]) < most_kb * 1000
+
+
+# --- in a browser ---
+
+
+def test_every_page_opens_from_its_file_on_a_phone(page, site):
+    """Without an error, without another address, and none is wider than the window."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    wide = {}
+    for file in built.html(site):
+        page.goto(file.as_uri())
+        if (width := page.evaluate("document.documentElement.scrollWidth")) > 390:
+            wide[file.name] = width
+
+    assert wide == {}
+    assert page.faults == []
+    assert [url for url in page.seen if not url.startswith((site.as_uri(), "data:"))] == []
+
+
+def test_it_is_found_and_served_from_any_path(page, server):
+    """The search knows the notebooks; nothing but the folder is asked for."""
+    page.context.set_offline(False)
+    page.goto(f"{server}search.html?q=RadixAttention")
+    page.wait_for_selector("#search-results li a")
+    titles = page.locator("#search-results li a").all_inner_texts()
+
+    assert any("SGLang" in title for title in titles)
+    assert [url for url in page.seen if not url.startswith((server, "data:"))] == []
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("scheme", SHOWN)
+def test_pages_are_accessible(page, site, scheme):
+    """axe finds nothing: contrast, headings, landmarks, names, tables, what is scrolled."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    found = {}
+    for name in SHOWN[scheme]:
+        page.goto((site / name).as_uri())
+        page.wait_for_load_state("load")
+        violations = Axe().run(page).response["violations"]
+        found[name] = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in violations]
+
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_the_decision_says_what_python_says(page, site):
+    """By an address with answers; a claim's number leads to the place of its cell."""
+    address = "&".join(f"{key}={value}" for key, value in CHAT.items())
+    page.goto(f"{(site / 'which.html').as_uri()}#{address}")
+    found = choose.shortlist(**CHAT)
+    links = page.locator("#details .rests a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+
+    assert page.locator("#summary").inner_text() == choose.ranked(choose.load(), found.groups)
+    assert links
+    for link in links:
+        file, _, place = link.partition("#")
+        assert not place or place in built.page(site / file).ids, link
+
+
+def test_a_mark_opens_where_its_figure_comes_from(page, site):
+    """With the keyboard alone: the record's file, the place in it, the versions."""
+    page.goto((site / "throughput.html").as_uri())
+    mark = page.locator("#chart .mark").first
+    mark.focus()
+    page.keyboard.press("Enter")
+    told = page.locator("#provenance").inner_text()
+    point = json.loads(page.locator("#curves").text_content())["groups"][0]["curves"][0]["points"][0]
+
+    assert point["file"] in told and point["at"] in told
+    assert all(f"{name} {version}" in told for name, version in point["versions"].items())
+
+
+def test_engines_are_switched_and_groups_chosen(page, site):
+    """A mark for each point that is on; of the tables the one of the group."""
+    page.goto((site / "throughput.html").as_uri())
+    groups = json.loads(page.locator("#curves").text_content())["groups"]
+    marks = page.locator("#chart .mark")
+    whole = marks.count()
+    page.locator("#engines input").first.uncheck()
+
+    assert (whole, marks.count()) == (
+        sum(len(curve["points"]) for curve in groups[0]["curves"]),
+        sum(len(curve["points"]) for curve in groups[0]["curves"][1:]),
+    )
+    for number, group in enumerate(groups):
+        page.select_option("#group", index=number)
+        for key in curves.LATENCIES:
+            page.select_option("#latency", key)
+            assert marks.count() == sum(len(curve["points"]) for curve in group["curves"])
+        shown = [one.inner_text() for one in page.locator(".levels:visible caption").all()]
+        assert shown == [group["title"]]
+    assert page.faults == []
+
+
+def test_without_javascript_every_table_is_there(browser, site):
+    """And no control that would do nothing; notebooks read as they are."""
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((site / "throughput.html").as_uri())
+
+    assert page.locator(".levels:visible").count() == len(re.findall('class="levels"', (site / "throughput.html").read_text()))
+    assert not page.locator("#explainer").is_visible()
+    page.goto((site / "which.html").as_uri())
+    assert "This page needs JavaScript" in page.inner_text("article")
+    context.close()
+
+
+def test_nothing_moves_for_who_asked_so(page, site):
+    """prefers-reduced-motion: no animation and no transition in any element."""
+    page.emulate_media(reduced_motion="reduce")
+    page.goto((site / "index.html").as_uri())
+    moving = page.evaluate("""[...document.querySelectorAll("*")].map(getComputedStyle)
+        .filter(style => style.animationName !== "none" || parseFloat(style.transitionDuration) > 0).length""")
+
+    assert moving == 0
