@@ -21,7 +21,7 @@ from helpers.lessons.decision import choose
 PYTHON = paths.REPOSITORY / ".venvs" / "site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OWN = ("index.html", "which.html", "throughput.html", "data.html", "search.html")  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
-    "light": (*OWN, "notebooks/02_transformers.html", "notebooks/14_when_to_use_what.html"),
+    "light": (*OWN, "notebooks/14_when_to_use_what.html"),
     "dark": ("which.html", "throughput.html", "notebooks/02_transformers.html"),
 }
 CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}

