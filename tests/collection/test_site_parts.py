@@ -129,6 +129,13 @@ def test_a_cell_that_is_linked_to_gets_a_place():
         made(cell, wanted=["gone"])
 
 
+def test_a_link_to_a_file_that_is_not_there_is_an_error():
+    """The notebook and the file are named."""
+    text = nbformat.v4.new_markdown_cell("![x](../vis/gone.svg) and [y](../README.md)")
+    with pytest.raises(pages.PageError, match="^03_x.ipynb: it links to vis/gone.svg, which is not there: correct the link$"):
+        stage.linked_files(Path("03_x.ipynb"), book(text))
+
+
 def test_a_picture_keeps_its_alternative_text():
     """Where MyST-NB looks for it."""
     picture = nbformat.v4.new_output("display_data", data={"image/png": "AA=="}, metadata={"image/png": {"alt": "two lines"}})

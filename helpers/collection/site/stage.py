@@ -62,9 +62,21 @@ def _write_notebooks(folder: Path, notebooks: Mapping[Path, nbformat.NotebookNod
         made = pages.page(path, notebook, pages.run_of(path, notebook), wanted.get(path.name, ()))
         paths.write(folder / "notebooks" / path.name, nbformat.writes(made, version=4))
         _copy(path, folder, "files")
-        for cell in notebook.cells:
-            for target in re.findall(r"\]\(\.\./([^)#]+)\)", cell.source if cell.cell_type == "markdown" else ""):
-                _copy(paths.REPOSITORY / target, folder)
+        for target in linked_files(path, notebook):
+            _copy(target, folder)
+
+
+def linked_files(path: Path, notebook: nbformat.NotebookNode) -> list[Path]:
+    """The files of the repository, outside the notebooks' folder, that the prose of ``notebook`` links to.
+
+    :class:`~helpers.collection.site.pages.PageError` names the notebook and a link to a file that is not there.
+    """
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    found = [paths.REPOSITORY / target for target in re.findall(r"\]\(\.\./([^)#]+)\)", prose)]
+    if lost := [file for file in found if not file.is_file()]:
+        named = lost[0].relative_to(paths.REPOSITORY).as_posix()
+        raise pages.PageError(f"{path.name}: it links to {named}, which is not there: correct the link")
+    return found
 
 
 def _write(folder: Path, texts: Mapping[str, str]) -> None:
