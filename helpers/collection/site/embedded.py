@@ -40,7 +40,10 @@ def _between(text: str, begin: str, end: str) -> str:
 
 def _nested(style: str) -> str:
     """The style sheet for what is inside the element alone; of each pair of colours the theme's choice."""
-    light, dark = (dict(re.findall(r"(--[\w-]+): ([^;]+);", rule)) for rule in re.findall(r":root {(.*?)}", style, re.S))
+    colours = [dict(re.findall(r"(--[\w-]+): ([^;]+);", rule)) for rule in re.findall(r":root {(.*?)}", style, re.S)]
+    if len(colours) != 2:
+        raise pages.PageError(f"{PAGE.name} has {len(colours)} sets of colours, not one for light and one for dark")
+    light, dark = colours
     both = "".join(f"{name}: light-dark({colour}, {dark.get(name, colour)}); " for name, colour in light.items())
     rest = re.sub(r"^:root {.*?}\n|^@media \(prefers-color-scheme: dark\) {\n.*?\n}\n", "", style, flags=re.M | re.S)
     rest = re.sub(r"^body {", "& {", rest, flags=re.M)
