@@ -15,11 +15,12 @@ from books import NOTEBOOKS
 
 from helpers import formatting, paths
 from helpers.collection import claims
-from helpers.collection.site import build, built, curves, published
+from helpers.collection.site import build, built, curves, published, racing
 from helpers.lessons.decision import choose
+from helpers.lessons.race.lanes import WAYS, Lane
 
 PYTHON = paths.REPOSITORY / ".venvs" / "site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-OWN = ("index.html", "which.html", "throughput.html", "data.html", "search.html")  # beside the notebooks
+OWN = ("index.html", "which.html", "throughput.html", "race.html", "data.html", "search.html")  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
     "light": (*OWN, "notebooks/14_when_to_use_what.html"),
     "dark": ("which.html", "throughput.html", "notebooks/02_transformers.html"),
@@ -240,6 +241,66 @@ def test_engines_are_switched_and_groups_chosen(page, site):
         shown = [one.inner_text() for one in page.locator(".levels:visible caption").all()]
         assert shown == [group["title"]]
     assert page.faults == []
+
+
+MOCK_RACE = {  # a mock of a record: two engines, one of which broke off
+    "provenance": {
+        "date": "2026-01-01T00:00:00+00:00", "machine": {"cpu": "a mock", "cores": 1, "gpus": []}, "versions": {},
+        "prompts": {"alone": "Why is the sky blue?", "together": "And at night?"},
+    },
+    "ways": {
+        way: [
+            Lane("vllm", ("The", " sky", " is", " blue."), (0.1, 0.2, 0.3, 0.4), ttft_s=0.1, output_tokens_per_s=10).to_dict(),
+            Lane("llama-cpp-q4_0", ("It",), (0.05,), error="it ended before its answer did").to_dict(),
+        ]
+        for way in WAYS
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def race(page, site):
+    """The page of the race, opened: with the newest record, or with a mock of one where none is recorded yet."""
+    text, missing = (site / "race.html").read_text(), f"<p>{racing.NONE}</p>"
+    if missing in text:
+        (site / "race_mock.html").write_text(text.replace(missing, racing.html([MOCK_RACE])))
+    file = site / ("race_mock.html" if missing in text else "race.html")
+    page.goto(file.as_uri())
+    yield page
+    (site / "race_mock.html").unlink(missing_ok=True)
+
+
+def test_the_race_shows_what_had_come_by_then(race):
+    """At any moment that the reader chooses, forwards and backwards: the pieces whose stamps are past."""
+    way = json.loads(race.locator("#races").text_content())[0]["ways"][0]
+    stamps = sorted(stamp for lane in way["lanes"] for stamp in lane["at_s"])
+    for moment in (stamps[-1], stamps[len(stamps) // 2], 0, stamps[0]):
+        race.locator("#time").evaluate("(one, at) => { one.value = at; one.dispatchEvent(new Event('input')); }", moment)
+        shown = race.locator("#track p span").evaluate_all("all => all.map(one => one.textContent)")
+
+        assert shown == ["".join(p for p, at in zip(lane["pieces"], lane["at_s"]) if at <= moment) for lane in way["lanes"]]
+
+
+def test_the_race_plays_to_its_end(race):
+    """By the keyboard, four times faster; then every answer is whole and its figures, or its reason, stand there."""
+    way = json.loads(race.locator("#races").text_content())[0]["ways"][0]
+    race.select_option("#pace", label="4 times faster")
+    race.locator("#play").focus()
+    race.keyboard.press("Enter")
+    race.wait_for_function("document.getElementById('play').textContent === 'Play'")
+
+    assert race.locator("#track .figures").all_inner_texts() == [lane["error"] or lane["figures"] for lane in way["lanes"]]
+    assert race.faults == []
+
+
+def test_the_race_does_not_move_for_who_asked_so(race):
+    """It is at its end at once; the answers stand in a table too."""
+    race.emulate_media(reduced_motion="reduce")
+    race.locator("#play").click()
+
+    assert race.locator("#play").inner_text() == "Play"
+    assert race.locator("#time").evaluate("one => one.value === one.max")
+    assert race.locator(".levels caption").count() == len(WAYS) * len(json.loads(race.locator("#races").text_content()))
 
 
 def test_without_javascript_every_table_is_there(browser, site):

@@ -1,0 +1,73 @@
+"""The race as a page: every recorded race with its pieces and stamps for the script, and its answers as a table.
+
+Where no race is recorded, the page says so and how to record one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from helpers import frameworks, records
+from helpers.lessons.race import lanes, picture
+from helpers.lessons.race.lanes import WAYS, Lane
+from helpers.studies import race
+
+NONE = "No race is recorded yet. <code>nox -s record -- race</code> records one, and the page then replays it."
+
+
+def recorded() -> list[dict]:
+    """The newest record of each machine, the newest first."""
+    newest = {file.parent.name: file for file in sorted(records.FOLDER.glob(f"*/{race.NAME}.*.json"), key=records.age)}
+    return [records.read(file) for file in sorted(newest.values(), key=records.age, reverse=True)]
+
+
+def html(found: Sequence[Mapping]) -> str:
+    """The part of the page that is made of the records ``found``; without one, the sentence that says so."""
+    if not found:
+        return f"<p>{NONE}</p>\n"
+    data = [_race(one) for one in found]
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    tables = "\n".join(_table(one, way) for one in data for way in one["ways"])
+    return f'<script type="application/json" id="races">{text}</script>\n<div id="answers">\n{tables}\n</div>\n'
+
+
+def _race(found: Mapping) -> dict:
+    """A record as the script and the tables take it."""
+    gpu = records.on_gpu(found)
+    ways = [
+        {
+            "key": way,
+            "title": WAYS[way],
+            "prompt": found["provenance"]["prompts"][way],
+            "lanes": [_lane(lane, gpu) for lane in lanes.of_record(found, way)],
+        }
+        for way in WAYS
+    ]
+    return {"title": records.describe(found), "ways": ways}
+
+
+def _lane(lane: Lane, gpu: bool) -> dict:
+    one = frameworks.get(lane.name)
+    return {
+        "label": f"{frameworks.label(lane.name, gpu)}, {one.dtype}" if one.dtype not in one.title else one.title,
+        "colour": one.colour, "pieces": lane.pieces, "at_s": lane.at_s, "figures": picture.figures(lane), "error": lane.error,
+    }  # fmt: skip
+
+
+def _table(one: Mapping, way: Mapping) -> str:
+    rows = "\n".join(_row(lane) for lane in way["lanes"])
+    caption = f"{way['title']}: {one['title']}"
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Figures", "Answer"))
+    return (
+        f'<div class="levels" data-way="{way["key"]}" tabindex="0" role="region" aria-label="Table: {escape(caption)}">'
+        f"<table><caption>{escape(caption)}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>\n{rows}\n"
+        "</tbody></table></div>"
+    )
+
+
+def _row(lane: Mapping) -> str:
+    answer = escape("".join(lane["pieces"]) or lane["error"] or "")
+    head = f'<th scope="row">{escape(lane["label"])}</th>'
+    return f'<tr>{head}<td>{escape(lane["figures"])}</td><td class="said">{answer}</td></tr>'
