@@ -15,12 +15,23 @@ from books import NOTEBOOKS
 
 from helpers import formatting, paths
 from helpers.collection import claims
-from helpers.collection.site import build, built, curves, published, racing
+from helpers.collection.site import build, built, curves, fits, published, racing
 from helpers.lessons.decision import choose
 from helpers.lessons.race.lanes import WAYS, Lane
+from helpers.lessons.scaling import parallelism
+from helpers.weights import capacity
+from helpers.weights.sizes import GIB
 
 PYTHON = paths.REPOSITORY / ".venvs" / "site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-OWN = ("index.html", "which.html", "throughput.html", "race.html", "data.html", "search.html")  # beside the notebooks
+OWN = (
+    "index.html",
+    "which.html",
+    "fits.html",
+    "throughput.html",
+    "race.html",
+    "data.html",
+    "search.html",
+)  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
     "light": (*OWN, "notebooks/14_when_to_use_what.html"),
     "dark": ("which.html", "throughput.html", "notebooks/02_transformers.html"),
@@ -240,6 +251,35 @@ def test_engines_are_switched_and_groups_chosen(page, site):
             assert marks.count() == sum(len(curve["points"]) for curve in group["curves"])
         shown = [one.inner_text() for one in page.locator(".levels:visible caption").all()]
         assert shown == [group["title"]]
+    assert page.faults == []
+
+
+def test_the_calculator_says_what_python_says(page, site):
+    """Bytes, whether they fit, how many users would; for every model, in several types and sizes."""
+    page.goto((site / "fits.html").as_uri())
+    asked = [
+        (one["name"], dtype, kv_dtype, memory_gib, users, context)
+        for one in fits.models()
+        for dtype, kv_dtype in (("bfloat16", "bfloat16"), ("q4_0", "fp8"))
+        for memory_gib, users, context in ((80, 100, 4096), (24.5, 1, 512))
+    ]
+    for one, told in zip(asked, page.evaluate("asked => asked.map(one => fit(...one))", asked), strict=True):
+        name, dtype, kv_dtype, memory_gib, users, context = one
+        sheet = parallelism.of(name).sheet
+        found = capacity.ask(sheet, memory_gib * GIB, users=users, context=context, dtype=dtype, kv_dtype=kv_dtype)
+
+        assert told == {key: getattr(found, key) for key in told}, one
+
+
+def test_the_calculator_answers_what_is_typed(page, site):
+    """With the keyboard; what is no number gets a word."""
+    page.goto((site / "fits.html").as_uri())
+    page.locator("#memory").fill("8")
+    assert "It does not fit." in page.inner_text("#answer")
+    page.locator("#memory").fill("800")
+    assert "It fits." in page.inner_text("#answer")
+    page.locator("#users").fill("")
+    assert "numbers above 0" in page.inner_text("#answer")
     assert page.faults == []
 
 

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 SCHEMAS = {"results.json": HERE / "results.schema.json", "claims.json": HERE / "claims.schema.json"}
 TOLD = {  # the pages beside the notebooks, as llms.txt names them
     "which.html": ("Which one should I take?", "rules with reasons; what the answers change; needs JavaScript for the shortlist"),
+    "fits.html": ("Does it fit?", "weights and KV cache of known models, and how far off the formula was on real engines"),
     "throughput.html": ("Throughput against latency", "every recorded level of every server, as curves and as tables"),
     "race.html": ("The race", "one prompt to every engine, replayed at its recorded stamps"),
     "data.html": ("Data for programs", "the fields of results.json and claims.json"),

@@ -12,7 +12,7 @@ import nbformat
 
 from helpers import paths
 from helpers.collection import claims
-from helpers.collection.site import curves, embedded, levels, pages, published, racing
+from helpers.collection.site import curves, embedded, fits, levels, pages, published, racing
 
 DOCS = paths.REPOSITORY / "docs"
 PICTURES = ("*.png", "*.svg")
@@ -34,6 +34,7 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
         for picture in (paths.REPOSITORY / "vis").glob(pattern):
             _copy(picture, folder)
     _write(folder / "made", {"decision.html": embedded.decision(embedded.PAGE.read_text())})
+    _write(folder / "made", {"fits.html": fits.html()})
     _write(folder / "made", {"race.html": racing.html(racing.recorded())})
     _write(folder / "made", {"curves.html": curves.html(curves.groups(levels.results()))})
     _write(folder / "made", {f"{name.removesuffix('.json')}.md": published.fields(name) for name in published.SCHEMAS})
