@@ -46,7 +46,8 @@ function show() {
   said.replaceChildren(
     element("p", {}, element("strong", {}, found.fits ? "It fits." : "It does not fit.")),
     bar(found),
-    element("p", {}, `Weights ${gib(found.weights_bytes)} and KV cache ${gib(found.kv_bytes)}, of ${gib(found.usable_bytes)} that are kept for them. ` +
+    element("p", {}, element("span", { class: "swatch weights" }), ` Weights ${gib(found.weights_bytes)} and `,
+      element("span", { class: "swatch cache" }), ` KV cache ${gib(found.kv_bytes)}, of ${gib(found.usable_bytes)} that are kept for them. ` +
       `At most ${most} such users fit.` + (numbers[2] > known ? ` This model knows ${known.toLocaleString("en")} tokens.` : "")));
 }
 

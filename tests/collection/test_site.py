@@ -34,7 +34,7 @@ OWN = (
 )  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
     "light": (*OWN, "notebooks/14_when_to_use_what.html"),
-    "dark": ("which.html", "throughput.html", "notebooks/02_transformers.html"),
+    "dark": ("throughput.html", "notebooks/02_transformers.html"),
 }
 CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}
 SCRIPTS = re.compile(r"<script[^>]* src=\"([^\"]+)\"|<link[^>]* href=\"([^\"]+\.css[^\"]*)\"")

