@@ -33,7 +33,7 @@ OWN = (
     "search.html",
 )  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
-    "light": (*OWN, "notebooks/14_when_to_use_what.html"),
+    "light": OWN,
     "dark": ("throughput.html", "notebooks/02_transformers.html"),
 }
 CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}
@@ -186,6 +186,15 @@ def test_it_is_found_and_served_from_any_path(page, server):
 
     assert any("SGLang" in title for title in titles)
     assert [url for url in page.seen if not url.startswith((server, "data:"))] == []
+    assert page.faults == []
+
+
+def test_the_search_works_from_a_file(page, site):
+    """Titles without excerpts, for which a browser would have to read other files."""
+    page.goto(f"{(site / 'search.html').as_uri()}?q=RadixAttention")
+    page.wait_for_selector("#search-results li a")
+
+    assert any("SGLang" in title for title in page.locator("#search-results li a").all_inner_texts())
     assert page.faults == []
 
 
