@@ -116,7 +116,7 @@ PEERS = {  # load clients that ours is compared with, made by `nox -s peers` onl
     "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
 }
 ENVIRONMENTS |= PEERS
-BOOK = {"site": Environment("Site", "site.txt", 0.2, 0.5, bare=True)}  # Sphinx, made by `nox -s site` only
+BOOK = {"site": Environment("Site", "site.txt", 0.2, 0.5, bare=True)}  # Sphinx, made by `nox -s site` and `test`
 ENVIRONMENTS |= BOOK
 
 

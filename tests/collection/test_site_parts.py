@@ -121,6 +121,11 @@ def test_links_between_notebooks_become_the_sites():
     assert pages.in_html("<a href='04_y.ipynb'>x</a><th></th>") == '<a href="04_y.html">x</a><td></td>'
 
 
+def test_a_page_of_docs_leads_to_the_notebooks_from_the_root():
+    """In the repository it lies a folder lower."""
+    assert stage.from_the_root("[07](../notebooks/07_x.ipynb) [b](which.md)") == "[07](notebooks/07_x.ipynb) [b](which.md)"
+
+
 def test_a_cell_that_is_linked_to_gets_a_place():
     """Before it; a link to a cell that is not there is an error with the page's name."""
     cell = ran()

@@ -29,6 +29,8 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
         check_finished(notebooks)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, folder)
+    for page in folder.glob("*.md"):
+        paths.write(page, from_the_root(pages.linked(page.read_text())))
     _write_notebooks(folder, notebooks)
     for pattern in PICTURES:
         for picture in (paths.REPOSITORY / "vis").glob(pattern):
@@ -40,6 +42,11 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
     _write(folder / "made", {f"{name.removesuffix('.json')}.md": published.fields(name) for name in published.SCHEMAS})
     _write(folder / "extra", published.made(notebooks))
     paths.write(folder / "told.json", json.dumps(told(notebooks), indent=1))
+
+
+def from_the_root(text: str) -> str:
+    """The Markdown of a page of ``docs/`` at the root of the site, where the folders of the repository lie beside it."""
+    return text.replace("](../", "](")
 
 
 def check_finished(notebooks: Mapping[Path, nbformat.NotebookNode]) -> None:
