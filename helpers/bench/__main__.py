@@ -25,7 +25,7 @@ from helpers.bench.measure import Plan, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
 from helpers.formatting import told
 
-SLO_NAMES = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+SLO_NAMES = {"ttft": "ttft_s", "answer": "time_to_first_answer_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 OPEN_LOOP_STREAMS = 100  # what the self-test of an open loop runs at
 
 
@@ -56,8 +56,23 @@ def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> s
         )
     sources = sorted({sample.token_source for level in found for sample in level.samples})
     unproven = dict.fromkeys(line for level in found for line in level.unproven)
+    kinds = list(dict.fromkeys(filter(None, map(_kinds_told, found))))
     counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"
-    return "\n".join([*lines, counted, *(f"not proven: {line}" for line in unproven)])
+    return "\n".join([*lines, *kinds, counted, *(f"not proven: {line}" for line in unproven)])
+
+
+def _kinds_told(level: Level) -> str | None:
+    """What to know of a level whose tokens are not all text, or not one an event; ``None``: nothing."""
+    load, said = f"{level.users or level.rate_per_s:g}", []
+    others = {kind: count for kind, count in level.events_by_kind.items() if kind != "text"}
+    if others:
+        first = told(level.latency("time_to_first_answer_s"), ".3f")
+        seen = ", ".join(f"{count} of {kind}" for kind, count in others.items())
+        said.append(f"{seen} among {sum(level.events_by_kind.values())} events; time to first answer, s: {first}")
+    if level.itl_basis.startswith("events of"):
+        token = told(level.latency("token_itl_s"), ".4f")
+        said.append(f"ITL is between {level.itl_basis}; per token by usage, s: {token}; TPOT is per token")
+    return f"at {load}: {'; '.join(said)}" if said else None
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -102,7 +117,7 @@ def _slo(text: str | None) -> dict[str, float] | None:
     except (KeyError, ValueError):
         limits = {}
     if not limits or not min(limits.values()) > 0:
-        raise ValueError(f"--slo {text!r}: give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05")
+        raise ValueError(f"--slo {text!r}: give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05")
     return limits
 
 

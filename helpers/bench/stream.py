@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from helpers.bench.connection import Reply
 from helpers.bench.timing import Sample
 
-KNOWN = ("role", "content", "reasoning_content", "reasoning", "tool_calls", "name", "id")  # in a delta
+SAID = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal")  # where a delta has tokens
+KNOWN = (*SAID, "role", "name", "id")
 
 
 class _Bad(ValueError):
@@ -18,61 +19,111 @@ class _Bad(ValueError):
 def read(answer: Reply, scheduled_ns: int | None = None) -> Sample:
     """The :class:`Sample` of ``answer``; what is wrong with it is its ``error``, never an exception.
 
-    One stamp and one lag per event with text: events that came in one read share them.
+    One stamp and one lag per piece: events that came in one read share them, and so do an event's text and reasoning.
     """
-    times, pieces, kinds, usage, finish_reason, done = [], [], [], {}, None, False
-    kind = answer.headers.get("content-type", "")
-    problem = answer.problem
+    heard, problem = _Heard(), answer.problem
     try:
         if problem is None or answer.status not in (None, 200):
-            _check_head(answer, kind)
+            _check_head(answer, answer.headers.get("content-type", ""))
         for index, event in _events(answer):
-            if event is None:
-                done = True
-                continue
-            usage = _counts(event.get("usage")) or usage
-            for choice in event.get("choices") or ():
-                kind, said = _said(choice)
-                finish_reason = choice.get("finish_reason") or finish_reason
-                if said:
-                    pieces.append("" + said)
-                    kinds.append(kind)
-                    times.append(index)
-        if not problem and not answer.whole:
-            raise _Bad("ended early: the connection closed in the middle of the answer")
-        if not problem and not done and finish_reason is None:
-            raise _Bad("ended early: the stream stopped without a finish reason")
-        if not problem and not times and usage.get("completion_tokens"):
-            raise _Bad(f"unseen: the server counts {usage['completion_tokens']} tokens, and no event carried one that is known")
+            heard.take(index, event)
+        if not problem:
+            heard.check(answer)
     except _Bad as error:
         problem = str(error)
     except (ValueError, AttributeError, TypeError) as error:  # JSON, UTF-8, or of another shape
         problem = problem or f"malformed: {_detail(str(error))}"
-    lags = tuple(answer.lags_ns[i] for i in times)
-    return Sample(
-        answer.sent_ns, tuple(answer.stamps_ns[i] for i in times), scheduled_ns=scheduled_ns,
-        lag_ns=None if None in lags else lags, prompt_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens", len(times)),
-        token_source="server_usage" if "completion_tokens" in usage else "events",
-        cached_tokens=usage.get("cached_tokens"), finish_reason=finish_reason, pieces=tuple(pieces),
-        kinds=tuple(kinds) if {*kinds} - {"text"} else (), error=problem,
-    )  # fmt: skip
+    return heard.sample(answer, scheduled_ns, problem)
 
 
-def _said(choice: dict) -> tuple[str, str]:
-    """What an event carries of tokens, and its kind.
+class _Heard:
+    """What was taken from an answer so far."""
 
-    Reasoning is ``reasoning_content`` in SGLang, llama.cpp and older vLLM, ``reasoning`` in newer vLLM.
+    def __init__(self):
+        self.times: list[int] = []  # one per piece: the number of the read that completed its event
+        self.pieces: list[str] = []
+        self.kinds: list[str] = []
+        self.running: list[tuple[int, int]] = []  # (pieces, tokens) so far, of each event that says both
+        self.events = 0  # with a piece
+        self.usage: dict[str, int] = {}
+        self.finish_reason, self.done = None, False
+
+    def take(self, index: int, event: dict | None) -> None:
+        """Take an event that read ``index`` completed; ``None`` is the end."""
+        if event is None:
+            self.done = True
+            return
+        counted, before = event.get("usage"), len(self.times)
+        if counted:
+            self.usage = _counts(counted) or self.usage
+        for choice in event.get("choices") or ():
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            for kind, said in _said(choice):
+                self.pieces.append("" + said)
+                self.kinds.append(kind)
+                self.times.append(index)
+        if len(self.times) > before:
+            self.events += 1
+            if counted and "completion_tokens" in self.usage:
+                self.running.append((len(self.times), self.usage["completion_tokens"]))
+
+    def check(self, answer: Reply) -> None:
+        """Raise :class:`_Bad` if the answer is not whole, or has tokens that nobody saw."""
+        if not answer.whole:
+            raise _Bad("ended early: the connection closed in the middle of the answer")
+        if not self.done and self.finish_reason is None:
+            raise _Bad("ended early: the stream stopped without a finish reason")
+        tokens = self.usage.get("completion_tokens")
+        if not self.times and tokens:
+            raise _Bad(f"unseen: the server counts {tokens} tokens, and no event carried one that is known")
+
+    def sample(self, answer: Reply, scheduled_ns: int | None, problem: str | None) -> Sample:
+        """All of it, with the stamps of ``answer``."""
+        usage, lags = self.usage, tuple(answer.lags_ns[i] for i in self.times)
+        return Sample(
+            answer.sent_ns, tuple(answer.stamps_ns[i] for i in self.times), scheduled_ns=scheduled_ns,
+            lag_ns=None if None in lags else lags, prompt_tokens=usage.get("prompt_tokens"),
+            output_tokens=usage.get("completion_tokens", len(self.times)),
+            token_source="server_usage" if "completion_tokens" in usage else "events",
+            cached_tokens=usage.get("cached_tokens"), reasoning_tokens=usage.get("reasoning_tokens"),
+            finish_reason=self.finish_reason, pieces=tuple(self.pieces), event_tokens=self._event_tokens(),
+            kinds=tuple(self.kinds) if {*self.kinds} - {"text"} else (), error=problem,
+        )  # fmt: skip
+
+    def _event_tokens(self) -> tuple[int, ...]:
+        """Tokens of each piece where every event has told how many there were; a piece that shares its event is one token."""
+        if not self.running or len(self.running) < self.events:
+            return ()
+        counts, pieces_before, tokens_before = [], 0, 0
+        for pieces, tokens in self.running:
+            shared = pieces - pieces_before - 1
+            counts += [tokens - tokens_before - shared, *[1] * shared]
+            pieces_before, tokens_before = pieces, tokens
+        return tuple(counts) if min(counts) >= 0 else ()
+
+
+def _said(choice: dict) -> list[tuple[str, str]]:
+    """What an event carries of tokens: (kind, text) for each kind in it, in the order in which a model makes them.
+
+    Reasoning is ``reasoning_content`` in SGLang, llama.cpp and older vLLM, ``reasoning`` in newer vLLM, and the same
+    thing where both are there. A tool call's tokens are its name and its arguments (``function_call`` before 2024).
     """
+    if text := choice.get("text"):
+        return [("text", text)]
     delta = choice.get("delta") or {}
-    if text := choice.get("text") or delta.get("content"):
-        return "text", text
-    if thought := delta.get("reasoning_content") or delta.get("reasoning"):
-        return "reasoning", thought
-    if hidden := [key for key, value in delta.items() if key not in KNOWN and value and isinstance(value, str)]:
+    if len(delta) == 1 and (text := delta.get("content")):  # nearly all of them
+        return [("text", text)]
+    calls = [call.get("function") or {} for call in delta.get("tool_calls") or ()] + [delta.get("function_call") or {}]
+    parts = (
+        ("reasoning", delta.get("reasoning_content") or delta.get("reasoning")),
+        ("text", delta.get("content")),
+        ("refusal", delta.get("refusal")),
+        ("tool call", "".join((call.get("name") or "") + (call.get("arguments") or "") for call in calls)),
+    )
+    said = [(kind, part) for kind, part in parts if part]
+    if not said and (hidden := [key for key, value in delta.items() if key not in KNOWN and value and isinstance(value, str)]):
         raise _Bad(f"unseen: an event carries {hidden[0]!r}, whose tokens this client does not know")
-    calls = [call.get("function") or {} for call in delta.get("tool_calls") or ()]
-    return "tool call", "".join((call.get("name") or "") + (call.get("arguments") or "") for call in calls)
+    return said
 
 
 def _check_head(answer: Reply, kind: str) -> None:
@@ -121,8 +172,9 @@ def _event(payload: bytes) -> tuple[dict, bytes]:
 
 
 def _counts(usage: dict | None) -> dict[str, int]:
-    counts = {**(usage or {}), **((usage or {}).get("prompt_tokens_details") or {})}
-    return {name: count for name, count in counts.items() if isinstance(count, int)}
+    usage = usage or {}
+    details = {**(usage.get("completion_tokens_details") or {}), **(usage.get("prompt_tokens_details") or {})}
+    return {name: count for name, count in {**details, **usage}.items() if isinstance(count, int)}
 
 
 def _message(body: bytes) -> str:

@@ -3,7 +3,9 @@
 All stamps come from one clock of one process, ``time.perf_counter_ns``. A figure that is
 not defined (one output token has no inter-token latency) is ``None``, never 0.
 The names follow vLLM's where vLLM and SGLang agree; ``ttft_s`` follows NVIDIA's AIPerf:
-an event without a token (a role, an empty delta) does not end it.
+an event without a token (a role, an empty delta) does not end it, and a token of any kind does:
+text, reasoning, refusal or tool call. ``time_to_first_answer_s`` waits for the text, as AIPerf's
+*time to first output token* does.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ MIN_REPEATS = 3
 MIN_WARMUPS = 1
 REPEATS_FOR_95 = 6  # 1 - 2 * 0.5**6 = 96.9 %: the first n whose range covers the median at 95 %
 MOST_FAILURES = 10  # different errors that the JSON of a level quotes
+EVENT_IS_TOKEN = 0.05  # so far from 1 may tokens per event lie, for a gap between events to be one between tokens
+TIMES = ("ttft_s", "time_to_first_answer_s", "itl_s", "token_itl_s", "tpot_s", "e2e_s", "queue_s")  # of the JSON
 BELOW_ALL = 0.01  # a percentile is given where all requests lie below it with less than this probability
 
 
@@ -30,9 +34,9 @@ class TooFewRepeats(ValueError):
 class Sample:
     """One request as the client saw it: raw stamps, counts, and what went wrong.
 
-    ``event_ns`` holds one stamp per event that carried text, reasoning or a tool call, so two
-    events that arrived in one read share a stamp. Where the system stamps arrivals, these are its stamps, and ``lag_ns``
-    is how much later the client came to read. ``error`` is ``None`` or ``"kind: detail"``.
+    ``event_ns`` holds one stamp per piece: what an event carried of text, reasoning, a refusal or a tool call. Two events
+    that arrived in one read share a stamp, and so do two kinds in one event. Where the system stamps arrivals, these are
+    its stamps, and ``lag_ns`` is how much later the client came to read. ``error`` is ``None`` or ``"kind: detail"``.
     """
 
     sent_ns: int
@@ -43,9 +47,11 @@ class Sample:
     output_tokens: int | None = None
     token_source: str | None = None  # "server_usage" or "events"
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None  # of the output tokens, where the server counts them apart
     finish_reason: str | None = None
     pieces: tuple[str, ...] = ()  # what each event carried
-    kinds: tuple[str, ...] = ()  # of each piece: "text", "reasoning" or "tool call"; empty: all are text
+    kinds: tuple[str, ...] = ()  # of each piece: "text", "reasoning", "refusal" or "tool call"; empty: all are text
+    event_tokens: tuple[int, ...] = ()  # of each piece, where the server counts along in every event
     error: str | None = None
 
     @property
@@ -58,9 +64,18 @@ class Sample:
         """What a reasoning model thought, where the server sends it apart from the answer."""
         return self._all("reasoning")
 
+    @property
+    def refusal(self) -> str:
+        """Why the model does not answer, where the server sends it apart from the answer."""
+        return self._all("refusal")
+
     def _all(self, kind: str) -> str:
-        kinds = self.kinds or ("text",) * len(self.pieces)
-        return "".join(piece for piece, of in zip(self.pieces, kinds) if of == kind)
+        return "".join(piece for piece, of in zip(self.pieces, self.piece_kinds) if of == kind)
+
+    @property
+    def piece_kinds(self) -> tuple[str, ...]:
+        """The kind of each piece."""
+        return self.kinds or ("text",) * len(self.event_ns)
 
     @property
     def queue_s(self) -> float | None:
@@ -69,22 +84,46 @@ class Sample:
 
     @property
     def ttft_s(self) -> float | None:
-        """Time to first token: request sent to first event with text, seconds."""
+        """Time to first token of any kind: request sent to first event that carries one, seconds."""
         return (self.event_ns[0] - self.sent_ns) / 1e9 if self.event_ns else None
 
     @property
+    def time_to_first_answer_s(self) -> float | None:
+        """Request sent to first event with text, seconds; ``None`` for an answer without text, which only thinks or calls."""
+        first = next((ns for ns, kind in zip(self.event_ns, self.piece_kinds) if kind == "text"), None)
+        return None if first is None else (first - self.sent_ns) / 1e9
+
+    @property
     def e2e_s(self) -> float | None:
-        """Request sent to last event with text, seconds; the closing event does not count."""
+        """Request sent to last event with a token, seconds; the closing event does not count."""
         return (self.event_ns[-1] - self.sent_ns) / 1e9 if self.event_ns else None
 
     @property
     def itl_s(self) -> tuple[float, ...]:
-        """Inter-token latencies: the gaps between events with text, seconds."""
+        """Inter-token latencies: the gaps between events, seconds. Where an event is not a token: :attr:`token_itl_s`."""
         return tuple((b - a) / 1e9 for a, b in zip(self.event_ns, self.event_ns[1:]))
 
     @property
+    def token_itl_s(self) -> tuple[float, ...]:
+        """Inter-token latencies by the server's own count: each gap is spread over the tokens that ended it, seconds.
+
+        How many those were, the server says in each event, or the mean of the whole answer is taken (then the mean is
+        right and the spread is of events); the tokens of the first event have no gap of their own. Empty without a count.
+        """
+        counts = self.event_tokens
+        if not counts and self.token_source == "server_usage" and self.event_ns and self.output_tokens:
+            return tuple(gap * len(self.event_ns) / self.output_tokens for gap in self.itl_s)
+        found, waited_s = [], 0.0
+        for gap_s, tokens in zip(self.itl_s, counts[1:]):
+            waited_s += gap_s  # an event that is no whole token: its gap belongs to the token that it begins
+            if tokens:
+                found += [waited_s / tokens] * tokens
+                waited_s = 0.0
+        return tuple(found)
+
+    @property
     def tpot_s(self) -> float | None:
-        """Time per output token after the first: (last - first) / (tokens - 1), seconds."""
+        """Time per output token after the first, of any kind: (last - first) / (tokens - 1), seconds."""
         if not self.event_ns or not self.output_tokens or self.output_tokens < 2:
             return None
         return (self.event_ns[-1] - self.event_ns[0]) / 1e9 / (self.output_tokens - 1)
@@ -172,6 +211,28 @@ class Level:
         return max((answers_at_once(block) for block in self.blocks), default=0)
 
     @property
+    def tokens_per_event(self) -> float | None:
+        """Output tokens by the server's count over the events that carried them; ``None`` where it did not count."""
+        counted = [s for s in self.samples if s.token_source == "server_usage"]
+        events = sum(len(s.event_ns) for s in counted)
+        return sum(s.output_tokens for s in counted) / events if events else None
+
+    @property
+    def itl_basis(self) -> str:
+        """What a gap of ``itl_s`` lies between: tokens, events of several tokens, or events that nobody has counted."""
+        each = self.tokens_per_event
+        if each is None:
+            return "events; the server does not count tokens"
+        if abs(each - 1) <= EVENT_IS_TOKEN:
+            return "tokens"
+        return f"events of {each:.2f} tokens"
+
+    @property
+    def events_by_kind(self) -> dict[str, int]:
+        """How many pieces were text, reasoning, refusals and tool calls."""
+        return dict(Counter(kind for s in self.samples for kind in s.piece_kinds))
+
+    @property
     def events_per_s(self) -> float | None:
         """The most events with text that the client took in per second, of all blocks."""
         return max(filter(None, (events_rate(block) for block in self.blocks)), default=None)
@@ -200,11 +261,11 @@ class Level:
         return None if self.refused else figure(good_rate(block, slo) for block in self.blocks)
 
     def latency(self, name: str) -> dict | None:
-        """``ttft_s``, ``itl_s``, ``tpot_s``, ``e2e_s`` or ``queue_s``: spread over repeats, percentiles over requests.
+        """A time of :class:`Sample` by its name, as ``ttft_s``: spread over repeats, percentiles over requests.
 
         Returns a dict of ``median``, ``low``, ``high``, ``interval`` (over the repeats'
-        medians) and ``p50``, ``p90``, ``p99``, ``n`` (over all requests; for ``itl_s`` over
-        all gaps).
+        medians) and ``p50``, ``p90``, ``p99``, ``n`` (over all requests; for ``itl_s`` and
+        ``token_itl_s`` over all gaps).
         """
         spread = figure(self.per_block(name))
         if spread is None:
@@ -244,7 +305,10 @@ class Level:
             "output_tokens_per_s": vars(rate) if rate else None,
             "per_repeat": {name: self.per_block(name) for name in ("output_tokens_per_s", "ttft_s", "tpot_s")},
             **({"slo": dict(slo), "goodput_requests_per_s": vars(good) if good else None} if slo else {}),
-            **{name: self.latency(name) for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s", "queue_s")},
+            **{name: self.latency(name) for name in TIMES},
+            "itl_basis": self.itl_basis,
+            "events_by_kind": self.events_by_kind,
+            "reasoning_tokens": sum(s.reasoning_tokens or 0 for s in self.samples),
             "label": self.refused or self.label,
             "unproven": list(self.unproven),
         }
@@ -283,7 +347,9 @@ def good_rate(block: Sequence[Sample], slo: Mapping[str, float]) -> float | None
 
 
 def met(sample: Sample, slo: Mapping[str, float]) -> bool:
-    """Whether an answer kept every limit of ``slo``; what is not defined keeps its limit."""
+    """Whether an answer kept every limit of ``slo``; what is not defined keeps its limit, but for an answer without text."""
+    if "time_to_first_answer_s" in slo and sample.time_to_first_answer_s is None:
+        return False
     return all((getattr(sample, name) or 0) <= limit for name, limit in slo.items())
 
 

@@ -1,7 +1,8 @@
 """What the truth server says, and what it keeps: a script, the writes that follow from it, a note of what was done.
 
 A *write* is ``(pause_s, bytes, events, tokens, end)``: so long after the last one was due, these
-bytes, holding so many events with text and so many tokens; ``end`` is how the answer ends with it.
+bytes, holding so many pieces of an answer (one event, or one kind of an event of several kinds) and
+so many tokens; ``end`` is how the answer ends with it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice, repeat
 
 WORD = " word"
 LONG_LINE_BYTES, PIECE_BYTES = 200_000_000, 1_000_000
@@ -34,7 +36,10 @@ class Script:
     cached_tokens: int = 0
     role_first: bool = False  # an event that carries the role and no text
     reasoning_tokens: int = 0  # so many first tokens go out as ``reasoning_key``, on the chat route
-    reasoning_key: str = "reasoning_content"  # or: reasoning, tool_calls
+    reasoning_key: str = "reasoning_content"  # or: reasoning, tool_calls, refusal
+    kinds: tuple[str, ...] = ()  # of each event on the chat route, as "content" or "reasoning+content"; the last one goes on
+    running_usage: bool = False  # every event tells how many tokens there were so far
+    counted_tokens: int | None = None  # what usage says at the end; None: what was sent
     empty_deltas: int = 0  # events with empty text before each write
     status: int = 200
     answer: dict | None = None  # sent as plain JSON instead of a stream
@@ -111,16 +116,21 @@ def _stream(script: Script, path: str, body: Mapping, tokens: int, pause) -> Ite
     base = {"id": "truth-1", "object": "chat.completion.chunk" if _is_chat(path) else "text_completion", "created": 1}
     base["model"] = body.get("model", "truth")
 
-    def choice(text: str, **more) -> bytes:
+    def choice(text: str, usage: Mapping | None = None, **more) -> bytes:
         said = {"delta": {"content": text}} if _is_chat(path) else {"text": text}
-        return event({**base, "choices": [{"index": 0, "finish_reason": None, **said, **more}]})
+        counted = {"usage": usage} if usage else {}
+        return event({**base, "choices": [{"index": 0, "finish_reason": None, **said, **more}], **counted})
 
     role = event({**base, "choices": [{"index": 0, "delta": {"role": "assistant"}}]}) if script.role_first else b""
     yield 0.0, HEAD + (chunk(role) if role else b""), 0, 0, None
+    if script.kinds or script.running_usage:
+        yield from _of_kinds(script, body, tokens, pause, choice)
+        yield from _ending(script, base, body, tokens, choice)
+        return
     together = script.events_per_write * script.tokens_per_event
     empty = chunk(choice("") * script.empty_deltas) if script.empty_deltas else b""
     usual = chunk(choice(WORD * script.tokens_per_event) * script.events_per_write)
-    thought = chunk(choice("", delta=_thought(script)) * script.events_per_write)
+    thought = chunk(choice("", delta=_delta(script.reasoning_key, WORD * script.tokens_per_event)) * script.events_per_write)
     for start in range(0, tokens, together):
         wait_s = pause(script.gap_s if start else script.first_s)
         if empty:
@@ -135,12 +145,36 @@ def _stream(script: Script, path: str, body: Mapping, tokens: int, pause) -> Ite
     yield from _ending(script, base, body, tokens, choice)
 
 
-def _thought(script: Script) -> dict:
-    """A delta whose tokens are no text."""
-    words = WORD * script.tokens_per_event
-    if script.reasoning_key == "tool_calls":
-        return {"tool_calls": [{"index": 0, "function": {"arguments": words}}]}
-    return {script.reasoning_key: words}
+def _of_kinds(script: Script, body: Mapping, tokens: int, pause, choice) -> Iterator[Write]:
+    """Writes whose events are of :attr:`Script.kinds`, and tell the tokens so far where the script wants it."""
+    sent, deltas = 0, _deltas(script, tokens)
+    while together := list(islice(deltas, script.events_per_write)):
+        events, before = [], sent
+        for delta, size in together:
+            sent += size
+            usage = _usage(script, body, sent) if script.running_usage else None
+            events.append(choice("", usage, delta=delta) if script.kinds else choice(delta["content"], usage))
+        pieces = sum(len(delta) for delta, _ in together)
+        yield pause(script.gap_s if before else script.first_s), chunk(b"".join(events)), pieces, sent - before, None
+
+
+def _deltas(script: Script, tokens: int) -> Iterator[tuple[dict, int]]:
+    """Deltas of so many tokens in all, each with the number of its own; every kind in one has ``tokens_per_event``."""
+    kinds = chain(script.kinds, repeat(script.kinds[-1] if script.kinds else "content"))
+    while tokens > 0:
+        delta, before = {}, tokens
+        for kind in next(kinds).split("+"):
+            size = min(script.tokens_per_event, tokens)
+            tokens -= size
+            delta |= _delta(kind, WORD * size) if size else {}
+        yield delta, before - tokens
+
+
+def _delta(key: str, words: str) -> dict:
+    """A delta that says ``words`` under ``key``."""
+    if key == "tool_calls":
+        return {key: [{"index": 0, "function": {"arguments": words}}]}
+    return {key: {"arguments": words} if key == "function_call" else words}
 
 
 def _ending(script: Script, base: Mapping, body: Mapping, tokens: int, choice) -> Iterator[Write]:
@@ -165,7 +199,7 @@ def _ending(script: Script, base: Mapping, body: Mapping, tokens: int, choice) -
         yield 0.0, chunk(event(ENDINGS[script.end])) + LAST_CHUNK, 0, 0, "close"
     else:
         asked = script.usage and (body.get("stream_options") or {}).get("include_usage")
-        told = event({**base, "choices": [], "usage": _usage(script, body, tokens)}) if asked else b""
+        told = event({**base, "choices": [], "usage": _usage(script, body, script.counted_tokens or tokens)}) if asked else b""
         yield 0.0, chunk(choice("", finish_reason="length") + told + event(b"[DONE]")) + LAST_CHUNK, 0, 0, "done"
 
 

@@ -5,6 +5,7 @@ import re
 import socket
 import statistics
 import time
+from itertools import combinations, permutations
 
 import pytest
 from leftovers import wait_until
@@ -257,7 +258,7 @@ def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
     assert re.fullmatch(error, sample.error)
 
 
-@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "tool_calls"])
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "tool_calls", "function_call", "refusal"])
 @pytest.mark.parametrize("thought", [10, 12], ids=["and then text", "and nothing else"])
 def test_tokens_that_are_no_text_are_tokens(key, thought):
     """A model that thinks for 10 of 12 tokens, 20 ms apart: its first token is a thought, and the answer is without it."""
@@ -266,7 +267,101 @@ def test_tokens_that_are_no_text_are_tokens(key, thought):
     assert (sample.error, sample.output_tokens, len(sample.event_ns)) == (None, 12, 12)
     assert 0.1 <= sample.ttft_s < 0.2 and sample.tpot_s == pytest.approx(0.02, rel=0.3)
     assert sample.text == " word" * (12 - thought)
-    assert sample.reasoning == ("" if key == "tool_calls" else " word" * thought)
+    assert sample.reasoning == (" word" * thought if key.startswith("reasoning") else "")
+    assert sample.refusal == (" word" * thought if key == "refusal" else "")
+
+
+def test_time_to_first_answer_waits_for_the_text():
+    """Three thoughts and then text, 20 ms apart: the first token is a thought, the answer begins three gaps later."""
+    sample = answered(Script(first_s=0.1, gap_s=0.02, kinds=("reasoning",) * 3 + ("content",)), 8, route="chat")
+
+    assert sample.ttft_s == (sample.event_ns[0] - sample.sent_ns) / 1e9
+    assert sample.time_to_first_answer_s == (sample.event_ns[3] - sample.sent_ns) / 1e9 >= sample.ttft_s + 0.05
+
+
+def test_an_answer_that_only_calls_a_tool_has_no_time_to_first_answer():
+    """Not defined, and not 0."""
+
+    assert answered(Script(kinds=("tool_calls",)), 4, route="chat").time_to_first_answer_s is None
+
+
+NAMES = {"reasoning_content": "reasoning", "reasoning": "reasoning"} | {
+    "content": "text", "tool_calls": "tool call", "refusal": "refusal",
+}  # fmt: skip
+TWINS = ("reasoning_content", "reasoning")  # two names of one thing
+
+
+@pytest.mark.parametrize("kinds", list(permutations(("reasoning_content", "content", "tool_calls", "refusal"))), ids="-".join)
+def test_kinds_are_told_apart_in_every_order(kinds):
+    """One token of each kind, whichever comes first; the last kind goes on."""
+    sample = answered(Script(kinds=kinds), 6, route="chat")
+
+    assert sample.kinds == tuple(NAMES[kind] for kind in (*kinds, kinds[-1], kinds[-1]))
+    assert (sample.error, sample.output_tokens, sample.pieces) == (None, 6, (" word",) * 6)
+
+
+@pytest.mark.parametrize("mix", [mix for mix in combinations(NAMES, 2) if mix != TWINS], ids="+".join)
+@pytest.mark.parametrize("together", [{}, {"tokens_per_event": 3}, {"events_per_write": 2}, {"role_first": True}], ids=str)
+def test_two_kinds_in_one_event_are_two_pieces_with_one_stamp(mix, together):
+    """As vLLM sends the end of a thought and the beginning of the answer; no token is lost and none is counted twice."""
+    sample = answered(Script(gap_s=0.01, kinds=("reasoning", "+".join(mix), "content"), **together), 24, route="chat")
+    second = [i for i, ns in enumerate(sample.event_ns) if ns == sample.event_ns[1]][:2]
+
+    assert (sample.error, sample.output_tokens, "".join(sample.pieces)) == (None, 24, " word" * 24)
+    assert len(sample.event_ns) == len(sample.pieces) == len(sample.kinds)
+    assert {sample.kinds[i] for i in (1, 2)} == {NAMES[kind] for kind in mix} and len(second) == 2
+
+
+def test_reasoning_under_both_its_names_is_counted_once():
+    """Some servers send the old name beside the new one, with the same text."""
+    sample = answered(Script(kinds=("reasoning+reasoning_content", "content"), usage=False), 4, route="chat")
+
+    assert sample.reasoning == " word" and sample.kinds == ("reasoning", "text", "text")
+
+
+@pytest.mark.parametrize("route", ["chat", "completions"])
+def test_a_count_in_every_event_says_how_many_tokens_each_had(route):
+    """Events of 3, 3 and 2 tokens: a gap is spread over the tokens that ended it."""
+    sample = answered(Script(gap_s=0.03, tokens_per_event=3, running_usage=True), 8, route=route)
+    one, two = sample.itl_s
+
+    assert (sample.event_tokens, sample.output_tokens) == ((3, 3, 2), 8)
+    assert sample.token_itl_s == pytest.approx((one / 3,) * 3 + (two / 2,) * 2)
+
+
+def test_a_count_at_the_end_gives_the_mean_itl_of_tokens():
+    """8 tokens in 4 events: each gap counts half, and ``itl_s`` stays what it is between events."""
+    sample = answered(Script(gap_s=0.03, tokens_per_event=2), 8)
+
+    assert sample.event_tokens == ()
+    assert sample.token_itl_s == pytest.approx([gap / 2 for gap in sample.itl_s])
+
+
+def test_more_events_than_tokens_are_seen_too():
+    """A server that cuts a token over two events, as half a letter or half a name of a tool, counts four in eight events."""
+    sample = answered(Script(gap_s=0.02, counted_tokens=4), 8)
+
+    assert (len(sample.event_ns), sample.output_tokens) == (8, 4)
+    assert sample.tpot_s == pytest.approx((sample.event_ns[-1] - sample.event_ns[0]) / 1e9 / 3)
+    assert sample.token_itl_s == pytest.approx([2 * gap for gap in sample.itl_s])
+
+
+def test_without_a_count_there_is_no_itl_of_tokens():
+    """Events are all that is known."""
+
+    assert answered(Script(gap_s=0.01, usage=False)).token_itl_s == ()
+
+
+def test_reasoning_tokens_are_the_servers_own_count():
+    """``completion_tokens_details`` says how many were thought, and the prompt's details stay the prompt's."""
+    usage = (
+        '{"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7, "cached_tokens": 1}, '
+        '"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}'
+    )
+    said = f'data: {{"choices": [{{"finish_reason": "stop", "text": "Hi"}}], "usage": {usage}}}\n\ndata: [DONE]\n\n'
+    sample = stream.read(reply(said.encode()))
+
+    assert (sample.output_tokens, sample.reasoning_tokens, sample.cached_tokens, sample.prompt_tokens) == (9, 7, 4, 5)
 
 
 def test_tokens_that_nobody_knows_give_no_figure():

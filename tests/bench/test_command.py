@@ -87,8 +87,8 @@ BAD = [
     (["--api-key", "two words"], "the API key holds a space"),
     (["--rate", "fast"], "--rate 'fast': give numbers with commas, like 0.5,2"),
     (["--rate", "0"], "rates_per_s=(0.0,): give rates above 0, like 0.5,2"),
-    (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
-    (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, tpot or e2e, like ttft=0.2,tpot=0.05"),
+    (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05"),
+    (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05"),
     (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
 ]
 
@@ -204,6 +204,22 @@ def test_goodput_counts_the_requests_within_the_limits(tmp_path):
     assert run.returncode == 0 and "goodput, requests/s" in run.stdout
     assert level["slo"] == {"ttft_s": 0.2, "tpot_s": 5.0}
     assert level["goodput_requests_per_s"]["median"] == pytest.approx(per_request / 2, rel=0.2)
+
+
+def test_thoughts_and_events_of_several_tokens_are_said_under_the_table(tmp_path):
+    """Two events of thought and two of text, three tokens each: the first answer's time, and what the ITL lies between."""
+    file = tmp_path / "figures.json"
+    asked = ("--users", "1", "--requests", "2", "--endpoint", "chat", "--output-tokens", "12", "--json", str(file))
+    with TruthServer(Script(kinds=("reasoning", "reasoning", "content"), tokens_per_event=3, gap_s=0.01)) as mock:
+        run = bench(mock.base_url, *asked)
+    (level,) = json.loads(file.read_text())["levels"]
+    note = run.stdout.splitlines()[2]
+
+    assert run.returncode == 0
+    assert note.startswith("at 1: 12 of reasoning among 24 events; time to first answer, s: 0.0")
+    assert "; ITL is between events of 3.00 tokens; per token by usage, s: 0.00" in note
+    assert level["time_to_first_answer_s"]["median"] > level["ttft_s"]["median"]
+    assert (level["itl_basis"], level["events_by_kind"]) == ("events of 3.00 tokens", {"reasoning": 12, "text": 12})
 
 
 def test_an_open_loop_has_rates_instead_of_users(tmp_path):

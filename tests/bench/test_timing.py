@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers.bench.timing import Level, Sample, figure, percentile
+from helpers.bench.timing import Level, Sample, figure, met, percentile
 from helpers.formatting import told
 
 MS = 1_000_000  # ns
@@ -183,6 +183,58 @@ def test_p99_is_there_from_460_requests():
 
     assert Level(1, (tuple(requests[:459]),)).latency("ttft_s")["p99"] is None
     assert Level(1, (tuple(requests),)).latency("ttft_s")["p99"] == pytest.approx(0.45541)
+
+
+def of_kinds(*kinds: str, tokens: int | None = None, source: str | None = "server_usage") -> Sample:
+    """An event of each kind, 100 ms apart."""
+    stamps = tuple(100 * MS * (i + 1) for i in range(len(kinds)))
+    return Sample(0, stamps, kinds=kinds, output_tokens=len(kinds) if tokens is None else tokens, token_source=source)
+
+
+def test_time_to_first_answer_is_to_the_first_text():
+    """The third of four events: 300 ms; the first token came after 100."""
+    one = of_kinds("reasoning", "tool call", "text", "text")
+
+    assert (one.ttft_s, one.time_to_first_answer_s) == pytest.approx((0.1, 0.3))
+    assert (FOUR_TOKENS.ttft_s, of_kinds("reasoning").time_to_first_answer_s) == (FOUR_TOKENS.time_to_first_answer_s, None)
+
+
+def test_an_answer_without_text_keeps_no_limit_of_the_first_answer():
+    """A TPOT that is not defined keeps its limit; an answer that never came does not."""
+
+    assert met(of_kinds("text"), {"time_to_first_answer_s": 0.1, "tpot_s": 0.05})
+    assert not met(of_kinds("reasoning"), {"time_to_first_answer_s": 100})
+
+
+def test_the_gaps_of_events_that_lack_a_token_go_to_the_next():
+    """Counted along: 1, 0, 2 tokens; the third event's gap is 100 ms and the one before it 100 ms, spread over two tokens."""
+    one = dataclasses.replace(of_kinds("text", "text", "text", tokens=3), event_tokens=(1, 0, 2))
+
+    assert one.token_itl_s == pytest.approx((0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "source", "basis"),
+    [
+        (4, "server_usage", "tokens"),
+        (12, "server_usage", "events of 3.00 tokens"),
+        (2, "server_usage", "events of 0.50 tokens"),
+        (4, "events", "events; the server does not count tokens"),
+    ],
+)
+def test_a_level_says_what_its_itl_lies_between(tokens, source, basis):
+    """Tokens where the server's count is that of the events, else events, with how many tokens each had."""
+    level = Level(1, ((of_kinds("text", "text", "text", "text", tokens=tokens, source=source),),))
+
+    assert level.to_dict()["itl_basis"] == level.itl_basis == basis
+    assert (level.to_dict()["token_itl_s"] is None) == (source == "events")
+
+
+def test_a_level_counts_its_events_by_kind():
+    """Two answers: what was thought, said and called."""
+    level = Level(1, ((of_kinds("reasoning", "text"), of_kinds("text", "tool call")),))
+
+    assert level.to_dict()["events_by_kind"] == {"reasoning": 1, "text": 2, "tool call": 1}
 
 
 def test_to_dict_is_the_documented_json():
