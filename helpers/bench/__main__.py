@@ -3,7 +3,8 @@
     python -m helpers.bench --base-url http://127.0.0.1:8000/v1 --model NAME --users 1,10,100
 
 A closed loop of that many users, or with ``--rate`` an open loop, greedy, of fixed output length
-where the server allows it; the JSON says what came back. Before it measures, the client measures
+where the server allows it; or what people really send: conversations, a shared system prompt, a file
+of requests, a trace (see :mod:`helpers.bench.ask`). The JSON says what came back. Before it measures, the client measures
 itself on this machine (``--self-test`` does only that) and prints its own error.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers import cli, records, tokenizer
-from helpers.bench import connection, selftest, timing
+from helpers.bench import ask, connection, selftest
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.measure import Plan, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
@@ -56,9 +57,9 @@ def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> s
         )
     sources = sorted({sample.token_source for level in found for sample in level.samples})
     unproven = dict.fromkeys(line for level in found for line in level.unproven)
-    kinds = list(dict.fromkeys(filter(None, map(_kinds_told, found))))
+    notes = [note for level in found for note in (_kinds_told(level), _cache_told(level)) if note]
     counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"
-    return "\n".join([*lines, *kinds, counted, *(f"not proven: {line}" for line in unproven)])
+    return "\n".join([*lines, *notes, counted, *(f"not proven: {line}" for line in unproven)])
 
 
 def _kinds_told(level: Level) -> str | None:
@@ -75,38 +76,32 @@ def _kinds_told(level: Level) -> str | None:
     return f"at {load}: {'; '.join(said)}" if said else None
 
 
+def _cache_told(level: Level) -> str | None:
+    """What a prefix cache may have held beside what it did, where prompts share their beginnings."""
+    cache = level.prefix_cache
+    if not cache:
+        return None
+    low, high, reported = cache["expected_low"], cache["expected_high"], cache["reported"]
+    expected = f"{low:,} to {high:,}" if low != high else f"{high:,}"
+    said = "the server reports none of them" if reported is None else f"the server reports {reported:,}"
+    load = f"{level.users or level.rate_per_s:g}"
+    return f"at {load}: a prefix cache without an end would hold {expected} of {cache['prompt_tokens']:,} prompt tokens; {said}"
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m helpers.bench", description="Measure an OpenAI-compatible endpoint.")
     add = parser.add_argument
     add("--base-url", help="like http://127.0.0.1:8000/v1")
     add("--model", help="the model's name at that endpoint")
-    add("--users", default="1,10,100", help="numbers of users, with commas (default 1,10,100)")
-    add("--rate", help="open loop: requests per second that arrive at random, with commas; instead of --users")
-    add("--input-tokens", type=int, default=128)
-    add("--output-tokens", type=int, default=128)
-    add("--requests", type=int, help="per repeat (default: four per user; 30 s of an open loop)")
-    add("--repeats", type=int, default=timing.MIN_REPEATS)
-    add("--warmups", type=int, default=timing.MIN_WARMUPS, help="at the least; they go on until the rate is steady")
-    add("--seed", type=int, default=0, help="of the prompts and of an open loop's arrivals")
+    ask.add_options(parser)
     add("--endpoint", choices=("chat", "completions"), default="completions")
     add("--tokenizer", help="a folder with tokenizer.json, that file, or a .gguf: prompts of its words, exact in length")
     add("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
     add("--slo", help="limits in seconds for goodput, like ttft=0.2,tpot=0.05")
-    add("--timeout", type=float, default=300, help="seconds for one request")
-    add("--allow-few", action="store_true", help="allow fewer repeats; the figures are labelled")
-    add("--allow-cached", action="store_true", help="allow that a prefix cache helps; the figures are labelled")
     add("--self-test", action="store_true", help="measure only the client itself, at --users")
     add("--no-self-test", action="store_true", help="do not measure the client first; its error stays unknown")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser.parse_args(argv)
-
-
-def _numbers(name: str, text: str, kind: type = int) -> tuple:
-    try:
-        return tuple(kind(n) for n in text.split(","))
-    except ValueError:
-        asked = "whole numbers with commas, like 1,10,100" if kind is int else "numbers with commas, like 0.5,2"
-        raise ValueError(f"{name} {text!r}: give {asked}") from None
 
 
 def _slo(text: str | None) -> dict[str, float] | None:
@@ -119,15 +114,6 @@ def _slo(text: str | None) -> dict[str, float] | None:
     if not limits or not min(limits.values()) > 0:
         raise ValueError(f"--slo {text!r}: give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05")
     return limits
-
-
-def _plan(options: argparse.Namespace) -> Plan:
-    return Plan(
-        users=_numbers("--users", options.users), rates_per_s=_numbers("--rate", options.rate, float) if options.rate else (),
-        input_tokens=options.input_tokens, output_tokens=options.output_tokens, requests=options.requests,
-        repeats=options.repeats, warmups=options.warmups, seed=options.seed, timeout_s=options.timeout,
-        allow_few=options.allow_few, allow_cached=options.allow_cached,
-    )  # fmt: skip
 
 
 def _check_place(file: Path) -> None:
@@ -168,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.interruptible()
     found: list[Level] = []
     try:
-        plan, slo = _plan(options), _slo(options.slo)
+        plan, slo = ask.plan(options), _slo(options.slo)
         connection.room_for(0 if plan.rates_per_s else max(plan.users))
         if options.self_test:
             return _self_test_only(plan)
@@ -224,7 +210,7 @@ def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, sl
         "endpoint": options.endpoint,
     }
     provenance = records.provenance(
-        workload_sha256=workload_sha256(plan, vocabulary), plan=vars(plan),
+        workload_sha256=workload_sha256(plan, vocabulary), plan=plan.facts(),
         instrument={users: vars(test) for users, test in instrument.items()}, **asked,
     )  # fmt: skip
     written = True

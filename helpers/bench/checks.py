@@ -132,13 +132,15 @@ def problems(
     output_tokens: int,
     cached: bool = False,
     cache_hits: int | None = None,
+    expected_hits: int = 0,
 ) -> list[str]:
     """What makes ``samples`` another measurement than the asked one, a line each; empty is good.
 
     Failed requests are counted elsewhere and left out. ``cached`` says that the prefix cache was
     meant to help; otherwise it may hold ``MOST_CACHED`` of the prompt tokens, by chance.
     ``cache_hits`` is the engine's own count over these requests (:func:`helpers.bench.checks.hits_between`);
-    each answer's own report is looked at anyway.
+    each answer's own report is looked at anyway. ``expected_hits`` were asked for (:mod:`helpers.bench.prefixes`).
+    A sample that says itself what was asked is held against that.
     """
     done = [sample for sample in samples if sample.error is None]
     if not done:
@@ -146,22 +148,39 @@ def problems(
     found = _other(done, "output_tokens", output_tokens, "output") + _other(done, "prompt_tokens", input_tokens, "prompt")
     hit = [sample for sample in done if sample.cached_tokens]
     total = sum(sample.cached_tokens for sample in hit)
-    if cached or max(total, cache_hits or 0) <= MOST_CACHED * input_tokens * len(done):
+    asked = sum((sample.prompt_tokens or 0) if sample.asked else input_tokens for sample in done)
+    if cached or max(total, cache_hits or 0) - expected_hits <= MOST_CACHED * asked:
         return found
+    meant = f"{f'at most {expected_hits}' if expected_hits else 0} are allowed"
     if hit:
-        found.append(f"prefix cache: {len(hit)} of {len(done)} answers report {total} cached prompt tokens, 0 are allowed")
+        found.append(f"prefix cache: {len(hit)} of {len(done)} answers report {total} cached prompt tokens, {meant}")
     else:
-        found.append(f"prefix cache: the engine counted {cache_hits} cached prompt tokens, 0 are allowed")
+        found.append(f"prefix cache: the engine counted {cache_hits} cached prompt tokens, {meant}")
     return found
 
 
 def _other(samples: Sequence[timing.Sample], name: str, asked: int, title: str) -> list[str]:
+    field = {"output_tokens": "output_tokens", "prompt_tokens": "input_tokens"}[name]
+    if any(sample.asked for sample in samples):
+        return _other_each(samples, name, field, title)
     lengths = Counter(getattr(sample, name) for sample in samples)
     wrong = {length: count for length, count in lengths.items() if length not in (None, asked)}
     if not wrong:
         return []
     seen = ", ".join(map(str, sorted(wrong)))
     return [f"{title} length: {sum(wrong.values())} of {len(samples)} answers have {seen} tokens, {asked} were asked for"]
+
+
+def _other_each(samples: Sequence[timing.Sample], name: str, field: str, title: str) -> list[str]:
+    """The same where each request asked for a length of its own; ``None`` is any."""
+    pairs = [(getattr(sample, name), getattr(sample.asked, field)) for sample in samples if sample.asked]
+    wrong = [(got, asked) for got, asked in pairs if None not in (got, asked) and got != asked]
+    if not wrong:
+        return []
+    got, asked = max(wrong, key=lambda pair: abs(pair[0] - pair[1]))
+    return [
+        f"{title} length: {len(wrong)} of {len(samples)} answers have another one than asked for; the worst {got} for {asked}"
+    ]
 
 
 def unproven(samples: Iterable[timing.Sample], *, cache_hits: int | None = None) -> list[str]:

@@ -1,7 +1,8 @@
 """A load client for OpenAI-compatible servers: stamps at the socket (``connection``), parses afterwards (``stream``).
 
 Closed loop: so many users, each sending its next request when its last one has ended. Open
-loop: requests arrive at random, however busy the server is.
+loop: requests arrive at random, however busy the server is. Talks are either, with turns that
+wait for each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -21,7 +22,8 @@ from urllib.parse import urlsplit
 
 from helpers.bench import connection, stream
 from helpers.bench.connection import Reply
-from helpers.bench.timing import Sample
+from helpers.bench.talks import Talk, Writer
+from helpers.bench.timing import Asked, Sample
 from helpers.bench.workload import Prompt
 
 CONNECT_AHEAD_S = 0.25  # an open loop's connection is opened so long before its request is due
@@ -66,7 +68,8 @@ class Endpoint:
 
     def body(self, prompt: Prompt, output_tokens: int) -> dict:
         """The JSON of one streamed, greedy request."""
-        content = {"messages": [{"role": "user", "content": prompt.text}]}
+        messages = prompt.messages or (("user", prompt.text),)
+        content = {"messages": [{"role": role, "content": text} for role, text in messages]}
         if self.route == "completions":
             content = {"prompt": list(prompt.token_ids) if self.token_ids else prompt.text}
         return {
@@ -236,6 +239,94 @@ async def open_loop(
     return reader.samples
 
 
+async def talks(
+    endpoint: Endpoint,
+    talks: Sequence[Talk],
+    writer: Writer,
+    *,
+    users: int | None = None,
+    timeout_s: float = 120,
+    on_sample: Callable[[Sample], None] = lambda sample: None,
+) -> list[Sample]:
+    """Conversations: each turn is sent when the last one has ended and was thought about, whether it succeeded or not.
+
+    With ``users``, so many go on at once, and a user begins the next when one is over; all requests are written down
+    before the first is sent. Without, each begins at its own ``at_s``, however busy the server is.
+    """
+    if users is not None and users < 1:
+        raise ValueError(f"users={users}: a load needs at least one user")
+    connection.room_for(min(users or 0, len(talks)))
+    spoken = [_Spoken(endpoint, writer, talk, number) for number, talk in enumerate(talks)]
+    everyone = [_User(endpoint, timeout_s) for _ in range(len(talks) if users is None else min(users, len(talks)))]
+    async with _reader(on_sample) as reader:
+        try:
+            if users is None:
+                start_ns = time.perf_counter_ns() + int(CONNECT_AHEAD_S * 1e9)
+                speaking = [_at_its_time(each, user, reader, start_ns) for each, user in zip(spoken, everyone)]
+            else:
+                for each in spoken:
+                    each.write_down()
+                await asyncio.gather(*(user.ready() for user in everyone), return_exceptions=True)
+                waiting = iter(spoken)
+                speaking = [_one_by_one(waiting, user, reader) for user in everyone]
+            async with asyncio.TaskGroup() as group:
+                for one in speaking:
+                    group.create_task(one)
+        finally:
+            for user in everyone:
+                user.close()
+    return reader.samples
+
+
+class _Spoken:
+    """A talk on its way: its requests in bytes, and the sending of them one after the other."""
+
+    def __init__(self, endpoint: Endpoint, writer: Writer, talk: Talk, number: int):
+        self.endpoint, self.writer, self.talk, self.number = endpoint, writer, talk, number
+        self.written: dict[int, tuple[str | None, bytes]] = {}
+
+    def write_down(self) -> None:
+        for turn in range(len(self.talk.turns)):
+            self.written[turn] = self.request(turn)
+
+    def request(self, turn: int) -> tuple[str | None, bytes]:
+        """Why the request of ``turn`` is not sent, if so, and its bytes."""
+        if turn in self.written:
+            return self.written.pop(turn)
+        asked = self.talk.turns[turn]
+        prompt = self.writer.prompt(asked.parts)
+        return self.endpoint.too_long(prompt, asked.output_tokens), self.endpoint.request_bytes(prompt, asked.output_tokens)
+
+    async def speak(self, user: _User, reader: _Reader, due_ns: int | None = None) -> None:
+        """Send every turn; the first one at ``due_ns``."""
+        for number, turn in enumerate(self.talk.turns):
+            refusal, data = self.request(number)
+            if turn.think_s and number:
+                due_ns = time.perf_counter_ns() + int(turn.think_s * 1e9)
+            if due_ns is not None:
+                await _until(due_ns)
+            reply = Reply(time.perf_counter_ns(), problem=refusal) if refusal else await user.ask(data)
+            reader.put(reply, due_ns, turn.asked(self.number, number, chat=self.endpoint.route == "chat"))
+            due_ns = None
+
+
+async def _at_its_time(spoken: _Spoken, user: _User, reader: _Reader, start_ns: int) -> None:
+    due_ns = start_ns + int(spoken.talk.at_s * 1e9)
+    try:
+        await _until(due_ns - int(CONNECT_AHEAD_S * 1e9))
+        spoken.written[0] = spoken.request(0)
+        with suppress(connection.Refused):
+            await user.ready()
+        await spoken.speak(user, reader, due_ns)
+    finally:
+        user.close()
+
+
+async def _one_by_one(waiting: Iterator[_Spoken], user: _User, reader: _Reader) -> None:
+    for spoken in waiting:
+        await spoken.speak(user, reader)
+
+
 async def _until(at_ns: int) -> None:
     await asyncio.sleep(max(at_ns - time.perf_counter_ns(), 0) / 1e9)
 
@@ -246,12 +337,14 @@ class _Reader:
     def __init__(self, on_sample: Callable[[Sample], None]):
         self.on_sample, self.samples, self.queue = on_sample, [], asyncio.Queue()
 
-    def put(self, answer: Reply, scheduled_ns: int | None = None) -> None:
-        self.queue.put_nowait((answer, scheduled_ns))
+    def put(self, answer: Reply, scheduled_ns: int | None = None, asked: Asked | None = None) -> None:
+        self.queue.put_nowait((answer, scheduled_ns, asked))
 
     async def work(self) -> None:
         while (item := await self.queue.get()) is not None:
-            sample = stream.read(*item)
+            *seen, asked = item
+            sample = stream.read(*seen)
+            sample = replace(sample, asked=asked) if asked else sample
             self.samples.append(sample)
             self.on_sample(sample)
             await asyncio.sleep(0)

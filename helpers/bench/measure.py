@@ -7,15 +7,18 @@ slow the server is. Requests are greedy and of fixed length; what came back is i
 
 from __future__ import annotations
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import accumulate, takewhile
 
-from helpers.bench import checks, client, timing, workload
+from helpers.bench import checks, client, talks, timing, workload
 from helpers.bench.client import Endpoint, EndpointError
+from helpers.bench.prefixes import Expected, Seen
+from helpers.bench.talks import Source
 from helpers.bench.timing import Level, Sample, TooFewRepeats
 
 MAX_FAILED = 0.01  # share of failed requests above which a level is no figure
@@ -49,6 +52,7 @@ class Plan:
     timeout_s: float = 300
     allow_few: bool = False  # measure with fewer repeats than give a spread, and say so in the label
     allow_cached: bool = False  # measure although a prefix cache helped, and say so in the label
+    source: Source | None = None  # talks, instead of random prompts of one length; the lengths here are then the probe's
 
     def __post_init__(self):
         for name in ("input_tokens", "output_tokens", "requests", "requests_per_user", "repeats"):
@@ -76,7 +80,9 @@ class Plan:
         return self.rates_per_s or self.users
 
     def count(self, load: int | float) -> int:
-        """Requests in one repeat under ``load``."""
+        """Requests in one repeat under ``load``; with a ``source``, talks."""
+        if self.source and self.source.timed:
+            return self.requests or len(self.source.rows)
         if self.rates_per_s:
             return self.requests or max(round(load * OPEN_LOOP_S), 10)
         return self.requests or self.requests_per_user * load
@@ -89,6 +95,26 @@ class Plan:
         seed, order = f"{self.seed}, load {load}, turn {turn}, copy {copy}", f"{self.seed}, first tokens"
         skip = copy * self._before(None) + self._before(load) + turn % self._turns * self.count(load)
         return workload.prompts(self.count(load), words, seed=seed, vocabulary=vocabulary, order=order, skip=skip)
+
+    def talks(self, load: int | float, turn: int, overhead: int, copy: int = 0) -> list[talks.Talk]:
+        """What the ``source`` says in ``turn``, as :meth:`prompts`; in an open loop, at random times at the rate ``load``."""
+        skip = copy * self._before(None) + self._before(load) + turn % self._turns * self.count(load)
+        seed = f"{self.seed}, load {load}, turn {turn}, copy {copy}"
+        said = self.source.talks(self.count(load), seed=seed, skip=skip, overhead=overhead)
+        if self.source.timed and turn < 0:  # a warm-up of hours helps nobody
+            return [talk for talk in said if talk.at_s <= OPEN_LOOP_S]
+        if self.source.timed or not self.rates_per_s:
+            return said
+        draw = random.Random(self.seed + turn)
+        return [replace(talk, at_s=at_s) for talk, at_s in zip(said, accumulate(draw.expovariate(load) for _ in said))]
+
+    def writer(self, vocabulary: Sequence[str] | None) -> talks.Writer:
+        """What turns talks into text."""
+        return talks.Writer(vocabulary, f"{self.seed}, first tokens")
+
+    def facts(self) -> dict:
+        """The plan as the provenance keeps it."""
+        return {**vars(self), "source": self.source and self.source.facts()}
 
     @property
     def _turns(self) -> int:
@@ -125,13 +151,22 @@ def levels(
         with awake(name):
             targets[name] = probe(endpoint, plan, vocabulary)
     copies = {name: list(endpoints.values())[:i].count(endpoints[name]) for i, name in enumerate(endpoints)}
+    caches = _caches(endpoints)
+    writer = plan.writer(vocabulary) if plan.source else None
     for load in plan.loads:
         bar = _Progress(f"{load:g} {'requests/s' if plan.rates_per_s else 'users'}", progress)
 
-        def block(name: str, turn: int, load=load, bar=bar) -> tuple[Sample, ...]:
+        expected = dict.fromkeys(targets, Expected())
+
+        def block(name: str, turn: int, load=load, bar=bar, expected=expected) -> tuple[Sample, ...]:
             with awake(name):
-                prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
-                return _block(targets[name], plan, load, prompts, turn, bar)
+                if plan.source is None:
+                    prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
+                    return _block(targets[name], plan, load, prompts, turn, bar)
+                found = _spoken(targets[name], plan, load, turn, copies[name], writer, bar)
+                hoped = caches[name].take(found)
+                expected[name] += hoped if turn >= 0 else Expected()
+                return found
 
         def count() -> dict[str, checks.Hits | None]:
             found = {}
@@ -149,7 +184,17 @@ def levels(
         bar.close()
         after = count()
         grown = {name: checks.hits_between(before[name], after[name]) if hits else None for name in targets}
-        yield {name: _level(load, tuple(blocks[name]), plan, warmed[name], grown[name]) for name in targets}
+        hoped = expected if plan.source else dict.fromkeys(targets)
+        yield {name: _level(load, tuple(blocks[name]), plan, warmed[name], grown[name], hoped[name]) for name in targets}
+
+
+def _caches(endpoints: Mapping[str, Endpoint]) -> dict[str, Seen]:
+    """What may be cached for each; an endpoint that stands there twice has one cache."""
+    caches: dict[str, Seen] = {}
+    for name, endpoint in endpoints.items():
+        same = next((other for other in caches if endpoints[other] == endpoint), None)
+        caches[name] = caches[same] if same is not None else Seen()
+    return caches
 
 
 def _warm_up(names: list[str], plan: Plan, block: Callable) -> dict[str, list[float | None]]:
@@ -194,8 +239,10 @@ def conversation(endpoint: Endpoint, talks: Sequence[Sequence[workload.Prompt]],
 
 
 def workload_sha256(plan: Plan, vocabulary: Sequence[str] | None = None) -> str:
-    """The hash of every measured prompt of ``plan``."""
+    """The hash of every measured prompt of ``plan``, and of when it is sent if the plan's source says so."""
     turns = [(load, turn) for load in plan.loads for turn in range(plan.repeats)]
+    if plan.source:
+        return talks.sha256((plan.talks(load, turn, 0) for load, turn in turns), plan.writer(vocabulary))
     sent = [p for load, turn in turns for p in plan.prompts(load, turn, plan.input_tokens, vocabulary)]
     return workload.sha256(sent, plan.output_tokens)
 
@@ -209,30 +256,53 @@ def _block(target: Target, plan: Plan, load: int | float, prompts, turn: int, ba
     return tuple(client.run(sending))
 
 
-def _level(load, blocks: tuple[tuple[Sample, ...], ...], plan: Plan, warmed: list[float | None], hits: int | None) -> Level:
+def _spoken(target: Target, plan: Plan, load, turn: int, copy: int, writer: talks.Writer, bar: _Progress) -> tuple[Sample, ...]:
+    said = plan.talks(load, turn, plan.input_tokens - target.words, copy)
+    users = None if plan.rates_per_s else load
+    sending = client.talks(target.endpoint, said, writer, users=users, timeout_s=plan.timeout_s, on_sample=bar.step)
+    return tuple(client.run(sending))
+
+
+def _level(
+    load, blocks: tuple[tuple[Sample, ...], ...], plan: Plan, warmed: list[float | None], hits: int | None,
+    expected: Expected | None = None,
+) -> Level:  # fmt: skip
     samples = [s for block in blocks for s in block]
-    refused, notes = _verdicts(samples, plan, hits)
+    refused, notes = _verdicts(samples, plan, hits, expected)
     if plan.few:
         notes.insert(0, f"not a measurement: {plan.repeats} repeats after {plan.warmups} warm-ups")
     elif plan.settle and not steady(warmed):
         notes.append(f"not steady: still faster after {len(warmed)} warm-ups")
     users, rate = (None, load) if plan.rates_per_s else (load, None)
     unproven = tuple(checks.unproven(samples, cache_hits=hits))
-    return Level(users, blocks, "; ".join(notes) or None, rate, refused, len(warmed), unproven)
+    cache = expected and _cache(samples, hits, expected)
+    return Level(users, blocks, "; ".join(notes) or None, rate, refused, len(warmed), unproven, cache)
 
 
-def _verdicts(samples: list[Sample], plan: Plan, hits: int | None) -> tuple[str | None, list[str]]:
+def _cache(samples: list[Sample], hits: int | None, expected: Expected) -> dict[str, int | None]:
+    """Prompt tokens of a level, those that a prefix cache may have held, and those that it is said to have held."""
+    done = [s for s in samples if s.error is None]
+    reported = checks.hits_between(checks.Hits(None, ""), checks.Hits(None, ""), done)
+    reported = max((found for found in (reported, hits) if found is not None), default=None)
+    prompt = sum(s.prompt_tokens or s.asked.input_tokens or 0 for s in done)
+    return {"prompt_tokens": prompt, "expected_low": expected.low, "expected_high": expected.high, "reported": reported}
+
+
+def _verdicts(
+    samples: list[Sample], plan: Plan, hits: int | None, expected: Expected | None = None
+) -> tuple[str | None, list[str]]:
     """Why these are no figure, if so, and what else to know of them."""
     failures = Counter(s.error for s in samples if s.error is not None)
     if failures.total() > MAX_FAILED * len(samples):
         (commonest, times), *_ = failures.most_common(1)
         return f"not a measurement: {failures.total()} of {len(samples)} requests failed, {times} with {commonest!r}", []
     asked = {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens}
-    found = checks.problems(samples, **asked, cached=plan.allow_cached, cache_hits=hits)
+    most = expected.most if expected else 0
+    found = checks.problems(samples, **asked, cached=plan.allow_cached, cache_hits=hits, expected_hits=most)
     helped = [line for line in found if line.startswith("prefix cache")]
     if helped:
         return f"not a measurement: {helped[0]}; send new prompts, or allow it with allow_cached (--allow-cached)", []
-    cached = max(sum(s.cached_tokens or 0 for s in samples), hits or 0)
+    cached = max(sum(s.cached_tokens or 0 for s in samples), hits or 0) if expected is None else 0  # else it is told in full
     held = f"a prefix cache held {cached} of {plan.input_tokens * len(samples)} prompt tokens"
     return None, found + ([f"{held}, {'as allowed' if plan.allow_cached else 'by chance'}"] if cached else [])
 

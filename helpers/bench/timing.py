@@ -31,6 +31,18 @@ class TooFewRepeats(ValueError):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What one request asked for, where requests differ (see :mod:`helpers.bench.talks`)."""
+
+    input_tokens: int | None  # None: not known before
+    output_tokens: int
+    parts: tuple[tuple[str, int], ...] = ()  # of the prompt: name and size of each
+    words: bool = True  # sizes are in words of one token; else in letters
+    talk: int = 0
+    turn: int = 0
+
+
+@dataclass(frozen=True)
 class Sample:
     """One request as the client saw it: raw stamps, counts, and what went wrong.
 
@@ -53,6 +65,7 @@ class Sample:
     kinds: tuple[str, ...] = ()  # of each piece: "text", "reasoning", "refusal" or "tool call"; empty: all are text
     event_tokens: tuple[int, ...] = ()  # of each piece, where the server counts along in every event
     error: str | None = None
+    asked: Asked | None = None  # None: what all requests of the load asked for
 
     @property
     def text(self) -> str:
@@ -189,6 +202,7 @@ class Level:
     refused: str | None = None
     warmups: int | None = None  # blocks that were sent before, until the rate was steady
     unproven: tuple[str, ...] = ()  # what the server did not report and nobody could check
+    prefix_cache: Mapping[str, int | None] | None = None  # tokens expected and reported, where prompts share their beginnings
 
     @property
     def samples(self) -> list[Sample]:
@@ -309,6 +323,7 @@ class Level:
             "itl_basis": self.itl_basis,
             "events_by_kind": self.events_by_kind,
             "reasoning_tokens": sum(s.reasoning_tokens or 0 for s in self.samples),
+            "prefix_cache": self.prefix_cache and dict(self.prefix_cache),
             "label": self.refused or self.label,
             "unproven": list(self.unproven),
         }

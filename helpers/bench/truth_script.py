@@ -60,11 +60,16 @@ class Served:
 
     @property
     def prompt(self) -> str | list[int]:
-        return self.body["prompt"] if "prompt" in self.body else self.body["messages"][0]["content"]
+        return said(self.body)
 
     def to_dict(self) -> dict:
         """What ``GET /truth`` tells of it."""
         return {name: getattr(self, name) for name in ("path", "received_ns", "written_ns", "tokens", "ended")}
+
+
+def said(body: Mapping) -> str | list[int]:
+    """The prompt of a request: text, or ids; of a chat, its messages one after the other."""
+    return body["prompt"] if "prompt" in body else "".join(message["content"] for message in body["messages"])
 
 
 ENDINGS = {
@@ -117,9 +122,9 @@ def _stream(script: Script, path: str, body: Mapping, tokens: int, pause) -> Ite
     base["model"] = body.get("model", "truth")
 
     def choice(text: str, usage: Mapping | None = None, **more) -> bytes:
-        said = {"delta": {"content": text}} if _is_chat(path) else {"text": text}
+        carried = {"delta": {"content": text}} if _is_chat(path) else {"text": text}
         counted = {"usage": usage} if usage else {}
-        return event({**base, "choices": [{"index": 0, "finish_reason": None, **said, **more}], **counted})
+        return event({**base, "choices": [{"index": 0, "finish_reason": None, **carried, **more}], **counted})
 
     role = event({**base, "choices": [{"index": 0, "delta": {"role": "assistant"}}]}) if script.role_first else b""
     yield 0.0, HEAD + (chunk(role) if role else b""), 0, 0, None
@@ -205,14 +210,14 @@ def _ending(script: Script, base: Mapping, body: Mapping, tokens: int, choice) -
 
 def _whole(script: Script, path: str, body: Mapping, tokens: int) -> dict:
     text = WORD * tokens
-    said = {"message": {"role": "assistant", "content": text}} if _is_chat(path) else {"text": text}
+    content = {"message": {"role": "assistant", "content": text}} if _is_chat(path) else {"text": text}
     answer = {"id": "truth-1", "object": "chat.completion" if _is_chat(path) else "text_completion", "created": 1}
-    answer |= {"model": body.get("model", "truth"), "choices": [{"index": 0, "finish_reason": "length", **said}]}
+    answer |= {"model": body.get("model", "truth"), "choices": [{"index": 0, "finish_reason": "length", **content}]}
     return {**answer, "usage": _usage(script, body, tokens)} if script.usage else answer
 
 
 def _usage(script: Script, body: Mapping, tokens: int) -> dict:
-    prompt = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
+    prompt = said(body)
     counted = (len(prompt) if isinstance(prompt, list) else len(prompt.split())) + script.extra_prompt_tokens
     details = {"cached_tokens": script.cached_tokens}
     total = counted + tokens

@@ -30,6 +30,7 @@ class Prompt:
 
     text: str
     token_ids: tuple[int, ...] | None = None
+    messages: tuple[tuple[str, str], ...] = ()  # (role, text) of each on the chat route; empty: the text is the user's only one
 
 
 def words(vocabulary: Sequence[str]) -> list[tuple[int, str]]:
@@ -39,6 +40,11 @@ def words(vocabulary: Sequence[str]) -> list[tuple[int, str]]:
         if entry[:1] in WORD_MARKS and entry[1:].isascii() and entry[1:].isalpha() and entry[1:].islower():
             found.append((token_id, " " + entry[1:]))
     return found
+
+
+def pool(vocabulary: Sequence[str] | None) -> list[tuple[int | None, str]]:
+    """The words that prompts are drawn from: (id, text); common ones without ids where the vocabulary is unknown."""
+    return words(vocabulary) if vocabulary is not None else [(None, " " + word) for word in COMMON_WORDS]
 
 
 def prompts(
@@ -58,18 +64,17 @@ def prompts(
     """
     if count < 1 or input_tokens < 1:
         raise ValueError(f"{count} prompts of {input_tokens} tokens: both must be at least 1")
-    pool = words(vocabulary) if vocabulary is not None else [(None, " " + word) for word in COMMON_WORDS]
-    draw = random.Random(seed)
-    if vocabulary is not None and count > len(pool):
-        raise ValueError(f"{count} prompts, but the vocabulary has {len(pool)} words to begin with: ask for fewer requests")
+    known, draw = pool(vocabulary), random.Random(seed)
+    if vocabulary is not None and count > len(known):
+        raise ValueError(f"{count} prompts, but the vocabulary has {len(known)} words to begin with: ask for fewer requests")
     if order is not None:
-        shuffled = random.Random(order).sample(pool, len(pool))
-        firsts = [shuffled[(skip + i) % len(pool)] for i in range(count)]
+        shuffled = random.Random(order).sample(known, len(known))
+        firsts = [shuffled[(skip + i) % len(known)] for i in range(count)]
     else:
-        firsts = draw.sample(pool, count) if count <= len(pool) else draw.choices(pool, k=count)
+        firsts = draw.sample(known, count) if count <= len(known) else draw.choices(known, k=count)
     made = []
     for first in firsts:
-        entries = [first, *draw.choices(pool, k=input_tokens - 1)]
+        entries = [first, *draw.choices(known, k=input_tokens - 1)]
         ids = None if vocabulary is None else tuple(token_id for token_id, _ in entries)
         made.append(Prompt("".join(text for _, text in entries), ids))
     return made

@@ -19,12 +19,15 @@ from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 from helpers.paths import REPOSITORY
 
-FAST = ("--input-tokens", "8", "--output-tokens", "4", "--no-self-test")
+UNTESTED = ("--no-self-test",)
+FAST = ("--input-tokens", "8", "--output-tokens", "4", *UNTESTED)
 FIGURE = {"median", "low", "high", "interval"}
 
 
 def command(url: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "helpers.bench", "--base-url", url, "--model", "m", *FAST, *arguments]
+    """A small load, unless ``arguments`` bring lengths of their own."""
+    usual = UNTESTED if {"--trace", "--requests-file"} & {*arguments} else FAST
+    return [sys.executable, "-m", "helpers.bench", "--base-url", url, "--model", "m", *usual, *arguments]
 
 
 def bench(url: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
@@ -89,6 +92,15 @@ BAD = [
     (["--rate", "0"], "rates_per_s=(0.0,): give rates above 0, like 0.5,2"),
     (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05"),
     (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05"),
+    (["--input-tokens", "lots"], "--input-tokens 'lots': give a number, or one of uniform:LOW:HIGH, normal:MEAN:SD"),
+    (["--turns", "0"], "--turns '0': 0 must be at least 1"),
+    (["--turns", "2", "--think", "-1"], "--think '-1': -1 must be at least 0"),
+    (["--think", "3"], "--think is between the turns of a conversation: give --turns too"),
+    (["--system-tokens", "-5"], "system_tokens=-5: must be at least 0"),
+    (["--stretch", "2"], "--stretch and --trace-block are of a trace: give --trace FILE too"),
+    (["--trace", "gone.jsonl", "--rate", "5"], "--trace brings its own rate: leave out --rate"),
+    (["--trace", "gone.jsonl", "--requests-file", "x"], "--trace and --requests-file: give one of them"),
+    (["--requests-file", "gone.json", "--turns", "3"], "--requests-file brings its own turns: leave out --turns"),
     (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
 ]
 
@@ -220,6 +232,62 @@ def test_thoughts_and_events_of_several_tokens_are_said_under_the_table(tmp_path
     assert "; ITL is between events of 3.00 tokens; per token by usage, s: 0.00" in note
     assert level["time_to_first_answer_s"]["median"] > level["ttft_s"]["median"]
     assert (level["itl_basis"], level["events_by_kind"]) == ("events of 3.00 tokens", {"reasoning": 12, "text": 12})
+
+
+def test_conversations_after_a_system_prompt_show_the_expected_and_the_reported_hits(tmp_path):
+    """A server that reports no hit: both counts stand under the table, and the plan in the JSON."""
+    file = tmp_path / "figures.json"
+    asked = ("--users", "2", "--requests", "2", "--system-tokens", "16", "--turns", "2", "--think", "0.01", "--json", str(file))
+    with TruthServer() as mock:
+        run = bench(mock.base_url, *asked)
+    found = json.loads(file.read_text())
+
+    assert run.returncode == 0
+    expected = "at 2: a prefix cache without an end would hold 240 of 360 prompt tokens; the server reports 0"
+    assert expected in run.stdout.splitlines()
+    assert found["levels"][0]["prefix_cache"] == {"prompt_tokens": 360, "expected_low": 240, "expected_high": 240, "reported": 0}
+    assert found["provenance"]["plan"]["source"]["turns"] == "2"
+
+
+def test_a_trace_is_replayed(tmp_path):
+    """Four requests in 0.3 s, stretched to twice the time: their rate, and the file's name and hash and nothing of its folder."""
+    file, trace = tmp_path / "figures.json", tmp_path / "trace.jsonl"
+    rows = [{"timestamp": 100 * i, "input_length": 600, "output_length": 3, "hash_ids": [0, i]} for i in range(4)]
+    trace.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with TruthServer() as mock:
+        run = bench(mock.base_url, "--trace", str(trace), "--stretch", "2", "--json", str(file))
+    found = json.loads(file.read_text())
+    (level,), source = found["levels"], found["provenance"]["plan"]["source"]
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (level["requests"], level["rate_per_s"], level["prompt_tokens"]) == (4, pytest.approx(4 / 0.6), [600])
+    assert level["prefix_cache"]["expected_high"] == 3 * 3 * 512
+    assert (source["kind"], source["file"], source["span_s"]) == ("trace", "trace.jsonl", pytest.approx(0.6))
+    assert str(tmp_path) not in json.dumps(found)
+
+
+def test_a_file_of_conversations_is_sent(tmp_path):
+    """As messages on the chat route."""
+    file = tmp_path / "talks.json"
+    said = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}, {"from": "human", "value": "Bye"}]
+    file.write_text(json.dumps([{"id": "1", "conversations": said}]))
+    with TruthServer() as mock:
+        run = bench(mock.base_url, "--requests-file", str(file), "--users", "1", "--requests", "1", "--endpoint", "chat")
+        last = mock.received[-1].body["messages"]
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert last == [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), ("Hi", "Hello.", "Bye"))]
+
+
+def test_a_malformed_trace_names_its_line_and_nothing_is_sent(tmp_path):
+    """Exit code 2."""
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 5, "output_length": 3}\n{"timestamp": 0, "input_length": 5}\n')
+    with TruthServer() as mock:
+        run = bench(mock.base_url, "--trace", str(trace))
+
+    assert (run.returncode, run.stdout, mock.received) == (2, "", [])
+    assert run.stderr == f"{trace}, line 2: the field 'output_length' is missing\n"
 
 
 def test_an_open_loop_has_rates_instead_of_users(tmp_path):
