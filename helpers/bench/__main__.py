@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 from helpers import cli, records, tokenizer
 from helpers.bench import ask, connection, selftest
 from helpers.bench.client import Endpoint, EndpointError
-from helpers.bench.measure import Plan, Target, levels, probe, workload_sha256
+from helpers.bench.find import Found, Search
+from helpers.bench.measure import Plan, Sender, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
 from helpers.formatting import told
 
-SLO_NAMES = {"ttft": "ttft_s", "answer": "time_to_first_answer_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 OPEN_LOOP_STREAMS = 100  # what the self-test of an open loop runs at
 
 
@@ -97,23 +97,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--endpoint", choices=("chat", "completions"), default="completions")
     add("--tokenizer", help="a folder with tokenizer.json, that file, or a .gguf: prompts of its words, exact in length")
     add("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
-    add("--slo", help="limits in seconds for goodput, like ttft=0.2,tpot=0.05")
     add("--self-test", action="store_true", help="measure only the client itself, at --users")
     add("--no-self-test", action="store_true", help="do not measure the client first; its error stays unknown")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser.parse_args(argv)
-
-
-def _slo(text: str | None) -> dict[str, float] | None:
-    if not text:
-        return None
-    try:
-        limits = {SLO_NAMES[name]: float(limit) for name, _, limit in (part.partition("=") for part in text.split(","))}
-    except (KeyError, ValueError):
-        limits = {}
-    if not limits or not min(limits.values()) > 0:
-        raise ValueError(f"--slo {text!r}: give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05")
-    return limits
 
 
 def _check_place(file: Path) -> None:
@@ -152,10 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 (no figure), 2 (bad arguments), 130/143 (stopped)."""
     options = _arguments(argv)
     cli.interruptible()
-    found: list[Level] = []
     try:
-        plan, slo = ask.plan(options), _slo(options.slo)
-        connection.room_for(0 if plan.rates_per_s else max(plan.users))
+        plan, slo = ask.plan(options), ask.limits("--slo", options.slo)
+        search = ask.search(options, plan)
+        connection.room_for(0 if plan.rates_per_s else search.most if search else max(plan.users))
         if options.self_test:
             return _self_test_only(plan)
         endpoint = _endpoint(options)
@@ -165,62 +152,103 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         return 128 + interrupt.args[0]
-    instrument: dict[int, selftest.SelfTest] = {}
+    run = _Run(plan, options, slo or (search.limits if search else None), entries)
     try:
         target = _fixed_length(endpoint, plan, entries)
-        if not options.no_self_test:
-            instrument = _self_test(plan)
-        for measured in levels({"": target.endpoint}, plan, vocabulary=entries):
-            level = measured[""]
-            test = instrument.get(level.users or OPEN_LOOP_STREAMS)
-            found.append(test.note(level) if test else level)
+        run.search(target, search) if search else run.measure(target)
     except EndpointError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        kind = "rates" if plan.rates_per_s else "numbers of users"
-        print(f"stopped: {len(found)} of {len(plan.loads)} {kind} were measured and are kept", file=sys.stderr)
+        print(run.stopped(), file=sys.stderr)
         return 128 + interrupt.args[0]
     finally:
-        published = not found or _publish(found, plan, options, slo, instrument, entries)
-    return 0 if published and found and all(level.output_tokens_per_s for level in found) else 1
+        published = not run.levels or run.publish()
+    return 0 if published and run.succeeded else 1
 
 
-def _self_test(plan: Plan) -> dict[int, selftest.SelfTest]:
-    """Measure the client at each number of users, and say what it is off by; nothing else is asked meanwhile."""
-    tests = {}
-    for users in (OPEN_LOOP_STREAMS,) if plan.rates_per_s else plan.users:
-        tests[users] = selftest.run(users)
-        print(tests[users], file=sys.stderr)
-    return tests
+class _Run:
+    """What is measured, level by level, and published at the end or when it is stopped."""
+
+    def __init__(self, plan: Plan, options: argparse.Namespace, slo: Mapping[str, float] | None, vocabulary):
+        self.plan, self.options, self.slo, self.vocabulary = plan, options, slo, vocabulary
+        self.levels: list[Level] = []
+        self.instrument: dict[int, selftest.SelfTest] = {}
+        self.found: Found | None = None
+
+    def measure(self, target: Target) -> None:
+        """Measure the client at each load, then the endpoint at each."""
+        for users in (OPEN_LOOP_STREAMS,) if self.plan.rates_per_s else self.plan.users:
+            self.test_the_client(users)
+        for measured in levels({"": target.endpoint}, self.plan, vocabulary=self.vocabulary):
+            self.levels.append(self._noted(measured[""]))
+
+    def search(self, target: Target, search: Search) -> None:
+        """Search, and then measure the client at the load that was found."""
+        search.block = Sender(target, self.plan, search.unit, self.vocabulary)
+        try:
+            self.found = search.run()
+        finally:
+            self.levels = search.block.levels(search.blocks)
+        users = search.unit == "users"
+        self.test_the_client((self.found.keeps or self.found.exceeds or search.first) if users else OPEN_LOOP_STREAMS)
+        self.levels = [self._noted(level) for level in self.levels]
+
+    def test_the_client(self, users: int) -> None:
+        """Measure the client, and say what it is off by; nothing else is asked meanwhile."""
+        if not self.options.no_self_test:
+            self.instrument[users] = selftest.run(users)
+            print(self.instrument[users], file=sys.stderr)
+
+    def _noted(self, level: Level) -> Level:
+        test = self.instrument.get(level.users or OPEN_LOOP_STREAMS)
+        return test.note(level) if test else level
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is what was asked for: a figure at every load, or a load that keeps the limits."""
+        if self.options.find:
+            return self.found is not None and self.found.keeps is not None
+        return bool(self.levels) and all(level.output_tokens_per_s for level in self.levels)
+
+    def stopped(self) -> str:
+        """What is kept when it is stopped."""
+        kind = "rates" if self.plan.rates_per_s else "numbers of users"
+        of = "" if self.options.find else f"of {len(self.plan.loads)} "
+        return f"stopped: {len(self.levels)} {of}{kind} were measured and are kept"
+
+    def publish(self) -> bool:
+        """Write the JSON and print the table, in this order; whether both could be done."""
+        written, options = True, self.options
+        if options.json:  # first: a table that cannot be printed must not cost the figures
+            content = report(self.levels, self.provenance(), self.slo)
+            content |= {"found": self.found.to_dict()} if self.found else {}
+            try:
+                records.write_json(options.json, content, replace=True)
+            except OSError as error:
+                written = False
+                said = f"--json {options.json}: could not be written ({error.strerror}); the table has the figures"
+                print(said, file=sys.stderr)
+        table = as_text(self.levels, self.slo)
+        return cli.say(f"{table}\n{self.found}" if self.found else table) and written
+
+    def provenance(self) -> dict:
+        """Where the figures come from: the endpoint without a key, the plan, the client's own error."""
+        options, url = self.options, urlsplit(self.options.base_url)
+        return records.provenance(
+            workload_sha256=None if options.find else workload_sha256(self.plan, self.vocabulary),
+            plan=self.plan.facts(),
+            instrument={users: vars(test) for users, test in self.instrument.items()},
+            base_url=url._replace(netloc=url.netloc.rpartition("@")[2]).geturl(),
+            model=Path(options.model).name if options.model.startswith("/") else options.model,  # a path may name its owner
+            endpoint=options.endpoint,
+        )
 
 
 def _self_test_only(plan: Plan) -> int:
     for users in plan.users:
         print(selftest.run(users))
     return 0
-
-
-def _publish(found: Sequence[Level], plan: Plan, options: argparse.Namespace, slo, instrument, vocabulary) -> bool:
-    """Write the JSON and print the table, in this order; whether both could be done."""
-    url = urlsplit(options.base_url)
-    asked = {
-        "base_url": url._replace(netloc=url.netloc.rpartition("@")[2]).geturl(),
-        "model": Path(options.model).name if options.model.startswith("/") else options.model,  # a path may name its owner
-        "endpoint": options.endpoint,
-    }
-    provenance = records.provenance(
-        workload_sha256=workload_sha256(plan, vocabulary), plan=plan.facts(),
-        instrument={users: vars(test) for users, test in instrument.items()}, **asked,
-    )  # fmt: skip
-    written = True
-    if options.json:  # first: a table that cannot be printed must not cost the figures
-        try:
-            records.write_json(options.json, report(found, provenance, slo), replace=True)
-        except OSError as error:
-            written = False
-            print(f"--json {options.json}: could not be written ({error.strerror}); the table has the figures", file=sys.stderr)
-    return cli.say(as_text(found, slo)) and written
 
 
 if __name__ == "__main__":

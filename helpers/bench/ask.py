@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from helpers.bench import distributions, mooncake, sharegpt, timing
 from helpers.bench.distributions import Distribution
+from helpers.bench.find import Search
 from helpers.bench.measure import Plan
 from helpers.bench.synthetic import Synthetic
 from helpers.bench.talks import Source
 
 USERS, TOKENS = "1,10,100", "128"
+FIND_USERS, FIND_MOST = (1,), 1024  # a search begins with one user, and goes up to so many times its first load
+LIMITS = {"ttft": "ttft_s", "answer": "time_to_first_answer_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 OWN_TIMES = ("users", "rate", "input_tokens", "output_tokens", "system_tokens", "turns", "think")  # what a trace brings itself
 OWN_TEXTS = ("input_tokens", "system_tokens", "turns")  # what a file of conversations does
 
@@ -35,12 +39,40 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="or conversations, per repeat (default: four per user; 30 s of an open loop; the whole trace)",
     )
+    add("--slo", help="limits in seconds for goodput, like ttft=0.2,tpot=0.05")
+    add("--find", metavar="LIMITS", help="search the most users (or the highest --rate) that keep limits like ttft=0.2,tpot=0.05")
+    add("--share", type=float, default=0.99, help="of the requests that have to keep the limits of --find (default 0.99)")
     add("--repeats", type=int, default=timing.MIN_REPEATS)
     add("--warmups", type=int, default=timing.MIN_WARMUPS, help="at the least; they go on until the rate is steady")
     add("--seed", type=int, default=0, help="of the prompts, of what is drawn, and of an open loop's arrivals")
     add("--timeout", type=float, default=300, help="seconds for one request")
     add("--allow-few", action="store_true", help="allow fewer repeats; the figures are labelled")
     add("--allow-cached", action="store_true", help="allow that a prefix cache helps; the figures are labelled")
+
+
+def limits(name: str, text: str | None) -> dict[str, float] | None:
+    """Limits in seconds by the names of a sample's times, as ``ttft=0.2,tpot=0.05`` says them; ``ValueError`` in one line."""
+    if not text:
+        return None
+    try:
+        found = {LIMITS[one]: float(limit) for one, _, limit in (part.partition("=") for part in text.split(","))}
+    except (KeyError, ValueError):
+        found = {}
+    if not found or not all(0 < limit < math.inf for limit in found.values()):
+        raise ValueError(f"{name} {text!r}: give seconds for {', '.join(LIMITS)}, like ttft=0.2,tpot=0.05")
+    return found
+
+
+def search(options: argparse.Namespace, plan: Plan) -> Search | None:
+    """The search that is asked for, without what sends its blocks; ``None``: none is."""
+    asked = limits("--find", options.find)
+    if asked is None:
+        return None
+    if plan.source and plan.source.timed:
+        raise ValueError("--find changes the load, and --trace brings its own: give one of them")
+    unit, loads = ("requests/s", plan.rates_per_s) if plan.rates_per_s else ("users", plan.users if options.users else FIND_USERS)
+    first, most = min(loads), max(loads) if len(loads) > 1 else FIND_MOST * min(loads)
+    return Search(None, asked, options.share, first, most, unit)
 
 
 def plan(options: argparse.Namespace) -> Plan:

@@ -103,6 +103,10 @@ class Plan:
         said = self.source.talks(self.count(load), seed=seed, skip=skip, overhead=overhead)
         if self.source.timed and turn < 0:  # a warm-up of hours helps nobody
             return [talk for talk in said if talk.at_s <= OPEN_LOOP_S]
+        return self.timed(said, load, turn)
+
+    def timed(self, said: list[talks.Talk], load: int | float, turn: int) -> list[talks.Talk]:
+        """The same with the times of an open loop, where there is one and they have none of their own."""
         if self.source.timed or not self.rates_per_s:
             return said
         draw = random.Random(self.seed + turn)
@@ -163,7 +167,8 @@ def levels(
                 if plan.source is None:
                     prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
                     return _block(targets[name], plan, load, prompts, turn, bar)
-                found = _spoken(targets[name], plan, load, turn, copies[name], writer, bar)
+                said = plan.talks(load, turn, plan.input_tokens - targets[name].words, copies[name])
+                found = _speak(targets[name], plan, load, said, writer, bar)
                 hoped = caches[name].take(found)
                 expected[name] += hoped if turn >= 0 else Expected()
                 return found
@@ -256,8 +261,7 @@ def _block(target: Target, plan: Plan, load: int | float, prompts, turn: int, ba
     return tuple(client.run(sending))
 
 
-def _spoken(target: Target, plan: Plan, load, turn: int, copy: int, writer: talks.Writer, bar: _Progress) -> tuple[Sample, ...]:
-    said = plan.talks(load, turn, plan.input_tokens - target.words, copy)
+def _speak(target: Target, plan: Plan, load, said: list[talks.Talk], writer: talks.Writer, bar: _Progress) -> tuple[Sample, ...]:
     users = None if plan.rates_per_s else load
     sending = client.talks(target.endpoint, said, writer, users=users, timeout_s=plan.timeout_s, on_sample=bar.step)
     return tuple(client.run(sending))
@@ -305,6 +309,57 @@ def _verdicts(
     cached = max(sum(s.cached_tokens or 0 for s in samples), hits or 0) if expected is None else 0  # else it is told in full
     held = f"a prefix cache held {cached} of {plan.input_tokens * len(samples)} prompt tokens"
     return None, found + ([f"{held}, {'as allowed' if plan.allow_cached else 'by chance'}"] if cached else [])
+
+
+class Sender:
+    """Sends blocks of any load to one endpoint, each of prompts that nobody sent before: what a search asks for.
+
+    ``unit`` is ``"users"`` or ``"requests/s"``; a load's first block follows a warm-up.
+    """
+
+    def __init__(self, target: Target, plan: Plan, unit: str, vocabulary: Sequence[str] | None, *, progress: bool = True):
+        self.target, self.plan, self.unit, self.vocabulary = target, plan, unit, vocabulary
+        self.writer, self.progress = plan.writer(vocabulary), progress
+        self.cache, self.expected = Seen(), {}
+        self.sent = 0
+
+    def __call__(self, load: int | float, requests: int) -> tuple[Sample, ...]:
+        """At least ``requests`` under ``load``: so many that each user has some, or an open loop its time."""
+        if load not in self.expected:
+            self._send(load, self._plan(load).count(load))
+            self.expected[load] = Expected()
+        found = self._send(load, max(requests, self._plan(load).count(load)))
+        self.expected[load] += self.hoped
+        return found
+
+    def _plan(self, load: int | float, requests: int | None = None) -> Plan:
+        loads = {"users": (load,)} if self.unit == "users" else {"rates_per_s": (load,)}
+        return replace(self.plan, requests=requests or self.plan.requests, **{"users": (1,), "rates_per_s": (), **loads})
+
+    def _send(self, load: int | float, requests: int) -> tuple[Sample, ...]:
+        plan, turn, bar = self._plan(load, requests), self.sent, _Progress(f"{load:g} {self.unit}", self.progress)
+        self.sent += requests
+        if plan.source:
+            overhead = plan.input_tokens - self.target.words
+            said = plan.source.talks(requests, seed=f"{plan.seed}, {turn}", skip=turn, overhead=overhead)
+            found = _speak(self.target, plan, load, plan.timed(said, load, turn), self.writer, bar)
+        else:
+            how = {"seed": f"{plan.seed}, {turn}", "order": f"{plan.seed}, first tokens", "skip": turn}
+            made = workload.prompts(requests, self.target.words, vocabulary=self.vocabulary, **how)
+            found = _block(self.target, plan, load, made, turn, bar)
+        bar.close()
+        self.hoped = self.cache.take(found)
+        return found
+
+    def levels(self, blocks: Mapping[int | float, Sequence[tuple[Sample, ...]]]) -> list[Level]:
+        """What was sent, a :class:`Level` for each load, from the lowest on."""
+        return [self._level(load, tuple(blocks[load])) for load in sorted(blocks)]
+
+    def _level(self, load: int | float, blocks: tuple[tuple[Sample, ...], ...]) -> Level:
+        expected = self.expected.get(load) if self.plan.source else None
+        level = _level(load, blocks, self._plan(load), [None], None, expected)
+        few = f"a look of {len(blocks)} repeats" if len(blocks) < timing.MIN_REPEATS else None
+        return replace(level, label="; ".join(filter(None, (few, level.label))) or None)
 
 
 class _Progress:

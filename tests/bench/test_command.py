@@ -90,8 +90,8 @@ BAD = [
     (["--api-key", "two words"], "the API key holds a space"),
     (["--rate", "fast"], "--rate 'fast': give numbers with commas, like 0.5,2"),
     (["--rate", "0"], "rates_per_s=(0.0,): give rates above 0, like 0.5,2"),
-    (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05"),
-    (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, answer, tpot or e2e, like ttft=0.2,tpot=0.05"),
+    (["--slo", "speed=1"], "--slo 'speed=1': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
+    (["--slo", "ttft"], "--slo 'ttft': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
     (["--input-tokens", "lots"], "--input-tokens 'lots': give a number, or one of uniform:LOW:HIGH, normal:MEAN:SD"),
     (["--turns", "0"], "--turns '0': 0 must be at least 1"),
     (["--turns", "2", "--think", "-1"], "--think '-1': -1 must be at least 0"),
@@ -101,6 +101,9 @@ BAD = [
     (["--trace", "gone.jsonl", "--rate", "5"], "--trace brings its own rate: leave out --rate"),
     (["--trace", "gone.jsonl", "--requests-file", "x"], "--trace and --requests-file: give one of them"),
     (["--requests-file", "gone.json", "--turns", "3"], "--requests-file brings its own turns: leave out --turns"),
+    (["--slo", "ttft=inf"], "--slo 'ttft=inf': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
+    (["--find", "ttft=-1"], "--find 'ttft=-1': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
+    (["--find", "ttft=1", "--share", "1"], "share=1: must be from 0.5 to below 1; no number of requests shows that all keep"),
     (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
 ]
 
@@ -216,6 +219,20 @@ def test_goodput_counts_the_requests_within_the_limits(tmp_path):
     assert run.returncode == 0 and "goodput, requests/s" in run.stdout
     assert level["slo"] == {"ttft_s": 0.2, "tpot_s": 5.0}
     assert level["goodput_requests_per_s"]["median"] == pytest.approx(per_request / 2, rel=0.2)
+
+
+def test_the_most_users_that_keep_limits_are_found(tmp_path):
+    """A server with room for two: the table of what was tried, and the result with its interval, in words and in the JSON."""
+    file = tmp_path / "figures.json"
+    asked = ("--find", "ttft=0.2", "--share", "0.9", "--users", "1,8", "--json", str(file))
+    with TruthServer(lambda number, body: Script(first_s=0.03 if mock.at_once <= 2 else 0.5)) as mock:
+        run = bench(mock.base_url, *asked)
+    found = json.loads(file.read_text())
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines()[-1].startswith("2 users keep ttft <= 0.2 s for 90 % of the requests (")
+    assert (found["found"]["keeps"], found["found"]["exceeds"], found["found"]["share"]) == (2, 3, 0.9)
+    assert {level["users"] for level in found["levels"]} >= {1, 2, 3} and found["levels"][0]["slo"] == {"ttft_s": 0.2}
 
 
 def test_thoughts_and_events_of_several_tokens_are_said_under_the_table(tmp_path):
@@ -364,6 +381,22 @@ def test_stopped_in_the_middle_it_keeps_what_was_measured(tmp_path, number, code
     assert (process.returncode, [path.name for path in tmp_path.iterdir()]) == (code, ["figures.json"])
     assert [level["users"] for level in json.loads(file.read_text())["levels"]] == [1]
     assert errors == "stopped: 1 of 2 numbers of users were measured and are kept\n"
+
+
+def test_a_search_that_is_stopped_keeps_what_it_tried(tmp_path):
+    """One user is tried, two stall: the file has the one, and no result is claimed."""
+    file = tmp_path / "figures.json"
+    with TruthServer(lambda number, body: Script() if mock.at_once < 2 else Script(end="stall")) as mock:
+        asked = command(mock.base_url, "--find", "ttft=5", "--share", "0.9", "--json", str(file))
+        process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+        assert wait_until(lambda: mock.at_once == 2, 30)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    found = json.loads(file.read_text())
+
+    assert (process.returncode, errors) == (130, "stopped: 1 numbers of users were measured and are kept\n")
+    assert [level["users"] for level in found["levels"]] == [1] and "found" not in found
+    assert "keep ttft" not in output
 
 
 def test_stopped_before_anything_was_measured_it_writes_nothing(tmp_path):
