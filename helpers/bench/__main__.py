@@ -20,27 +20,31 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers import cli, records, tokenizer
-from helpers.bench import ask, connection, selftest
+from helpers.bench import ask, connection, price, selftest, surroundings
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.find import Found, Search
 from helpers.bench.measure import Plan, Sender, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
 from helpers.formatting import told
 
+SENDING_S = 0.001  # from here on the time to send a request is told apart from the server's
 OPEN_LOOP_STREAMS = 100  # what the self-test of an open loop runs at
 
 
-def report(found: Sequence[Level], provenance: Mapping, slo: Mapping[str, float] | None = None) -> dict:
+def report(
+    found: Sequence[Level], provenance: Mapping, slo: Mapping[str, float] | None = None, per_hour: float | None = None
+) -> dict:
     """The JSON of a run: ``levels``, ``token_source``, ``provenance``."""
     sources = {sample.token_source for level in found for sample in level.samples}
+    prices = [{"price": price.per_million(level, per_hour)} if per_hour else {} for level in found]
     return {
-        "levels": [level.to_dict(slo) for level in found],
+        "levels": [level.to_dict(slo) | priced for level, priced in zip(found, prices)],
         "token_source": sources.pop() if len(sources) == 1 else sorted(filter(None, sources)) or None,
         "provenance": provenance,
     }
 
 
-def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> str:
+def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None, per_hour: float | None = None) -> str:
     """The levels as lines of text: median and spread over repeats."""
     first = "users" if all(level.users for level in found) else "rate/s"
     goodput = f" {'goodput, requests/s':>24}" if slo else ""
@@ -57,14 +61,16 @@ def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None) -> s
         )
     sources = sorted({sample.token_source for level in found for sample in level.samples})
     unproven = dict.fromkeys(line for level in found for line in level.unproven)
-    notes = [note for level in found for note in (_kinds_told(level), _cache_told(level)) if note]
+    notes = [note for level in found for note in (_kinds_told(level), _cache_told(level), _sending_told(level)) if note]
+    notes += [f"at {_load(level)}: {price.line(level, per_hour)}" for level in found if per_hour]
+    notes += dict.fromkeys(f"machine: {line}" for level in found for line in surroundings.warnings(level.machine))
     counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"
     return "\n".join([*lines, *notes, counted, *(f"not proven: {line}" for line in unproven)])
 
 
 def _kinds_told(level: Level) -> str | None:
     """What to know of a level whose tokens are not all text, or not one an event; ``None``: nothing."""
-    load, said = f"{level.users or level.rate_per_s:g}", []
+    said = []
     others = {kind: count for kind, count in level.events_by_kind.items() if kind != "text"}
     if others:
         first = told(level.latency("time_to_first_answer_s"), ".3f")
@@ -73,7 +79,19 @@ def _kinds_told(level: Level) -> str | None:
     if level.itl_basis.startswith("events of"):
         token = told(level.latency("token_itl_s"), ".4f")
         said.append(f"ITL is between {level.itl_basis}; per token by usage, s: {token}; TPOT is per token")
-    return f"at {load}: {'; '.join(said)}" if said else None
+    return f"at {_load(level)}: {'; '.join(said)}" if said else None
+
+
+def _load(level: Level) -> str:
+    return f"{level.users or level.rate_per_s:g}"
+
+
+def _sending_told(level: Level) -> str | None:
+    """How much of the TTFT went by until the request was sent, where that is a figure."""
+    sent = level.latency("send_s")
+    if not sent or sent["median"] < SENDING_S:
+        return None
+    return f"at {_load(level)}: sending a request takes {told(sent, '.4f')} s of its TTFT"
 
 
 def _cache_told(level: Level) -> str | None:
@@ -84,8 +102,8 @@ def _cache_told(level: Level) -> str | None:
     low, high, reported = cache["expected_low"], cache["expected_high"], cache["reported"]
     expected = f"{low:,} to {high:,}" if low != high else f"{high:,}"
     said = "the server reports none of them" if reported is None else f"the server reports {reported:,}"
-    load = f"{level.users or level.rate_per_s:g}"
-    return f"at {load}: a prefix cache without an end would hold {expected} of {cache['prompt_tokens']:,} prompt tokens; {said}"
+    hold = f"would hold {expected} of {cache['prompt_tokens']:,} prompt tokens"
+    return f"at {_load(level)}: a prefix cache without an end {hold}; {said}"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -142,6 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plan, slo = ask.plan(options), ask.limits("--slo", options.slo)
         search = ask.search(options, plan)
+        if options.price_per_hour is not None:
+            price.check(options.price_per_hour)
         connection.room_for(0 if plan.rates_per_s else search.most if search else max(plan.users))
         if options.self_test:
             return _self_test_only(plan)
@@ -221,7 +241,7 @@ class _Run:
         """Write the JSON and print the table, in this order; whether both could be done."""
         written, options = True, self.options
         if options.json:  # first: a table that cannot be printed must not cost the figures
-            content = report(self.levels, self.provenance(), self.slo)
+            content = report(self.levels, self.provenance(), self.slo, options.price_per_hour)
             content |= {"found": self.found.to_dict()} if self.found else {}
             try:
                 records.write_json(options.json, content, replace=True)
@@ -229,7 +249,7 @@ class _Run:
                 written = False
                 said = f"--json {options.json}: could not be written ({error.strerror}); the table has the figures"
                 print(said, file=sys.stderr)
-        table = as_text(self.levels, self.slo)
+        table = as_text(self.levels, self.slo, options.price_per_hour)
         return cli.say(f"{table}\n{self.found}" if self.found else table) and written
 
     def provenance(self) -> dict:

@@ -42,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--slo", help="limits in seconds for goodput, like ttft=0.2,tpot=0.05")
     add("--find", metavar="LIMITS", help="search the most users (or the highest --rate) that keep limits like ttft=0.2,tpot=0.05")
     add("--share", type=float, default=0.99, help="of the requests that have to keep the limits of --find (default 0.99)")
+    add("--price-per-hour", type=float, metavar="PRICE", help="of the server's machine: gives prices per million tokens")
     add("--repeats", type=int, default=timing.MIN_REPEATS)
     add("--warmups", type=int, default=timing.MIN_WARMUPS, help="at the least; they go on until the rate is steady")
     add("--seed", type=int, default=0, help="of the prompts, of what is drawn, and of an open loop's arrivals")

@@ -49,6 +49,7 @@ class Reply:
     size_bytes: int = 0
     whole: bool = False
     problem: str | None = None
+    written_ns: int | None = None  # when all of the request was handed to the system; None: over TLS, nobody knows
 
 
 def room_for(connections: int) -> None:
@@ -227,8 +228,10 @@ class _Plain(Connection):
             return
         if self.rest:
             self.loop.add_writer(self.sock, self._writable)
-        else:
-            self.loop.remove_writer(self.sock)
+            return
+        if self.answer is not None:
+            self.answer.written_ns = time.perf_counter_ns()
+        self.loop.remove_writer(self.sock)
 
     def _shut(self) -> None:
         if self.sock.fileno() >= 0:

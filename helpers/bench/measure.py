@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
-from helpers.bench import checks, client, talks, timing, workload
+from helpers.bench import checks, client, surroundings, talks, timing, workload
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.prefixes import Expected, Seen
 from helpers.bench.talks import Source
@@ -183,14 +183,18 @@ def levels(
         warmed = _warm_up(list(targets), plan, block)
         blocks: dict[str, list] = {name: [] for name in targets}
         before = count()
+        moments: dict[str, list] = {name: [] for name in targets}
         for turn in range(plan.repeats):
             for name in list(targets)[:: 1 if turn % 2 == 0 else -1]:
+                begun = surroundings.now()
                 blocks[name].append(block(name, turn))
+                moments[name].append((begun, surroundings.now()))
         bar.close()
         after = count()
         grown = {name: checks.hits_between(before[name], after[name]) if hits else None for name in targets}
         hoped = expected if plan.source else dict.fromkeys(targets)
-        yield {name: _level(load, tuple(blocks[name]), plan, warmed[name], grown[name], hoped[name]) for name in targets}
+        found = {name: _level(load, tuple(blocks[name]), plan, warmed[name], grown[name], hoped[name]) for name in targets}
+        yield {name: replace(level, machine=surroundings.between(moments[name])) for name, level in found.items()}
 
 
 def _caches(endpoints: Mapping[str, Endpoint]) -> dict[str, Seen]:
@@ -280,7 +284,7 @@ def _level(
     users, rate = (None, load) if plan.rates_per_s else (load, None)
     unproven = tuple(checks.unproven(samples, cache_hits=hits))
     cache = expected and _cache(samples, hits, expected)
-    return Level(users, blocks, "; ".join(notes) or None, rate, refused, len(warmed), unproven, cache)
+    return Level(users, blocks, "; ".join(notes) or None, rate, refused, len(warmed), unproven, prefix_cache=cache)
 
 
 def _cache(samples: list[Sample], hits: int | None, expected: Expected) -> dict[str, int | None]:
@@ -320,7 +324,7 @@ class Sender:
     def __init__(self, target: Target, plan: Plan, unit: str, vocabulary: Sequence[str] | None, *, progress: bool = True):
         self.target, self.plan, self.unit, self.vocabulary = target, plan, unit, vocabulary
         self.writer, self.progress = plan.writer(vocabulary), progress
-        self.cache, self.expected = Seen(), {}
+        self.cache, self.expected, self.moments = Seen(), {}, {}
         self.sent = 0
 
     def __call__(self, load: int | float, requests: int) -> tuple[Sample, ...]:
@@ -328,7 +332,9 @@ class Sender:
         if load not in self.expected:
             self._send(load, self._plan(load).count(load))
             self.expected[load] = Expected()
+        begun = surroundings.now()
         found = self._send(load, max(requests, self._plan(load).count(load)))
+        self.moments.setdefault(load, []).append((begun, surroundings.now()))
         self.expected[load] += self.hoped
         return found
 
@@ -359,7 +365,8 @@ class Sender:
         expected = self.expected.get(load) if self.plan.source else None
         level = _level(load, blocks, self._plan(load), [None], None, expected)
         few = f"a look of {len(blocks)} repeats" if len(blocks) < timing.MIN_REPEATS else None
-        return replace(level, label="; ".join(filter(None, (few, level.label))) or None)
+        machine = surroundings.between(self.moments.get(load, ()))
+        return replace(level, label="; ".join(filter(None, (few, level.label))) or None, machine=machine)
 
 
 class _Progress:

@@ -82,7 +82,7 @@ class _Heard:
         usage, lags = self.usage, tuple(answer.lags_ns[i] for i in self.times)
         return Sample(
             answer.sent_ns, tuple(answer.stamps_ns[i] for i in self.times), scheduled_ns=scheduled_ns,
-            lag_ns=None if None in lags else lags, prompt_tokens=usage.get("prompt_tokens"),
+            written_ns=answer.written_ns, lag_ns=None if None in lags else lags, prompt_tokens=usage.get("prompt_tokens"),
             output_tokens=usage.get("completion_tokens", len(self.times)),
             token_source="server_usage" if "completion_tokens" in usage else "events",
             cached_tokens=usage.get("cached_tokens"), reasoning_tokens=usage.get("reasoning_tokens"),

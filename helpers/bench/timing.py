@@ -22,7 +22,7 @@ MIN_WARMUPS = 1
 REPEATS_FOR_95 = 6  # 1 - 2 * 0.5**6 = 96.9 %: the first n whose range covers the median at 95 %
 MOST_FAILURES = 10  # different errors that the JSON of a level quotes
 EVENT_IS_TOKEN = 0.05  # so far from 1 may tokens per event lie, for a gap between events to be one between tokens
-TIMES = ("ttft_s", "time_to_first_answer_s", "itl_s", "token_itl_s", "tpot_s", "e2e_s", "queue_s")  # of the JSON
+TIMES = ("ttft_s", "time_to_first_answer_s", "itl_s", "token_itl_s", "tpot_s", "e2e_s", "queue_s", "send_s")  # of the JSON
 BELOW_ALL = 0.01  # a percentile is given where all requests lie below it with less than this probability
 
 
@@ -65,6 +65,7 @@ class Sample:
     kinds: tuple[str, ...] = ()  # of each piece: "text", "reasoning", "refusal" or "tool call"; empty: all are text
     event_tokens: tuple[int, ...] = ()  # of each piece, where the server counts along in every event
     error: str | None = None
+    written_ns: int | None = None  # when the whole request was handed to the system; None: not known
     asked: Asked | None = None  # None: what all requests of the load asked for
 
     @property
@@ -94,6 +95,11 @@ class Sample:
     def queue_s(self) -> float | None:
         """Due to sent: how long the request waited in the client, seconds; ``None`` in a closed loop."""
         return (self.sent_ns - self.scheduled_ns) / 1e9 if self.scheduled_ns is not None else None
+
+    @property
+    def send_s(self) -> float | None:
+        """How long it took to send the request, seconds: a part of the TTFT that is not the server's."""
+        return None if self.written_ns is None else (self.written_ns - self.sent_ns) / 1e9
 
     @property
     def ttft_s(self) -> float | None:
@@ -202,6 +208,7 @@ class Level:
     refused: str | None = None
     warmups: int | None = None  # blocks that were sent before, until the rate was steady
     unproven: tuple[str, ...] = ()  # what the server did not report and nobody could check
+    machine: Mapping | None = None  # the client's, during the repeats (see surroundings)
     prefix_cache: Mapping[str, int | None] | None = None  # tokens expected and reported, where prompts share their beginnings
 
     @property
@@ -323,6 +330,7 @@ class Level:
             "itl_basis": self.itl_basis,
             "events_by_kind": self.events_by_kind,
             "reasoning_tokens": sum(s.reasoning_tokens or 0 for s in self.samples),
+            "client_machine": self.machine and dict(self.machine),
             "prefix_cache": self.prefix_cache and dict(self.prefix_cache),
             "label": self.refused or self.label,
             "unproven": list(self.unproven),
@@ -338,15 +346,15 @@ def _values(sample: Sample, name: str) -> tuple[float, ...]:
 
 def tokens_rate(block: Sequence[Sample]) -> float | None:
     """Output tokens per second of one block, first send to last token; ``None`` if it cannot be said."""
-    done, span_s = _span_s(block)
+    done, seconds = span_s(block)
     counted = all(s.output_tokens is not None for s in done)
-    return sum(s.output_tokens for s in done) / span_s if span_s and counted else None
+    return sum(s.output_tokens for s in done) / seconds if seconds and counted else None
 
 
 def events_rate(block: Sequence[Sample]) -> float | None:
     """Events with text per second of one block."""
-    done, span_s = _span_s(block)
-    return sum(len(s.event_ns) for s in done) / span_s if span_s else None
+    done, seconds = span_s(block)
+    return sum(len(s.event_ns) for s in done) / seconds if seconds else None
 
 
 def answers_at_once(block: Sequence[Sample]) -> int:
@@ -357,8 +365,8 @@ def answers_at_once(block: Sequence[Sample]) -> int:
 
 def good_rate(block: Sequence[Sample], slo: Mapping[str, float]) -> float | None:
     """Requests per second of one block that met every limit of ``slo``."""
-    done, span_s = _span_s(block)
-    return sum(met(s, slo) for s in done) / span_s if span_s else None
+    done, seconds = span_s(block)
+    return sum(met(s, slo) for s in done) / seconds if seconds else None
 
 
 def met(sample: Sample, slo: Mapping[str, float]) -> bool:
@@ -368,7 +376,8 @@ def met(sample: Sample, slo: Mapping[str, float]) -> bool:
     return all((getattr(sample, name) or 0) <= limit for name, limit in slo.items())
 
 
-def _span_s(block: Sequence[Sample]) -> tuple[list[Sample], float | None]:
+def span_s(block: Sequence[Sample]) -> tuple[list[Sample], float | None]:
+    """The requests of one block that succeeded, and the seconds from the first send to the last token."""
     done = [s for s in block if s.error is None and s.event_ns]
     span_ns = max(s.event_ns[-1] for s in done) - min(s.sent_ns for s in done) if done else 0
     return done, span_ns / 1e9 or None

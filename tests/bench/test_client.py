@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import statistics
+import threading
 import time
 from itertools import combinations, permutations
 
@@ -417,6 +418,35 @@ def test_a_clock_that_is_set_meanwhile_gives_no_impossible_figure(step_s, monkey
 
     assert 0.04 < sample.ttft_s < 0.5 and min(sample.itl_s) >= 0
     assert sample.lag_ns is None
+
+
+def test_the_time_to_send_a_long_prompt_is_told_apart():
+    """A mock of a server that reads nothing for 0.2 s: a prompt larger than the sockets' buffers waits, a short one does not."""
+    said = b'data: {"choices": [{"text": "Hi", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(said)
+
+    def answer(listener: socket.socket) -> None:
+        with listener.accept()[0] as sock:
+            time.sleep(0.2)
+            seen = b""
+            while not seen.endswith(b'"include_usage": true}}'):
+                seen = seen[-100:] + sock.recv(1 << 20)
+            sock.sendall(head + said)
+
+    def asked(words: int) -> client.Sample:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = threading.Thread(target=answer, args=(listener,))
+            server.start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+            sample = client.run(client.request(Endpoint(url, "m"), workload.Prompt(" word" * words), 1))
+            server.join()
+        return sample
+
+    long, short = asked(8_000_000), asked(8)
+
+    assert (long.error, short.error) == (None, None)
+    assert 0.1 < long.send_s < long.ttft_s
+    assert short.send_s < 0.1 < short.ttft_s
 
 
 def test_nobody_listens():

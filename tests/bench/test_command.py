@@ -62,7 +62,7 @@ def test_the_table_has_a_line_per_number_of_users():
     with TruthServer() as mock:
         run = bench(mock.base_url, "--users", "1,2", "--requests", "2")
 
-    head, *lines, counted = run.stdout.splitlines()
+    head, *lines, counted = (line for line in run.stdout.splitlines() if not line.startswith("machine: "))
     assert head.split()[:3] == ["users", "requests", "errors"]
     assert counted == "tokens counted by: server_usage"
     assert [line.split()[:3] for line in lines] == [["1", "6", "0"], ["2", "6", "0"]]
@@ -104,6 +104,7 @@ BAD = [
     (["--slo", "ttft=inf"], "--slo 'ttft=inf': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
     (["--find", "ttft=-1"], "--find 'ttft=-1': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
     (["--find", "ttft=1", "--share", "1"], "share=1: must be from 0.5 to below 1; no number of requests shows that all keep"),
+    (["--price-per-hour", "0"], "--price-per-hour 0: give what an hour of the machine costs, above 0"),
     (["--tokenizer", "no/such"], "tokenizer 'no/such' cannot be read (FileNotFoundError): give a folder with tokenizer.json"),
 ]
 
@@ -233,6 +234,20 @@ def test_the_most_users_that_keep_limits_are_found(tmp_path):
     assert run.stdout.splitlines()[-1].startswith("2 users keep ttft <= 0.2 s for 90 % of the requests (")
     assert (found["found"]["keeps"], found["found"]["exceeds"], found["found"]["share"]) == (2, 3, 0.9)
     assert {level["users"] for level in found["levels"]} >= {1, 2, 3} and found["levels"][0]["slo"] == {"ttft_s": 0.2}
+
+
+def test_a_price_per_hour_gives_prices_per_million_tokens(tmp_path):
+    """Input and output apart, in the table and in the JSON; together they are the machine's cost."""
+    file = tmp_path / "figures.json"
+    with TruthServer(Script(first_s=0.05, gap_s=0.02)) as mock:
+        run = bench(mock.base_url, "--users", "1", "--requests", "2", "--price-per-hour", "3.6", "--json", str(file))
+    (level,) = json.loads(file.read_text())["levels"]
+    prices = level["price"]["per_million_tokens"]
+
+    assert run.returncode == 0 and "at 1: 3.6 per hour: " in run.stdout
+    assert prices["output_alone"]["median"] == pytest.approx(1000 / level["output_tokens_per_s"]["median"])
+    together = 8 * prices["input"]["median"] + 4 * prices["output"]["median"]  # tokens in and out of each request
+    assert together == pytest.approx(4 * prices["output_alone"]["median"], rel=0.05)
 
 
 def test_thoughts_and_events_of_several_tokens_are_said_under_the_table(tmp_path):
