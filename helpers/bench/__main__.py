@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,14 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from helpers import cli, records, tokenizer
-from helpers.bench import ask, connection, price, selftest, surroundings
+from helpers import cli, paths, records, tokenizer
+from helpers.bench import ask, connection, page, price, selftest, surroundings, tables
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.find import Found, Search
 from helpers.bench.measure import Plan, Sender, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
 from helpers.formatting import told
 
+WRITTEN = ("json", "csv", "html")  # the options that name a file
 SENDING_S = 0.001  # from here on the time to send a request is told apart from the server's
 OPEN_LOOP_STREAMS = 100  # what the self-test of an open loop runs at
 
@@ -107,6 +109,10 @@ def _cache_told(level: Level) -> str | None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    return _parser().parse_args(argv)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers.bench", description="Measure an OpenAI-compatible endpoint.")
     add = parser.add_argument
     add("--base-url", help="like http://127.0.0.1:8000/v1")
@@ -118,28 +124,31 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--self-test", action="store_true", help="measure only the client itself, at --users")
     add("--no-self-test", action="store_true", help="do not measure the client first; its error stays unknown")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
-    return parser.parse_args(argv)
+    add("--csv", type=Path, metavar="FILE", help="write them there as a table, a row per load")
+    add("--html", type=Path, metavar="FILE", help="write a report there: one page with pictures, which needs no network")
+    return parser
 
 
-def _check_place(file: Path) -> None:
+def _check_place(option: str, file: Path) -> None:
     """See that the figures can be written, before they are measured."""
     folder = file.absolute().parent
     try:
         if not folder.is_dir():
-            raise ValueError(f"--json {file}: its folder does not exist; make it first")
+            raise ValueError(f"{option} {file}: its folder does not exist; make it first")
         if file.is_dir():
-            raise ValueError(f"--json {file}: is a folder; give the name of a file in it")
+            raise ValueError(f"{option} {file}: is a folder; give the name of a file in it")
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"--json {file}: cannot be written ({error.strerror}); give another place") from None
+        raise ValueError(f"{option} {file}: cannot be written ({error.strerror}); give another place") from None
 
 
 def _endpoint(options: argparse.Namespace) -> Endpoint:
     if not options.base_url or not options.model:
         raise ValueError("--base-url and --model are missing: give the address and the model's name, or --self-test")
-    if options.json:
-        _check_place(options.json)
+    for option in WRITTEN:
+        if file := getattr(options, option):
+            _check_place(f"--{option}", file)
     return Endpoint(options.base_url, options.model, options.endpoint, api_key=options.api_key)
 
 
@@ -192,6 +201,7 @@ class _Run:
 
     def __init__(self, plan: Plan, options: argparse.Namespace, slo: Mapping[str, float] | None, vocabulary):
         self.plan, self.options, self.slo, self.vocabulary = plan, options, slo, vocabulary
+        self.usual = vars(_parser().parse_args([]))
         self.levels: list[Level] = []
         self.instrument: dict[int, selftest.SelfTest] = {}
         self.found: Found | None = None
@@ -238,19 +248,38 @@ class _Run:
         return f"stopped: {len(self.levels)} {of}{kind} were measured and are kept"
 
     def publish(self) -> bool:
-        """Write the JSON and print the table, in this order; whether both could be done."""
-        written, options = True, self.options
-        if options.json:  # first: a table that cannot be printed must not cost the figures
-            content = report(self.levels, self.provenance(), self.slo, options.price_per_hour)
-            content |= {"found": self.found.to_dict()} if self.found else {}
-            try:
-                records.write_json(options.json, content, replace=True)
-            except OSError as error:
-                written = False
-                said = f"--json {options.json}: could not be written ({error.strerror}); the table has the figures"
-                print(said, file=sys.stderr)
-        table = as_text(self.levels, self.slo, options.price_per_hour)
+        """Write the files and print the table, in this order; whether all could be done."""
+        content = report(self.levels, self.provenance(), self.slo, self.options.price_per_hour)
+        content |= {"found": self.found.to_dict()} if self.found else {}
+        # first: a table that cannot be printed must not cost the figures
+        written = all([self._write(option, file, content) for option in WRITTEN if (file := getattr(self.options, option))])
+        table = as_text(self.levels, self.slo, self.options.price_per_hour)
         return cli.say(f"{table}\n{self.found}" if self.found else table) and written
+
+    def _write(self, option: str, file: Path, content: dict) -> bool:
+        """Write ``file`` whole or not at all; whether it could be done."""
+        try:
+            if option == "json":
+                records.write_json(file, content, replace=True)
+            else:
+                made = tables.as_csv(content["levels"]) if option == "csv" else page.html(content, self.levels, self.command())
+                paths.write(file, made)
+            return True
+        except OSError as error:
+            said = f"--{option} {file}: could not be written ({error.strerror}); the table has the figures"
+            print(said, file=sys.stderr)
+            return False
+
+    def command(self) -> str:
+        """What was asked on the command line, without the key, and with the names of files without their folders."""
+        asked = {name: value for name, value in vars(self.options).items() if value not in (None, False, self.usual[name])}
+        given = {name: value for name, value in asked.items() if name not in ("api_key", *WRITTEN)}
+        given |= {name: Path(given[name]).name for name in ("tokenizer", "requests_file", "trace") if name in given}
+        given |= {name: self.provenance()[name] for name in ("base_url", "model")}
+        words = ["python", "-m", "helpers.bench"]
+        for name, value in given.items():
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return shlex.join(words)
 
     def provenance(self) -> dict:
         """Where the figures come from: the endpoint without a key, the plan, the client's own error."""

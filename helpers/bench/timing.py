@@ -312,6 +312,7 @@ class Level:
             "rate_per_s": self.rate_per_s,
             "requests": len(self.blocks[0]) if self.blocks else 0,
             "repeats": len(self.blocks),
+            "requests_sent": sum(map(len, self.blocks)),  # of all repeats, which a search makes of different sizes
             "warmups": self.warmups,
             "errors": self.error_kinds.total(),
             "error_kinds": dict(self.error_kinds),
