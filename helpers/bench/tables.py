@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from helpers.bench.timing import TIMES
 
 PLAIN = (
-    "users", "rate_per_s", "requests", "repeats", "requests_sent", "warmups", "errors", "tokens_per_event", "itl_basis", "events_per_s",
-    "reasoning_tokens", "label",
+    "users", "rate_per_s", "requests", "repeats", "requests_sent", "warmups", "errors", "tokens_per_event", "itl_basis",
+    "events_per_s", "reasoning_tokens", "label",
 )  # fmt: skip
 SPREAD = ("median", "low", "high", "interval")
 FIGURES = ("output_tokens_per_s", "goodput_requests_per_s")
