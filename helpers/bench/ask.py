@@ -103,6 +103,10 @@ def _source(options: argparse.Namespace) -> Source | None:
     think_s = distributions.parse("--think", options.think or "0", least=0)
     if options.requests_file:
         _leave_out(options, "--requests-file", OWN_TEXTS)
+        if options.output_tokens and ":" in options.output_tokens:
+            raise ValueError(
+                f"--output-tokens {options.output_tokens!r}: of a file's requests give one number, or its own lengths"
+            )
         tokens = options.output_tokens and _typical("--output-tokens", options.output_tokens)
         return sharegpt.read(options.requests_file, output_tokens=tokens, think_s=think_s)
     return _synthetic(options, think_s)

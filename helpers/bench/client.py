@@ -283,30 +283,30 @@ class _Spoken:
 
     def __init__(self, endpoint: Endpoint, writer: Writer, talk: Talk, number: int):
         self.endpoint, self.writer, self.talk, self.number = endpoint, writer, talk, number
-        self.written: dict[int, tuple[str | None, bytes]] = {}
+        self.written: dict[int, tuple[str | None, bytes, Asked]] = {}
 
     def write_down(self) -> None:
         for turn in range(len(self.talk.turns)):
             self.written[turn] = self.request(turn)
 
-    def request(self, turn: int) -> tuple[str | None, bytes]:
-        """Why the request of ``turn`` is not sent, if so, and its bytes."""
-        if turn in self.written:
-            return self.written.pop(turn)
-        asked = self.talk.turns[turn]
-        prompt = self.writer.prompt(asked.parts)
-        return self.endpoint.too_long(prompt, asked.output_tokens), self.endpoint.request_bytes(prompt, asked.output_tokens)
+    def request(self, number: int) -> tuple[str | None, bytes, Asked]:
+        """Of a turn: why its request is not sent, if so, its bytes, and what it is held against."""
+        if number in self.written:
+            return self.written.pop(number)
+        turn, endpoint = self.talk.turns[number], self.endpoint
+        prompt, asked = self.writer.prompt(turn.parts), turn.asked(self.number, number, chat=endpoint.route == "chat")
+        return endpoint.too_long(prompt, turn.output_tokens), endpoint.request_bytes(prompt, turn.output_tokens), asked
 
     async def speak(self, user: _User, reader: _Reader, due_ns: int | None = None) -> None:
         """Send every turn; the first one at ``due_ns``."""
         for number, turn in enumerate(self.talk.turns):
-            refusal, data = self.request(number)
+            refusal, data, asked = self.request(number)
             if turn.think_s and number:
                 due_ns = time.perf_counter_ns() + int(turn.think_s * 1e9)
             if due_ns is not None:
                 await _until(due_ns)
             reply = Reply(time.perf_counter_ns(), problem=refusal) if refusal else await user.ask(data)
-            reader.put(reply, due_ns, turn.asked(self.number, number, chat=self.endpoint.route == "chat"))
+            reader.put(reply, due_ns, asked)
             due_ns = None
 
 

@@ -109,6 +109,8 @@ class Sample:
     @property
     def time_to_first_answer_s(self) -> float | None:
         """Request sent to first event with text, seconds; ``None`` for an answer without text, which only thinks or calls."""
+        if not self.kinds:
+            return self.ttft_s
         first = next((ns for ns, kind in zip(self.event_ns, self.piece_kinds) if kind == "text"), None)
         return None if first is None else (first - self.sent_ns) / 1e9
 
@@ -251,7 +253,10 @@ class Level:
     @property
     def events_by_kind(self) -> dict[str, int]:
         """How many pieces were text, reasoning, refusals and tool calls."""
-        return dict(Counter(kind for s in self.samples for kind in s.piece_kinds))
+        counts = Counter(kind for s in self.samples for kind in s.kinds)
+        if text := sum(len(s.event_ns) for s in self.samples if not s.kinds):
+            counts["text"] += text
+        return dict(counts)
 
     @property
     def events_per_s(self) -> float | None:
@@ -295,6 +300,12 @@ class Level:
         percentiles = {f"p{p}": percentile(pooled, p, len(self.samples)) for p in (50, 90, 99)}
         return {**vars(spread), **percentiles, "n": len(pooled)}
 
+    def _times(self) -> dict[str, dict | None]:
+        """Every time of the JSON; where an event is a token, its ITL is not computed twice."""
+        found = {name: self.latency(name) for name in TIMES if name != "token_itl_s"}
+        token = found["itl_s"] if self.itl_basis == "tokens" else self.latency("token_itl_s")
+        return {name: token if name == "token_itl_s" else found[name] for name in TIMES}
+
     def client_lag_s(self) -> dict | None:
         """How late the client read the events, seconds; the stamps are corrected for it. ``None``: not known."""
         lags = [lag / 1e9 for s in self.samples for lag in s.lag_ns or ()]
@@ -327,7 +338,7 @@ class Level:
             "output_tokens_per_s": vars(rate) if rate else None,
             "per_repeat": {name: self.per_block(name) for name in ("output_tokens_per_s", "ttft_s", "tpot_s")},
             **({"slo": dict(slo), "goodput_requests_per_s": vars(good) if good else None} if slo else {}),
-            **{name: self.latency(name) for name in TIMES},
+            **self._times(),
             "itl_basis": self.itl_basis,
             "events_by_kind": self.events_by_kind,
             "reasoning_tokens": sum(s.reasoning_tokens or 0 for s in self.samples),

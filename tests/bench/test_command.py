@@ -101,6 +101,10 @@ BAD = [
     (["--trace", "gone.jsonl", "--rate", "5"], "--trace brings its own rate: leave out --rate"),
     (["--trace", "gone.jsonl", "--requests-file", "x"], "--trace and --requests-file: give one of them"),
     (["--requests-file", "gone.json", "--turns", "3"], "--requests-file brings its own turns: leave out --turns"),
+    (
+        ["--requests-file", "x", "--output-tokens", "normal:9:1"],
+        "--output-tokens 'normal:9:1': of a file's requests give one number",
+    ),
     (["--slo", "ttft=inf"], "--slo 'ttft=inf': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
     (["--find", "ttft=-1"], "--find 'ttft=-1': give seconds for ttft, answer, tpot, e2e, like ttft=0.2,tpot=0.05"),
     (["--find", "ttft=1", "--share", "1"], "share=1: must be from 0.5 to below 1; no number of requests shows that all keep"),
