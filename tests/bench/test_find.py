@@ -163,6 +163,7 @@ def test_as_many_requests_as_can_show_the_share(share, requests):
         (((20, 20), (90, 100), (90, 100)), None),  # a look and two repeats
         (((100, 100), (100, 100), (60, 100)), None),  # one of three has lost what all have
         (((80, 100), (100, 100), (60, 100)), False),
+        (((2000, 2000), (98, 100), (98, 100)), None),  # one large repeat does not outvote two
     ],
 )
 def test_a_verdict_needs_repeats_that_agree(repeats, verdict):

@@ -63,6 +63,14 @@ def test_the_times_are_real_or_stretched(stretch, times):
     assert found.span_s == pytest.approx(times[-1]) and found.rate_per_s == pytest.approx(4 / times[-1])
 
 
+def test_an_id_of_a_rest_is_not_the_block_of_that_id():
+    """The last block of a prompt may be shorter: a cache of whole blocks does not take one for the other."""
+    rows = (Row(0, 8, 1, (0, 1)), Row(0, 6, 1, (0, 1)))
+    one, two = Trace(rows, "t", "0", block_tokens=4).talks(2, seed="s", skip=0, overhead=0)
+
+    assert one.turns[0].parts[0] == two.turns[0].parts[0] and one.turns[0].parts[1].key != two.turns[0].parts[1].key
+
+
 def test_a_row_without_ids_shares_nothing():
     """Two rows of equal length: other tokens."""
     one, two = Trace((Row(0, 8, 1), Row(0, 8, 1)), "t", "0", block_tokens=4).talks(2, seed="s", skip=0, overhead=0)

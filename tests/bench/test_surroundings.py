@@ -14,14 +14,14 @@ def moment(at_s: float, client_s: float = 0.0, load: float = 0.5, **cpu_s: float
 
 
 def test_shares_are_those_between_the_moments():
-    """Two spans of 1 s on two cores: 0.4 s of 4 s stolen, 2 s idle, half a core the client's; between them nobody looked."""
+    """Two spans of 1 s on two cores: 0.6 s of 4 s stolen, 1.2 s idle, 0.6 of a core the client's; between them nobody looked."""
     spans = [
         (moment(0), moment(1, 0.5, user=0.8, idle=1.0, steal=0.2)),
-        (moment(9, 5.0, user=9.0, idle=9.0, steal=9.0), moment(10, 5.5, 2.5, user=9.8, idle=10.0, steal=9.2)),
+        (moment(9, 5.0, user=9.0, idle=9.0, steal=9.0), moment(10, 5.7, 2.5, user=10.4, idle=9.2, steal=9.4)),
     ]
     found = surroundings.between(spans)
 
-    assert (found["stolen_share"], found["busy_share"], found["client_cores"]) == (0.1, 0.4, 0.5)
+    assert (found["stolen_share"], found["busy_share"], found["client_cores"]) == (0.15, 0.55, 0.6)
     assert (found["frequency_mhz"], found["load_average"]) == ([1000, 2000], [0.5, 2.5])
 
 

@@ -211,6 +211,18 @@ def test_a_cache_that_holds_more_than_was_expected_is_refused():
     assert allowed.refused is None and allowed.prefix_cache["reported"] == 696
 
 
+def test_an_endpoint_under_two_names_has_one_cache():
+    """An A/A run without warm-ups: the system prompt is new to the first request of the first name, and to no other."""
+    plan = Plan(users=(1,), input_tokens=8, output_tokens=4, requests=2, warmups=0, allow_few=True, source=synthetic(system=16))
+    with TruthServer(MockOfACache()) as mock:
+        same = Endpoint(mock.base_url, "m")
+        found = measure.compare({"A": same, "again": same}, plan, vocabulary=WORDS)
+    (once,), (again,) = found["A"], found["again"]
+
+    assert (once.prefix_cache["expected_high"], again.prefix_cache["expected_high"]) == (5 * 16, 6 * 16)
+    assert [level.prefix_cache["reported"] for level in (once, again)] == [5 * 16, 6 * 16]
+
+
 def test_a_server_without_a_cache_is_expected_to_hold_and_reports_nothing():
     """None is not zero: without a report nobody knows."""
     with TruthServer(Script(usage=False)) as mock:
