@@ -14,6 +14,7 @@ from offenders import over
 
 from helpers import kernels
 from helpers.bench import __main__ as bench
+from helpers.bench import ask
 from helpers.lessons.decision import choose, commands, drawing, interpreter
 from helpers.lessons.scaling import launch
 from helpers.weights import capacity, shapes, sizes
@@ -367,7 +368,7 @@ def test_the_bench_takes_the_line_that_measures():
         options = bench._arguments(line[3:])
 
         assert line[:3] == ["python", "-m", "helpers.bench"]
-        assert bench._plan(options).users and (bench._slo(options.slo) or limits == "none" or work == "batch")
+        assert ask.plan(options).users and (ask.limits("--slo", options.slo) or limits == "none" or work == "batch")
 
 
 def test_text_that_must_stay_stays():
