@@ -59,7 +59,8 @@ def _on_cpu() -> dict:
         for level in levels if level["output_tokens_per_s"]
     ]  # fmt: skip
     return {
-        "machine": f"{source['machine']['cpu']}, {source['machine']['cores']} cores", "weights": source["model"],
+        "machine": f"{source['machine']['cpu']}, {source['machine']['cores']} cores",
+        "weights": source["model"], "active": _active(source["model"]),
         "shape": f"{plan['input_tokens']} tokens in, {plan['output_tokens']} out", "date": source["date"][:10], "rows": rows,
     }  # fmt: skip
 
@@ -78,8 +79,8 @@ def _on_gpu() -> dict:
     machine = found["provenance"]["machine"]
     dates = sorted(one["date"][:10] for one in lives)
     return {
-        "machine": machine["gpus"][0], "weights": found["provenance"]["weights"], "shape": _lengths(lives),
-        "date": dates[-1], "rows": rows,
+        "machine": machine["gpus"][0], "weights": found["provenance"]["weights"],
+        "active": _active(found["provenance"]["weights"]), "shape": _lengths(lives), "date": dates[-1], "rows": rows,
     }  # fmt: skip
 
 
@@ -100,11 +101,19 @@ def _probes() -> dict[str, dict[str, str]]:
     return {feature: {name: of[feature]["verdict"] for name, of in cells.items() if feature in of} for feature in features}
 
 
+def _active(weights: str) -> int:
+    """The parameters at work on a token of the model that a record's ``weights`` name."""
+    (name,) = (name for name in parallelism.known() if name in weights)
+    return parallelism.of(name).active
+
+
 def _models() -> dict[str, dict]:
-    """The calculator's models, the smallest first."""
+    """The calculator's models, the smallest first, by the names of those that were trained for chats."""
+    chats = choose.rules()["chat_names"]
     found = {name: parallelism.of(name) for name in parallelism.known()}
     ordered = sorted(found, key=lambda name: found[name].sheet.parameters)
-    return {name: choose.of_sheet(found[name].sheet, found[name].config["hub"], found[name].active) for name in ordered}
+    hubs = {name: chats.get(found[name].config["hub"], found[name].config["hub"]) for name in ordered}
+    return {name: choose.of_sheet(found[name].sheet, hubs[name], found[name].active) for name in ordered}
 
 
 def _claim(claim: claims.Claim) -> dict:

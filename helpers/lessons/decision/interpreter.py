@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 GIB = 2**30
 UNKNOWN_PARSERS = ["PARSER", "PARSER"]  # of tool calls, by vLLM's and SGLang's names
+FAR = 3  # times the parameters at work on a token: beyond it a record of another model gives no idea of the speed
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)b(?:-a(\d+(?:\.\d+)?)b)?$", re.IGNORECASE)  # 13B, or 235B-A22B of a MoE model
 
 
@@ -363,7 +364,7 @@ def entry(data: Mapping, answers: Mapping, name: str, hits: Sequence[int], given
         "for": reasons(data, hits, name, ("first", "pro")),
         "against": against,
         "fit": fit_told(data, given, name, fitted) if fitted else [],
-        "speed": speed(data, answers, rows.get(name)) if row or not rows.get(name) else data["said"]["no_fit"],
+        "speed": speed(data, answers, rows.get(name), given["sheet"]) if row or not rows.get(name) else data["said"]["no_fit"],
         "cost": cost(data, answers, row),
         "commands": commands(data, answers, name, given, fitted),
         "environment": environment(data, answers, name),
@@ -410,8 +411,8 @@ def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[s
     return told + ([fill(said["replicas"], {"copies": number(copies)})] if copies > 1 else [])
 
 
-def speed(data: Mapping, answers: Mapping, row: Mapping | None) -> str:
-    """What the nearest record has of it, with the machine; or why nothing is said."""
+def speed(data: Mapping, answers: Mapping, row: Mapping | None, sheet: Mapping | None) -> str:
+    """What the nearest record has of it, with the machine and how far its model is from ``sheet``; or why nothing is said."""
     said = data["said"]
     if option(data, answers, "work").get("unmeasured"):
         return said["no_work"]
@@ -423,7 +424,11 @@ def speed(data: Mapping, answers: Mapping, row: Mapping | None) -> str:
     values = {key: source[key] for key in ("machine", "weights", "shape", "date")}
     rates = {key: brief(row[key]) for key in ("low", "high")} | {"rate": brief(row["median"])}
     first = number(row["ttft_s"] * 1000) if row["ttft_s"] is not None else "?"
-    return fill(said["speed"], {**values, **rates, "ttft": first, "users": users_told(row["users"]), "row": row["row"]})
+    told = fill(said["speed"], {**values, **rates, "ttft": first, "users": users_told(row["users"]), "row": row["row"]})
+    times = sheet["active"] / source["active"] if sheet else 1
+    if times >= FAR:
+        return told + fill(said["larger"], {"times": number(times)})
+    return told + (fill(said["smaller_model"], {"times": number(1 / times)}) if times <= 1 / FAR else "")
 
 
 def users_told(count: int) -> str:

@@ -576,3 +576,24 @@ def test_the_command_says_the_shortlist(capsys):
     assert capsys.readouterr().out.startswith("work=chat|batch|")
     assert choose.main(["work"]) == 2
     assert capsys.readouterr().err == "'work' is no answer: write question=answer, such as users=ten\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("SmolLM2-135M", ""),
+        ("Llama-3.1-8B", "Yours has 60 times the parameters at work on a token: expect a fraction of this."),
+    ],
+)  # fmt: skip
+def test_a_record_of_another_size_says_so(model, said):
+    """A small model's speed is no forecast for one that reads sixty times the bytes."""
+    (first, *_) = told(work="chat", device="none", users="one", memory_gib=64, model=model)["entries"]
+
+    assert first["speed"].endswith(said or "Another model or machine has another speed.")
+
+
+def test_a_chat_gets_a_model_that_has_a_chat_template():
+    """Base models have none: vLLM refuses their chats."""
+    (first, *_) = told(work="chat", device="datacentre", users="hundred", model="Llama-3.1-8B")["entries"]
+
+    assert "meta-llama/Llama-3.1-8B-Instruct " in first["commands"][0]
