@@ -56,6 +56,7 @@ def tour(tmp_path, monkeypatch):
     for name in ("slowness", "load_slowness"):
         monkeypatch.setattr(machine, name, lambda: 1.0)
     monkeypatch.setattr(machine, "busy_word", lambda: None)
+    monkeypatch.setenv("FRAMEWORKS", "")  # the tour sets it for its kernels: here it must not stay for other tests
     return lambda: run.tour(["transformers"])
 
 

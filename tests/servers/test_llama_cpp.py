@@ -133,6 +133,7 @@ def test_the_wheel_is_not_started_where_its_code_cannot_run(folder, cpu_flags, r
     """It would die of an illegal instruction; what is compiled here fits the processor, and an ARM has a wheel of its own."""
     monkeypatch.setattr(llama_cpp, "binaries", lambda: folder)
     monkeypatch.setattr(machine, "facts", lambda: {"cpu_flags": cpu_flags})
+    monkeypatch.delenv("FRAMEWORKS", raising=False)
     reason = engines.at_hand()[1].get("llama-cpp")
 
     assert (reason is None) is runs

@@ -89,7 +89,7 @@ def test_parts_that_do_not_agree_are_named(tmp_path, before, after, said):
 def test_vllm_takes_the_containers_command():
     """Its own parser, with the options as they are meant."""
     wanted = [manifests.command(manifests.documents())]
-    (took,) = json.loads(kernels.ask("vllm", "helpers.lessons.scaling.launch", "vllm", given=json.dumps(wanted)))
+    (took,) = kernels.ask("vllm", "helpers.lessons.scaling.launch", "vllm", given=json.dumps(wanted))
 
     assert took["host"] == "0.0.0.0"
     assert took["max_model_len"] == 8192
