@@ -107,6 +107,7 @@ def keep(tuned, model: models.Model | None = None) -> None:
     model = model or models.resolve()
     # the name, and no path of this machine: in the adapter's config, in its card and in the model's config
     tuned.peft_config["default"].base_model_name_or_path = tuned.get_base_model().config._name_or_path = model.name
+    tuned.get_base_model().name_or_path = model.name
     with files.staging() as folder:
         tuned.save_pretrained(folder / "adapter", save_embedding_layers=False)  # else it asks the hub for the base's config
         tuned.merge_and_unload().to(torch.bfloat16).save_pretrained(folder / "merged")
