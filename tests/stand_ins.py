@@ -140,7 +140,7 @@ def asked_over_http() -> Values:
 
 @contradicted(C035="before, after = len(long.event_ns), 0")  # the short one waits until the long one has ended
 def decoded_together() -> Values:
-    return {"before": 18, "after": 71, "long": StandIn(event_ns=[0] * 96)}
+    return {"one_core": False, "before": 18, "after": 71, "long": StandIn(event_ns=[0] * 96)}
 
 
 @contradicted(C044="llm.generate = lambda prompts, *how, **more: [empty] * len(prompts)")  # the snippet gives nothing
