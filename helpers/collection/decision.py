@@ -108,12 +108,10 @@ def _active(weights: str) -> int:
 
 
 def _models() -> dict[str, dict]:
-    """The calculator's models, the smallest first, by the names of those that were trained for chats."""
-    chats = choose.rules()["chat_names"]
+    """The calculator's models, the smallest first."""
     found = {name: parallelism.of(name) for name in parallelism.known()}
     ordered = sorted(found, key=lambda name: found[name].sheet.parameters)
-    hubs = {name: chats.get(found[name].config["hub"], found[name].config["hub"]) for name in ordered}
-    return {name: choose.of_sheet(found[name].sheet, hubs[name], found[name].active) for name in ordered}
+    return {name: choose.of_sheet(found[name].sheet, found[name].config["hub"], found[name].active) for name in ordered}
 
 
 def _claim(claim: claims.Claim) -> dict:

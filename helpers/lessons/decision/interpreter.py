@@ -94,7 +94,8 @@ def sheet(data: Mapping, model: str) -> dict | None:
     if not model:
         return None
     for name, one in models.items():
-        if model.lower() in (name.lower(), one["hub"].lower()):
+        hub = one["hub"]
+        if model.lower() in (name.lower(), hub.lower(), chat_name(data, hub).lower()):
             return {**one, "name": name, "near": ""}
     found = SIZE.match(model)
     if not found:
@@ -109,6 +110,17 @@ def sheet(data: Mapping, model: str) -> dict | None:
         **models[near], "hub": "", "name": model, "near": near, "parsers": UNKNOWN_PARSERS, "parameters": parameters,
         "active": active,
     }  # fmt: skip
+
+
+def chat_name(data: Mapping, hub: str) -> str:
+    """The hub id of the same shape that was trained for chats: a base model has no chat template."""
+    return data["chat_names"].get(hub, hub)
+
+
+def started(data: Mapping, given: Mapping) -> str:
+    """What an engine is told to load: a hub id, or a word that stands for one."""
+    known = given["sheet"]
+    return chat_name(data, known["hub"]) if known and known["hub"] else "MODEL"
 
 
 def weights_bytes(data: Mapping, parameters: int, dtype: str) -> int:
@@ -479,10 +491,8 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
 
 def checkpoint(data: Mapping, name: str, given: Mapping, dtype: str) -> str:
     """The name of the model that ``name`` is given: its hub id, or one that was quantized before where the engine does not."""
-    known = given["sheet"]
-    hub = known["hub"] if known and known["hub"] else "MODEL"
     made_before = name != "llama-cpp" and dtype not in data["facts"]["commands"][name][given["place"]]["types"]
-    return hub + (data["checkpoints"].get(dtype, "") if made_before else "")
+    return started(data, given) + (data["checkpoints"].get(dtype, "") if made_before else "")
 
 
 def environment(data: Mapping, answers: Mapping, name: str) -> list[str]:
@@ -500,8 +510,7 @@ def measure(data: Mapping, answers: Mapping, given: Mapping) -> str:
     several = [count for count in (1, 10, 100, 500) if count <= (users or 100)]
     if work.get("users"):
         several = [work["users"]]
-    hub = given["sheet"]["hub"] if given["sheet"] and given["sheet"]["hub"] else "MODEL"
-    parts = ["python -m helpers.bench --base-url http://127.0.0.1:8000/v1", f"--model {hub}"]
+    parts = ["python -m helpers.bench --base-url http://127.0.0.1:8000/v1", f"--model {started(data, given)}"]
     parts += [f"--users {','.join(map(str, several))}", f"--input-tokens {work.get('input', 128)}"]
     parts += [f"--output-tokens {work.get('output', 128)}"]
     parts += ["--endpoint chat"] if work.get("endpoint") == "chat" else []
