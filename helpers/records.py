@@ -151,6 +151,7 @@ def age(path: Path) -> tuple[str, int]:
 
 
 def read(path: Path) -> dict:
+    """The record in the file ``path``; :class:`RecordError` if it is none that this code reads."""
     try:
         record = json.loads(path.read_text())
     except ValueError:

@@ -262,7 +262,11 @@ class _Run:
             if option == "json":
                 records.write_json(file, content, replace=True)
             else:
-                made = tables.as_csv(content["levels"]) if option == "csv" else page.html(content, self.levels, self.command())
+                made = (
+                    tables.as_csv(content["levels"])
+                    if option == "csv"
+                    else page.html(content, self.levels, self.command(content["provenance"]))
+                )
                 paths.write(file, made)
             return True
         except OSError as error:
@@ -270,12 +274,12 @@ class _Run:
             print(said, file=sys.stderr)
             return False
 
-    def command(self) -> str:
-        """What was asked on the command line, without the key, and with the names of files without their folders."""
+    def command(self, source: Mapping) -> str:
+        """What was asked on the command line, without the key, and with names as the provenance ``source`` has them."""
         asked = {name: value for name, value in vars(self.options).items() if value not in (None, False, self.usual[name])}
         given = {name: value for name, value in asked.items() if name not in ("api_key", *WRITTEN)}
         given |= {name: Path(given[name]).name for name in ("tokenizer", "requests_file", "trace") if name in given}
-        given |= {name: self.provenance()[name] for name in ("base_url", "model")}
+        given |= {name: source[name] for name in ("base_url", "model")}
         words = ["python", "-m", "helpers.bench"]
         for name, value in given.items():
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]

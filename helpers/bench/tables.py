@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from helpers.bench.price import KINDS
 from helpers.bench.timing import TIMES
 
 PLAIN = (
@@ -14,13 +15,12 @@ PLAIN = (
 )  # fmt: skip
 SPREAD = ("median", "low", "high", "interval")
 FIGURES = ("output_tokens_per_s", "goodput_requests_per_s")
-PRICES = ("output_alone", "input", "output")
 COLUMNS = (
     *PLAIN,
     *(f"{name}_{part}" for name in FIGURES for part in SPREAD),
     *(f"{name}_{part}" for name in TIMES for part in (*SPREAD, "p50", "p90", "p99", "n")),
     *(f"cache_{name}_tokens" for name in ("expected_low", "expected_high", "reported")),
-    *(f"price_per_million_{kind}" for kind in PRICES),
+    *(f"price_per_million_{kind}" for kind in KINDS),
 )
 
 
@@ -41,4 +41,4 @@ def row(level: Mapping) -> dict:
     for name in ("expected_low", "expected_high", "reported"):
         flat[f"cache_{name}_tokens"] = (level.get("prefix_cache") or {}).get(name)
     prices = (level.get("price") or {}).get("per_million_tokens", {})
-    return flat | {f"price_per_million_{kind}": prices[kind]["median"] for kind in PRICES if kind in prices}
+    return flat | {f"price_per_million_{kind}": prices[kind]["median"] for kind in KINDS if kind in prices}

@@ -14,8 +14,8 @@ from helpers.servers.engine import Drafting, Engine, Start
 from helpers.weights import models
 
 __all__ = [
-    "ENGINES", "TITLES", "Drafting", "Engine", "Start", "UnknownEngine", "at_hand", "compiled", "environment", "get",
-    "one_each", "with_tools",
+    "ENGINES", "TITLES", "Drafting", "Engine", "Start", "UnknownEngine", "at_hand", "compiled", "environment",
+    "first_rows", "get", "one_each", "with_tools",
 ]  # fmt: skip
 
 ENGINES = {
@@ -72,13 +72,19 @@ def at_hand(model: models.Model | None = None) -> tuple[list[Engine], dict[str, 
     return here, reasons
 
 
+def first_rows(here: Iterable[Engine]) -> dict[str, Engine]:
+    """By kernel the first row of each framework in ``here``."""
+    first: dict[str, Engine] = {}
+    for engine in here:
+        first.setdefault(engine.kernel, engine)
+    return first
+
+
 def one_each(here: Iterable[Engine]) -> list[Engine]:
     """The first row of each framework in ``here``, for a short measurement.
 
     An engine that has no kernels of its own on this machine is left out if there are others: it would take the longest.
     """
-    first: dict[str, Engine] = {}
-    for engine in here:
-        first.setdefault(engine.kernel, engine)
+    first = first_rows(here)
     quick = [engine for engine in first.values() if machine.has_gpu() or engine.name not in INSTEAD_OF_KERNELS]
     return quick or list(first.values())

@@ -72,8 +72,10 @@ def command(start: Start) -> list[str]:
 
 def unfit() -> str | None:
     """Why llama.cpp cannot serve here: the wheel's code needs AVX2 on an x86 processor; what is compiled here fits any."""
-    said = machine.facts()["cpu_flags"]
-    if binaries() or "avx2" in said or not any(flag.startswith(("sse", "ssse")) for flag in said):
+    if binaries():
+        return None
+    said = machine.cpu_flags()
+    if "avx2" in said or not any(flag.startswith(("sse", "ssse")) for flag in said):
         return None
     return "the ready-made wheel needs a processor with AVX2: install a compiler and run `nox -s tour -- llama-cpp` again"
 
@@ -83,7 +85,7 @@ def attention() -> str:
 
     Off with AMX, where it gave a fifth to a third more tokens; on AMD without AMX on gave more, as the record `choices` has it.
     """
-    return "off" if not machine.has_gpu() and "amx_int8" in machine.facts()["cpu_flags"] else "on"
+    return "off" if not machine.has_gpu() and "amx_int8" in machine.cpu_flags() else "on"
 
 
 def _gpu_layers() -> str:

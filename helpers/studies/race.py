@@ -62,9 +62,7 @@ class Racers:
 def entered() -> tuple[list[engines.Engine], dict[str, str]]:
     """The first row of each framework at hand, and for each of the others the reason under the name of its first row."""
     here, reasons = engines.at_hand()
-    first: dict[str, engines.Engine] = {}
-    for engine in here:
-        first.setdefault(engine.kernel, engine)
+    first = engines.first_rows(here)
     absent: dict[str, tuple[str, str]] = {}
     for name, reason in reasons.items():
         if (kernel := frameworks.get(name).kernel) not in first:

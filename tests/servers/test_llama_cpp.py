@@ -65,7 +65,7 @@ def test_the_program_is_told_the_same(mock_program, monkeypatch):
 def test_flash_attention_is_off_only_where_amx_computes(gpu, cpu_flags, said, mock_program, monkeypatch):
     """Elsewhere it is the program's own choice, which is on: the option is not given."""
     monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(machine, "facts", lambda: {"cpu_flags": cpu_flags})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: cpu_flags)
 
     assert llama_cpp.attention() == said
     assert _options(llama_cpp.command(REQUEST)).get("--flash-attn", "on") == said
@@ -132,7 +132,7 @@ def test_a_build_is_told_with_what_it_leaves_unused(folder, cpu_flags, said, mon
 def test_the_wheel_is_not_started_where_its_code_cannot_run(folder, cpu_flags, runs, monkeypatch):
     """It would die of an illegal instruction; what is compiled here fits the processor, and an ARM has a wheel of its own."""
     monkeypatch.setattr(llama_cpp, "binaries", lambda: folder)
-    monkeypatch.setattr(machine, "facts", lambda: {"cpu_flags": cpu_flags})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: cpu_flags)
     monkeypatch.delenv("FRAMEWORKS", raising=False)
     reason = engines.at_hand()[1].get("llama-cpp")
 

@@ -6,11 +6,11 @@ JavaScript it shows all tables.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from helpers import formatting, frameworks
+from helpers.collection.site import markup
 
 LATENCIES = {"ttft_s": "Time to first token", "tpot_s": "Time per output token", "e2e_s": "Whole answer"}
 KEPT = ("at", "versions", "arguments", "repeats", "requests", "errors", "client_error", "no_measurement", "option", "weights")
@@ -85,19 +85,13 @@ def _ordered(group: dict) -> dict:
 def html(found: Sequence[Mapping]) -> str:
     """The part of the page that is made: the data for its script, and a table for each group."""
     data = {"groups": found, "latencies": LATENCIES, "titles": frameworks.TITLES}
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     tables = "\n".join(_table(number, group) for number, group in enumerate(found))
-    return f'<script type="application/json" id="curves">{text}</script>\n<div id="tables">\n{tables}\n</div>\n'
+    return f'{markup.script("curves", data)}\n<div id="tables">\n{tables}\n</div>\n'
 
 
 def _table(number: int, group: Mapping) -> str:
-    heads = "".join(f'<th scope="col">{head}</th>' if head else "<td></td>" for head in HEADS)
-    rows = "\n".join(_row(curve, point) for curve in group["curves"] for point in curve["points"])
-    caption = f"<caption>{escape(group['title'])}</caption>"
-    return (
-        f'<div class="levels" data-group="{number}" tabindex="0" role="region" aria-label="Table: {escape(group["title"])}">'
-        f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
-    )
+    rows = (_row(curve, point) for curve in group["curves"] for point in curve["points"])
+    return markup.table(group["title"], HEADS, rows, f'data-group="{number}"')
 
 
 def told(point: Mapping, key: str) -> str:
@@ -108,5 +102,4 @@ def told(point: Mapping, key: str) -> str:
 def _row(curve: Mapping, point: Mapping) -> str:
     cells = [point["load"], told(point, "output_tokens_per_s"), *(told(point, key) for key in LATENCIES), str(point["repeats"])]
     where = f"<code>{escape(point['file'])}</code> <code>{escape(point['at'])}</code>"
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr><th scope="row">{escape(curve["label"])}</th>{inner}<td>{where}</td></tr>'
+    return markup.row(curve["label"], cells, f"<td>{where}</td>")

@@ -5,12 +5,11 @@ The script multiplies and compares; bytes of weights, and bytes of a layer and t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 
 from helpers import records
+from helpers.collection.site import markup
 from helpers.gpu import read
 from helpers.lessons.scaling import parallelism
 from helpers.studies import throughput
@@ -71,11 +70,10 @@ def _error(engine: str, found: Mapping, model: str, bytes_per_token: float, expe
 def html() -> str:
     """The part of the page that is made: the data for its script, a table of the models, and one of the errors."""
     data = {"models": models(), "usable": capacity.USABLE, "types": TYPES, "kv_types": KV_TYPES}
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     heads = ["Parameters, 10⁹", *(f"Weights, {name}, GiB" for name in TYPES.values())]
     heads += [f"KV cache, {name}, KiB a token" for name in KV_TYPES.values()]
     return "\n".join([
-        f'<script type="application/json" id="models-known">{text}</script>',
+        markup.script("models-known", data),
         _table("What models take", heads, {one["name"]: _model(one) for one in data["models"]}.items()),
         _table(
             "How far off it was: KV cache that an engine set aside for a token, against the formula",
@@ -96,14 +94,4 @@ def _off(one: Mapping) -> list[str]:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    body = "\n".join(_row(name, cells) for name, cells in rows)
-    return (
-        f'<div class="levels" tabindex="0" role="region" aria-label="Table: {escape(caption)}"><table><caption>{escape(caption)}'
-        f"</caption><thead><tr><td></td>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _row(name: str, cells: Sequence[str]) -> str:
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr><th scope="row">{escape(name)}</th>{inner}</tr>'
+    return markup.table(caption, ["", *heads], (markup.row(name, cells) for name, cells in rows))

@@ -5,11 +5,11 @@ Where no race is recorded, the page says so and how to record one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from helpers import frameworks, records
+from helpers.collection.site import markup
 from helpers.lessons.race import lanes, picture
 from helpers.lessons.race.lanes import WAYS, Lane
 from helpers.studies import race
@@ -28,9 +28,8 @@ def html(found: Sequence[Mapping]) -> str:
     if not found:
         return f"<p>{NONE}</p>\n"
     data = [_race(one) for one in found]
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     tables = "\n".join(_table(one, way) for one in data for way in one["ways"])
-    return f'<script type="application/json" id="races">{text}</script>\n<div id="answers">\n{tables}\n</div>\n'
+    return f'{markup.script("races", data)}\n<div id="answers">\n{tables}\n</div>\n'
 
 
 def _race(found: Mapping) -> dict:
@@ -57,17 +56,10 @@ def _lane(lane: Lane, gpu: bool) -> dict:
 
 
 def _table(one: Mapping, way: Mapping) -> str:
-    rows = "\n".join(_row(lane) for lane in way["lanes"])
     caption = f"{way['title']}: {one['title']}"
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Figures", "Answer"))
-    return (
-        f'<div class="levels" data-way="{way["key"]}" tabindex="0" role="region" aria-label="Table: {escape(caption)}">'
-        f"<table><caption>{escape(caption)}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>\n{rows}\n"
-        "</tbody></table></div>"
-    )
+    return markup.table(caption, ("", "Figures", "Answer"), map(_row, way["lanes"]), f'data-way="{way["key"]}"')
 
 
 def _row(lane: Mapping) -> str:
     answer = escape("".join(lane["pieces"]) or lane["error"] or "")
-    head = f'<th scope="row">{escape(lane["label"])}</th>'
-    return f'<tr>{head}<td>{escape(lane["figures"])}</td><td class="said">{answer}</td></tr>'
+    return markup.row(lane["label"], [lane["figures"]], f'<td class="said">{answer}</td>')
