@@ -132,16 +132,18 @@ def drained(server: Server, timeout_s: float = 60) -> bool:
 
 @dataclass(frozen=True)
 class Stopped:
-    """What a SIGTERM in mid-answer did: seconds until all had ended, and what the client got."""
+    """What a SIGTERM in mid-answer did: seconds until all had ended by themselves, and what the client got."""
 
-    seconds: float
+    seconds: float | None  # None: it had to be killed
     answer: str
 
 
 def stop_in_mid_answer(server: Server, *, tokens: int = 64, begun_s: float = 0.5, patience_s: float = 15) -> Stopped:
     """Send SIGTERM to the engine's own main process ``begun_s`` after a request of ``tokens`` began; the server is gone after it.
 
-    The client waits ``patience_s`` for its answer. ``Stopped.answer`` is what it got, or its error.
+    The client waits ``patience_s`` for its answer. ``Stopped.answer`` is what it got, or its error. What has not ended within
+    ``STOP_TIMEOUT_S`` is killed: llama.cpp's handler of signals takes a lock that the thread it interrupts may hold
+    (``server_queue::terminate``), and then waits for itself.
     """
     got: list[str] = []
 
@@ -160,5 +162,9 @@ def stop_in_mid_answer(server: Server, *, tokens: int = 64, begun_s: float = 0.5
     started = time.perf_counter()
     family[0].send_signal(signal.SIGTERM)
     thread.join()
-    psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-    return Stopped(round(time.perf_counter() - started, 1), got[0])
+    left = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)[1]
+    took_s = round(time.perf_counter() - started, 1)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left)
+    return Stopped(None if left else took_s, got[0])

@@ -178,5 +178,17 @@ class TestHealthAndStop:
             stopped = operating.stop_in_mid_answer(server, tokens=200, begun_s=0.3, patience_s=3)
 
             assert stopped.answer
-            assert psutil.wait_procs(family, timeout=5)[1] == []
+            assert not any(process.is_running() for process in family)
             assert operating.health(server).startswith("no connection")
+
+    @pytest.mark.engine
+    def test_a_server_that_does_not_heed_the_signal_is_killed(self, monkeypatch):
+        """And has no seconds."""
+        monkeypatch.setattr(operating, "STOP_TIMEOUT_S", 0.5)
+        with serving.serve("llama-cpp", **SIZE) as server:
+            family = server.processes()
+            server.suspend()
+            stopped = operating.stop_in_mid_answer(server, begun_s=0.1, patience_s=0.5)
+
+            assert stopped.seconds is None and stopped.answer == "nothing in 0.5 s"
+            assert not any(process.is_running() for process in family)
