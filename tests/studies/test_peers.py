@@ -59,6 +59,8 @@ TWO = Load(streams=2, requests=2, tokens=2)
     [
         ("ours", "ours.json", 50.454895, 96.919755, None, 14),  # 6 requests are too few for a p99 of ours
         ("vllm", "vllm.json", 51.745238, 96.826400, 10.920194, 1),
+        ("vllm-rs", "vllm-rs.json", 50.755920, 96.910736, 10.734758, 1),
+        ("inference-perf", "perf-stage_1_lifecycle_metrics.json", 51.013834, 96.655527, 10.743151, 1),
         ("sglang", "sglang.jsonl", 51.539580, 96.791812, 11.186588, 1),
         ("sglang-rust", "sglang-rust.jsonl", 50.619520, 96.930768, 11.197634, 1),
         ("guidellm", "guidellm.json", 50.971985, 96.506846, None, 0),  # its ITL is a mean per request
@@ -67,7 +69,7 @@ TWO = Load(streams=2, requests=2, tokens=2)
 )
 def test_each_report_is_read(tmp_path, name, file, ttft_ms, tokens_per_s, itl_p99_ms, before):
     """Median TTFT, tokens/s and p99 of the pooled gaps, in the units of the comparison; 6 good requests."""
-    written = tmp_path / file.replace("sglang-rust", "sglang")
+    written = tmp_path / file.replace("sglang-rust", "sglang").replace("vllm-rs", "vllm")
     written.parent.mkdir(exist_ok=True)
     shutil.copy(REPORTS / file, written)
     found = CLIENTS[name].read(job(tmp_path))
@@ -93,13 +95,36 @@ def test_a_report_of_another_version_is_an_error(tmp_path):
         CLIENTS["vllm"].read(job(tmp_path))
 
 
-@pytest.mark.parametrize("name", [name for name in CLIENTS if name != "guidellm"])
+IN_A_FILE = ("guidellm", "inference-perf")  # they take their load so, and no list of options
+
+
+@pytest.mark.parametrize("name", [name for name in CLIENTS if name not in IN_A_FILE])
 def test_commands_ask_for_the_load(tmp_path, monkeypatch, name):
-    """Requests, streams and tokens stand in each command line (mock tokenizer folder)."""
+    """Requests, streams and tokens stand in each command line (mock tokenizer folder and program)."""
     monkeypatch.setattr(Job, "tokenizer", tmp_path)
-    command = CLIENTS[name].command("python", job(tmp_path, Load(streams=7, requests=77, tokens=777)))
+    program = tmp_path / "lib" / "python3.11" / "site-packages" / "vllm" / "vllm-rs"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    command = CLIENTS[name].command(f"{tmp_path}/bin/python", job(tmp_path, Load(streams=7, requests=77, tokens=777)))
 
     assert {"7", "77", "777"} <= set(command)
+
+
+def test_a_wheel_without_its_program_is_another_version(tmp_path, monkeypatch):
+    """One line, before anything is sent."""
+    monkeypatch.setattr(Job, "tokenizer", tmp_path)
+    with pytest.raises(PeerError, match="^vLLM's wheel has no vllm-rs in .venvs/vllm-rs: it is another version"):
+        CLIENTS["vllm-rs"].command(f"{tmp_path}/bin/python", job(tmp_path))
+
+
+def test_inference_perf_is_asked_in_its_file(tmp_path, monkeypatch):
+    """Its first stage is the warm-up, its second the load (mock tokenizer folder)."""
+    monkeypatch.setattr(Job, "tokenizer", tmp_path)
+    CLIENTS["inference-perf"].command("python", job(tmp_path, Load(streams=7, requests=77, tokens=777)))
+    said = json.loads((tmp_path / "inference-perf.json").read_text())
+
+    assert said["load"]["stages"] == [{"num_requests": count, "concurrency_level": 7} for count in (7, 77)]
+    assert said["data"]["input_distribution"]["max"] == said["data"]["output_distribution"]["min"] == 777
 
 
 def test_guidellm_is_asked_in_its_file(tmp_path, monkeypatch):

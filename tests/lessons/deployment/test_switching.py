@@ -3,7 +3,6 @@
 import threading
 
 import httpx
-import psutil
 import pytest
 
 from helpers.lessons.deployment import operating, switching
