@@ -115,7 +115,7 @@ def divided(found: Mapping | None = None) -> pd.DataFrame:
 
 def _rates(found: Mapping, way: Way, one: Mapping) -> dict[str, str]:
     rates = scaled.by_load(one)
-    told = {load: f" (x {gain.median:.2f})" for load, gain in gains(found, way).items()}
+    told = {load: f" ({gain.median:.2f}x)" for load, gain in gains(found, way).items()}
     return {load: f"{median(rates[load]):,.0f}{told.get(load, '')}" for load in LOADS if load in rates}
 
 

@@ -59,8 +59,8 @@ def test_a_way_has_its_rates_its_factors_its_joules_and_its_memory(record):
     """One GPU has no factor; bytes are those counted over those computed."""
     shown = divided.divided(record).drop(columns=list(LOADS[-1:]))
     assert shown.loc[("vLLM", LLAMA, "one GPU")].tolist() == ["128", "1.00", "1", "1,000", "-"]
-    assert shown.loc[("vLLM", LLAMA, "TP2")].tolist() == ["256 (x 2.00)", "2.00", "1, 1", "2,000", "1.00"]
-    assert shown.loc[("vLLM", LLAMA, "PP2"), ["128/128, 1 user", "NVLink, x"]].tolist() == ["102 (x 0.80)", "2.00"]
+    assert shown.loc[("vLLM", LLAMA, "TP2")].tolist() == ["256 (2.00x)", "2.00", "1, 1", "2,000", "1.00"]
+    assert shown.loc[("vLLM", LLAMA, "PP2"), ["128/128, 1 user", "NVLink, x"]].tolist() == ["102 (0.80x)", "2.00"]
 
 
 def test_a_model_that_no_single_gpu_had_has_no_factor(record):

@@ -2,11 +2,11 @@
 
 The bounds leave out what every step pays beside reading and computing. Four terms are added, each with its reason, and
 fitted to an engine's figures on one GPU (:func:`fit`): so much for a step (scheduling, sampling, launching), so much more
-for each user, the share of the data sheet's FLOP/s that the matrices of a prompt reach, and so much for a prompt however
-long it is (probably the launching of its kernels, which a decode step has in a graph). The KV cache that a step reads and
-the arithmetic of attention, which grows with the square of a prompt, are counted; all-reduces take what they took on this
-machine. A mixture of experts reads those that some token is sent to, as :func:`parallelism.read_bytes` has it, evenly over
-the GPUs; tokens that are exchanged between copies are not covered, as no all-to-all was measured.
+for each user, the share of the data sheet's FLOP/s that the matrices of a prompt reach, and so much for a prompt of some
+thousand tokens, however many (probably the launching of its kernels, which a decode step has in a graph). The KV cache that
+a step reads and the arithmetic of attention, which grows with the square of a prompt, are counted; all-reduces take what
+they took on this machine. A mixture of experts reads those that some token is sent to, as :func:`parallelism.read_bytes` has
+it, evenly over the GPUs; tokens that are exchanged between copies are not covered, as no all-to-all was measured.
 """
 
 from __future__ import annotations
