@@ -17,12 +17,15 @@ from helpers.gpu import read
 from helpers.gpu.cases import LLAMA, PLAIN, Life
 from helpers.lessons.scaling import parallelism
 from helpers.lessons.scaling.parallelism import Layout
+from helpers.servers import engines
 from helpers.weights import sizes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ONE, TWO = Layout(), Layout(2)
+ENGINES = ("vllm", "sglang")
+SLOTS = ("--max-num-seqs", "--max-running-requests")
 
 
 def load(machine: str | None = None) -> dict:
@@ -36,7 +39,7 @@ def offline(found: Mapping, engine: str, shape: str = LLAMA, layout: Layout = ON
     return one if one and one["rows"] else None
 
 
-def _loads(one: Mapping) -> dict[str, list[float]]:
+def by_load(one: Mapping) -> dict[str, list[float]]:
     """Output tokens/s of each repeat by load; of a prompt alone, prompt tokens/s."""
     rates: dict[str, list[float]] = {}
     for row in one["rows"]:
@@ -65,12 +68,12 @@ class Gain:
         return self.median / self.gpus
 
 
-def gains(found: Mapping, engine: str, layout: Layout, shape: str = LLAMA) -> dict[str, Gain]:
+def gains(found: Mapping, engine: str, layout: Layout, shape: str = LLAMA, option: str = PLAIN) -> dict[str, Gain]:
     """By load, what ``layout`` brings against one GPU; empty where one of the two has no figures."""
-    one, several = offline(found, engine, shape), offline(found, engine, shape, layout)
+    one, several = offline(found, engine, shape, option=option), offline(found, engine, shape, layout, option)
     if not one or not several:
         return {}
-    before, after = _loads(one), _loads(several)
+    before, after = by_load(one), by_load(several)
     return {
         load: Gain(median(now) / median(then), min(now) / max(then), max(now) / min(then), layout.gpus)
         for load, now in after.items()
@@ -85,35 +88,44 @@ def speedups(found: Mapping | None = None, engine: str = "vllm", layout: Layout 
     """
     found = found or load()
     rows, sides = {}, {"1 GPU": offline(found, engine, shape), str(layout): offline(found, engine, shape, layout)}
-    rates = {name: _loads(one) for name, one in sides.items() if one}
+    rates = {name: by_load(one) for name, one in sides.items() if one}
     for name, gain in gains(found, engine, layout, shape).items():
         rows[name] = {side: told(vars(figure(by[name])), ",.0f") for side, by in rates.items()}
         rows[name] |= {"x": f"{gain.median:.2f} ({gain.low:.2f} to {gain.high:.2f})", "of ideal": f"{gain.efficiency:.0%}"}
-        rows[name] |= {f"J/token, {side}": joules for side, one in sides.items() if (joules := _joules(one, name))}
+        rows[name] |= {f"J/token, {side}": f"{used:.2f}" for side, one in sides.items() if (used := joules(one, name))}
     return read.frame(rows, {**found, "lives": {name: one for name, one in sides.items() if one}})
 
 
-def _joules(one: Mapping, load: str) -> str | None:
+def joules(one: Mapping, load: str) -> float | None:
     """Joules of all GPUs for each output token; NVML's counter moves about ten times a second, so prompts have none."""
     if load.startswith("prompt"):
         return None
     rows = [row for row in one["rows"] if row["kind"] in ("speed", "longer") and row.get("joules")]
-    found = figure(row["joules"] / row["output_tokens"] for row in rows if load in _loads({"rows": [row]}))
-    return found and f"{found.median:.2f}"
+    found = figure(row["joules"] / row["output_tokens"] for row in rows if load in by_load({"rows": [row]}))
+    return found and found.median
 
 
 def over_nvlink(found: Mapping | None = None, engine: str = "vllm", layout: Layout = TWO, shape: str = LLAMA) -> pd.DataFrame:
-    """MiB that all GPUs sent over NVLink in a repeat, as NVML counts, beside those that the calculator gives; TP only."""
+    """MiB that all GPUs sent over NVLink in a repeat, as NVML counts, beside those that the calculator gives."""
     found = found or load()
-    one, rows = offline(found, engine, shape, layout), {}
-    token = parallelism.traffic(shape, layout)["TP"] * layout.gpus
-    for row in (row for row in (one or {"rows": []})["rows"] if row.get("nvlink_bytes") and row["repeat"] == 0):
-        (name,) = _loads({"rows": [row]})
-        prompt = row["users"] * row.get("input_tokens", 128)
-        counted = row["nvlink_bytes"] / 2**20
-        computed = token * (prompt + row["output_tokens"] - row["users"]) / 2**20
-        rows[name] = {"counted, MiB": f"{counted:,.0f}", "computed, MiB": f"{computed:,.0f}", "x": f"{counted / computed:.2f}"}
+    one = offline(found, engine, shape, layout)
+    rows = {
+        name: {"counted, MiB": f"{counted:,.0f}", "computed, MiB": f"{computed:,.0f}", "x": f"{counted / computed:.2f}"}
+        for name, (counted, computed) in (sent(one, shape, layout) if one else {}).items()
+    }
     return read.frame(rows, {**found, "lives": {"": one} if one else {}})
+
+
+def sent(one: Mapping, shape: str, layout: Layout) -> dict[str, tuple[float, float]]:
+    """MiB over NVLink by load, of the first repeat and of all GPUs: as NVML counted, and as the calculator has it."""
+    of = parallelism.traffic(shape, layout)
+    token = of["TP"] * layout.gpus + of["PP"] * layout.tp * (layout.pp - 1)
+    found = {}
+    for row in (row for row in one["rows"] if row.get("nvlink_bytes") and row["repeat"] == 0):
+        (name,) = by_load({"rows": [row]})
+        tokens = row["users"] * row.get("input_tokens", 128) + row["output_tokens"] - row["users"]
+        found[name] = row["nvlink_bytes"] / 2**20, token * tokens / 2**20
+    return found
 
 
 def all_reduces(found: Mapping | None = None) -> dict[int, dict[str, Mapping]]:
@@ -143,7 +155,7 @@ def served(found: Mapping | None = None, engine: str = "vllm", shape: str = LLAM
     """The rows of arrivals of each layout that served ``shape``, one GPU first."""
     lives = [one for one in read.lives(found or load(), "server") if one["engine"] == engine and one.get("shape") == shape]
     by = {
-        _layout(one): [{**row, "gpus": one["gpus"]} for row in one["rows"] if row["kind"] == "arrivals"]
+        _layout(one): [{**row, "gpus": one["gpus"], "slots": _slots(one)} for row in one["rows"] if row["kind"] == "arrivals"]
         for one in sorted(lives, key=lambda one: one["gpus"])
     }
     return {name: rows for name, rows in by.items() if rows}
@@ -157,14 +169,24 @@ def _layout(one: Mapping) -> str:
     return " x ".join(sizes_told) or "one GPU"
 
 
-def goodput(found: Mapping | None = None, engine: str = "vllm") -> pd.DataFrame:
-    """Arrivals at rising rates: the share that kept the limits and what came of it, of each layout."""
+def _slots(one: Mapping) -> int:
+    """Requests that a copy of the server works on at once, as it was told."""
+    return next(int(one["arguments"][place + 1]) for place, name in enumerate(one["arguments"]) if name in SLOTS)
+
+
+def goodput(found: Mapping | None = None) -> pd.DataFrame:
+    """Arrivals at rising rates: the share that kept the limits and what came of it, of each engine and layout."""
     import pandas as pd
 
     found = found or load()
-    rows = [{"GPUs": layout, **_arrived(row)} for layout, several in served(found, engine).items() for row in several]
-    shown = pd.DataFrame(rows).set_index(["GPUs", "requests/s"])
-    lives = {name: one for name, one in found["lives"].items() if one["work"] == "server" and one["engine"] == engine}
+    rows = [
+        {"engine": engines.TITLES[engine], "GPUs": layout, **_arrived(row)}
+        for engine in ENGINES
+        for layout, several in served(found, engine).items()
+        for row in several
+    ]
+    shown = pd.DataFrame(rows).set_index(["engine", "GPUs", "requests/s"])
+    lives = {name: one for name, one in found["lives"].items() if one["work"] == "server"}
     shown.attrs["recorded"] = read.recorded({**found, "lives": lives})
     return shown
 
@@ -173,6 +195,7 @@ def _arrived(row: Mapping) -> dict[str, object]:
     tokens = row["requests"] * row["repeats"] * row["output_tokens"][0]
     return {
         "requests/s": row["rate_per_s"],
+        "slots a copy": row["slots"],
         "kept the limits": f"{row['met']:.0%}",
         "goodput, requests/s": f"{row['goodput_requests_per_s']['median']:.1f}",
         "TTFT, ms": f"{1e3 * row['ttft_s']['median']:.0f}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, read, scaled, verdict
+from helpers.gpu import cases, divided, read, scaled, verdict
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
@@ -291,7 +291,10 @@ def text() -> str:
             parts += [f"{name}\n{one.to_string()}" for name, one in shown.items() if len(one)] + read.failures(found)
     for machine in read.machines("scaling"):
         found = scaled.load(machine)
-        made = (scaled.speedups, scaled.link, scaled.over_nvlink, verdict.verdict, scaled.goodput, scaled.held)
+        made = (
+            scaled.speedups, divided.compared, divided.divided, scaled.link, scaled.over_nvlink, verdict.verdict, verdict.errors,
+            scaled.goodput, scaled.held,
+        )  # fmt: skip
         parts.append(f"## scaling: {read.recorded(found)}")
         parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made] + read.failures(found)
     for machine in read.machines("notebooks"):

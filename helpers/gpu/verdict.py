@@ -5,35 +5,36 @@ Replayed from the record of ``nox -s gpu -- scaling`` on any machine; nothing is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers.bench.timing import Figure, figure
-from helpers.formatting import users_told
-from helpers.gpu import read, scaled
+from helpers.formatting import told, users_told
+from helpers.gpu import divided, read, scaled
 from helpers.gpu.cases import LLAMA
-from helpers.gpu.scaled import ONE, TWO
+from helpers.gpu.divided import Way
+from helpers.gpu.scaled import ONE
 from helpers.lessons.scaling import expected, parallelism
-from helpers.lessons.scaling.parallelism import Layout
-from helpers.servers import engines
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONTEXT = 128 + 128 / 2  # tokens that a user of the 128/128 load has on average
 GPU = "H200"  # of the record, by its name in parallelism.toml
-PROMPT = 2048  # the prompt that an engine's costs are fitted to
+SHARE = "gpu_memory_utilization"  # the argument with the part of a GPU's memory that an engine takes
 
 
-def machine(found: Mapping) -> expected.Machine:
+def machine(found: Mapping, dtype: str = "bfloat16") -> expected.Machine:
     """The GPUs of ``found`` for :mod:`~helpers.lessons.scaling.expected`: all-reduces as measured there, in a graph.
 
-    Its memory is taken at the share of the data sheet that the roof of a recorded GPU reached (:func:`reached`).
+    The weights are of ``dtype``. Its memory is taken at the share of the data sheet that the roof of a recorded GPU reached
+    (:func:`reached`).
     """
     card = parallelism.table()["gpus"][GPU]
     times = {size: ways.get("in a graph", ways["asked"])["seconds"] for size, ways in scaled.all_reduces(found).items()}
-    return expected.Machine(reached() * card["bandwidth_gb_per_s"] * 1e9, card["bf16_tflops"] * 1e12, times)
+    bytes_per_s = reached() * card["bandwidth_gb_per_s"] * 1e9
+    return expected.Machine(bytes_per_s, parallelism.flops_per_s(GPU, dtype), times, dtype)
 
 
 def reached() -> float:
@@ -67,57 +68,70 @@ def prompts(one: Mapping) -> dict[int, Figure]:
 class Verdict:
     """A measured time beside the bound and beside what is expected; ``fitted``: the engine's costs were made from it."""
 
-    engine: str
-    layout: Layout
+    way: Way
     what: str
-    measured_s: float
+    measured: Figure
     bound_s: float
     expected_s: float
     fitted: bool
 
     @property
     def error(self) -> float:
-        return self.expected_s / self.measured_s - 1
+        return self.expected_s / self.measured.median - 1
 
     @property
     def bound_error(self) -> float:
-        return self.bound_s / self.measured_s - 1
+        return self.bound_s / self.measured.median - 1
 
 
-def verdicts(found: Mapping | None = None, layouts: Sequence[Layout] = (ONE, TWO)) -> list[Verdict]:
-    """Every measured decode step and prompt of Llama-3.1-8B of each engine, on one GPU and on several.
+def verdicts(found: Mapping | None = None) -> list[Verdict]:
+    """Every measured decode step and prompt of each way in which a model was divided (:data:`divided.WAYS`).
 
-    The costs of an engine are fitted on one GPU: to its steps with the fewest and the most users and to one prompt.
+    The costs of an engine are fitted on one GPU: to its steps with the fewest and the most users, and to its prompts.
     """
-    found, made = found or scaled.load(), []
-    for engine in ("vllm", "sglang"):
-        if alone := scaled.offline(found, engine):
-            costs = fitted(alone, machine(found))
-            known = {layout: scaled.offline(found, engine, layout=layout) for layout in layouts}
-            made += [one for layout, life in known.items() if life for one in _of(life, layout, machine(found), costs)]
-    return made
+    found = found or scaled.load()
+    return [one for way, life in divided.lives(found) if (costs := fitted(found, way)) for one in _of(found, way, life, costs)]
 
 
-def fitted(alone: Mapping, gpus: expected.Machine) -> expected.Costs:
-    """What the engine of a life on one GPU adds to the bounds."""
-    decode = {users: value.median for users, value in steps(alone).items()}
-    return expected.fit(LLAMA, decode, CONTEXT, (PROMPT, prompts(alone)[PROMPT].median), gpus)
+def fitted(found: Mapping, way: Way) -> expected.Costs | None:
+    """What the engine of ``way`` adds to the bounds on one GPU with that model; ``None`` where no life tells.
+
+    A model that no single GPU had takes those of :data:`LLAMA`, by the number of its layers.
+    """
+    if alone := scaled.offline(found, way.engine, way.shape, ONE, way.option):
+        return _fitted(alone, way.shape, machine(found, way.dtype))
+    alone = scaled.offline(found, way.engine)
+    return _fitted(alone, LLAMA, machine(found)).moved(LLAMA, way.shape) if alone else None
 
 
-def _of(life: Mapping, layout: Layout, gpus: expected.Machine, costs: expected.Costs) -> Iterator[Verdict]:
-    decode, alone = steps(life), layout == ONE
+def _fitted(alone: Mapping, shape: str, gpus: expected.Machine) -> expected.Costs:
+    decode, prompt = ({size: value.median for size, value in of(alone).items()} for of in (steps, prompts))
+    return expected.fit(shape, decode, CONTEXT, prompt, gpus)
+
+
+def _of(found: Mapping, way: Way, life: Mapping, costs: expected.Costs) -> Iterator[Verdict]:
+    decode, given = steps(life), (machine(found, way.dtype), costs)
     for users, value in decode.items():
-        hoped = expected.decode_s(LLAMA, layout, users, CONTEXT, gpus, costs)
-        used = alone and users in (min(decode), max(decode))
-        yield _verdict(life, layout, f"a step, {users_told(users)}", value, users, hoped, used)
-    for tokens, value in prompts(life).items():
-        hoped = expected.prefill_s(LLAMA, layout, tokens, gpus, costs)
-        yield _verdict(life, layout, f"a prompt of {tokens:,}", value, tokens, hoped, alone and tokens == PROMPT)
+        hoped = expected.decode_s(way.shape, way.layout, users, CONTEXT, *given)
+        used = way.layout == ONE and users in (min(decode), max(decode))
+        yield Verdict(way, f"a step, {users_told(users)}", value, _bound(way, users), hoped, used)
+    for tokens, value in sorted(prompts(life).items()):
+        hoped = expected.prefill_s(way.shape, way.layout, tokens, *given)
+        yield Verdict(way, f"a prompt of {tokens:,}", value, _bound(way, tokens), hoped, way.layout == ONE)
 
 
-def _verdict(life: Mapping, layout: Layout, what: str, value: Figure, tokens: int, hoped: float, used: bool) -> Verdict:
-    bound = parallelism.step(LLAMA, layout, tokens=tokens, gpu=GPU).seconds
-    return Verdict(life["engine"], layout, what, value.median, bound, hoped, used)
+def _bound(way: Way, tokens: int) -> float:
+    return parallelism.step(way.shape, way.layout, tokens=tokens, gpu=GPU, dtype=way.dtype).seconds
+
+
+def pools(found: Mapping | None = None) -> dict[Way, tuple[int, float]]:
+    """Tokens of the KV pool as told, and the calculator's error, where the engine was told which share of a GPU to take."""
+    memory_bytes, said = parallelism.table()["gpus"][GPU]["memory_gb"] * 1e9, {}
+    for way, life in divided.lives(found or scaled.load()):
+        if SHARE in life["arguments"] and (tokens := divided.pool_tokens(life)):
+            share = parallelism.share(way.shape, way.layout, way.dtype)
+            said[way] = tokens, share.pool_tokens(memory_bytes, life["arguments"][SHARE]) / tokens - 1
+    return said
 
 
 def verdict(found: Mapping | None = None) -> pd.DataFrame:
@@ -127,13 +141,31 @@ def verdict(found: Mapping | None = None) -> pd.DataFrame:
     found = found or scaled.load()
     rows = [
         {
-            "engine": engines.TITLES[one.engine], "GPUs": str(one.layout), "what": one.what,
-            "measured, ms": f"{1e3 * one.measured_s:.2f}", "bound, ms": f"{1e3 * one.bound_s:.2f}",
+            **one.way.index, "what": one.what,
+            "measured, ms": told(vars(one.measured), ".2f", 1e3), "bound, ms": f"{1e3 * one.bound_s:.2f}",
             "bound, error": f"{one.bound_error:+.0%}", "expected, ms": f"{1e3 * one.expected_s:.2f}",
-            "expected, error": "fitted" if one.fitted else f"{one.error:+.0%}",
+            "expected, error": _error(one),
         }
         for one in verdicts(found)
     ]  # fmt: skip
-    shown = pd.DataFrame(rows).set_index(["engine", "GPUs", "what"])
+    shown = pd.DataFrame(rows).set_index(["engine", "model", "GPUs", "what"])
     shown.attrs["recorded"] = read.recorded(found)
     return shown
+
+
+def errors(found: Mapping | None = None) -> pd.DataFrame:
+    """The errors of what is expected, a row for each way: of steps, of prompts and of the KV pool."""
+    import pandas as pd
+
+    found, rows = found or scaled.load(), {}
+    for one in verdicts(found):
+        rows.setdefault(one.way, dict(one.way.index))[one.what] = _error(one)
+    for way, (_, error) in pools(found).items():
+        rows.get(way, {})["KV pool"] = f"{error:+.0%}"
+    shown = pd.DataFrame(list(rows.values())).fillna("-").set_index(["engine", "model", "GPUs"])
+    shown.attrs["recorded"] = read.recorded(found)
+    return shown
+
+
+def _error(one: Verdict) -> str:
+    return "fitted" if one.fitted else f"{one.error:+.0%}"

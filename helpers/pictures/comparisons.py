@@ -134,7 +134,8 @@ def speedups(found: Mapping[str, Mapping[str, object]], title: str = ""):
 
     loads = list(dict.fromkeys(load for gains in found.values() for load in gains))
     most = max(gain.gpus for gains in found.values() for gain in gains.values())
-    figure = Figure(figsize=(1.0 + 0.75 * len(loads), 4.0), layout="constrained")
+    width, end = max(6.6, 1.5 + 0.75 * len(loads)), len(loads) + 0.25  # beyond the last mark, the lines have their names
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
     axes = figure.subplots()
     for number, (name, gains) in enumerate(found.items()):
         x = [loads.index(load) + 0.16 * (number - (len(found) - 1) / 2) for load in gains]
@@ -143,14 +144,14 @@ def speedups(found: Mapping[str, Mapping[str, object]], title: str = ""):
         axes.errorbar(x, middle, yerr=spread, linestyle="none", capsize=3, **plots.told_apart(number, name))
     for gpus in sorted({gain.gpus for gains in found.values() for gain in gains.values()}):
         axes.axhline(gpus, color="0.4", linestyle="--", linewidth=1)
-        axes.annotate(f"ideal: {gpus} GPUs, x {gpus}", (len(loads) - 0.5, gpus), fontsize=8, ha="right", va="bottom")
+        axes.annotate(f"ideal: {gpus} GPUs, x {gpus}", (end, gpus), fontsize=8, ha="right", va="bottom")
     axes.axhline(1, color="0.4", linewidth=1)
-    axes.annotate("one GPU", (len(loads) - 0.5, 1), fontsize=8, ha="right", va="bottom")
+    axes.annotate("one GPU", (end, 1), fontsize=8, ha="right", va="bottom")
     axes.set_xticks(range(len(loads)), [load.replace(", ", "\n").replace(" of ", " of\n") for load in loads], fontsize=8)
-    axes.set(ylim=(0, most * 1.15), xlim=(-0.6, len(loads) - 0.4), ylabel="times the rate of one GPU")
+    axes.set(ylim=(0, most * 1.15), xlim=(-0.6, end), ylabel="times the rate of one GPU")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
-    figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
+    figure.suptitle("\n".join(textwrap.wrap(title, int(11 * width))), fontsize=9)
     return figure
 
 

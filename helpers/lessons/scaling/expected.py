@@ -1,16 +1,18 @@
 """What a step takes on a machine that was measured: :mod:`parallelism`'s bounds, with what a link and an engine really cost.
 
-The bounds leave out what every step pays beside reading and computing. Three terms are added, each with its reason, and
+The bounds leave out what every step pays beside reading and computing. Four terms are added, each with its reason, and
 fitted to an engine's figures on one GPU (:func:`fit`): so much for a step (scheduling, sampling, launching), so much more
-for each user, and the share of the data sheet's FLOP/s that the matrices of a prompt reach. The KV cache that a step reads
-and the arithmetic of attention, which grows with the square of a prompt, are counted; all-reduces take what they took on
-this machine. For dense models.
+for each user, the share of the data sheet's FLOP/s that the matrices of a prompt reach, and so much for a prompt of some
+thousand tokens, however many (probably the launching of its kernels, which a decode step has in a graph). The KV cache that
+a step reads and the arithmetic of attention, which grows with the square of a prompt, are counted; all-reduces take what
+they took on this machine. A mixture of experts reads those that some token is sent to, as :func:`parallelism.read_bytes` has
+it, evenly over the GPUs; tokens that are exchanged between copies are not covered, as no all-to-all was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helpers.lessons.scaling import parallelism
 from helpers.lessons.scaling.parallelism import Layout
@@ -19,11 +21,15 @@ from helpers.weights import sizes
 
 @dataclass(frozen=True)
 class Machine:
-    """GPUs as they were measured: bytes/s of a GPU's memory, FLOP/s of its data sheet, seconds of an all-reduce by its bytes."""
+    """GPUs as they were measured: bytes/s of a GPU's memory, FLOP/s of its data sheet, seconds of an all-reduce by its bytes.
+
+    The FLOP/s are those for weights of ``dtype``.
+    """
 
     bytes_per_s: float
     flops_per_s: float
     all_reduce_s: Mapping[int, float]
+    dtype: str = "bfloat16"
 
     def all_reduce(self, size: float) -> float:
         """Seconds of one all-reduce of ``size`` bytes: between two measured sizes on the line through them.
@@ -47,28 +53,47 @@ class Costs:
     step_s: float = 0.0
     user_s: float = 0.0
     compute_share: float = 1.0
+    prompt_s: float = 0.0
+
+    def moved(self, name: str, other: str) -> Costs:
+        """The costs of model ``name`` for ``other``: those of a step and of a prompt are paid in each layer, a user's once."""
+        layers = parallelism.of(other).sheet.shape.layers / parallelism.of(name).sheet.shape.layers
+        return replace(self, step_s=self.step_s * layers, prompt_s=self.prompt_s * layers)
 
 
 NONE = Costs()
 
 
 def decode_s(name: str, layout: Layout, users: int, context: float, machine: Machine, costs: Costs = NONE) -> float:
-    """Seconds of one decode step of ``users`` users with ``context`` tokens each, on a TP group."""
-    read = parallelism.read_bytes(name, layout, tokens=users)
-    read += users * context * parallelism.share(name, layout).kv_bytes_per_token
+    """Seconds of one decode step of ``users`` users with ``context`` tokens each, in one batch through all stages."""
+    _check(name, layout)
+    read = parallelism.read_bytes(name, layout, tokens=users, dtype=machine.dtype)
+    read += users * context * parallelism.share(name, replace(layout, pp=1)).kv_bytes_per_token
     computed = 2 * parallelism.of(name).active * users / layout.tp / (machine.flops_per_s * costs.compute_share)
     return max(read / machine.bytes_per_s, computed) + _wire(name, layout, users, machine) + costs.step_s + users * costs.user_s
 
 
 def prefill_s(name: str, layout: Layout, tokens: int, machine: Machine, costs: Costs = NONE) -> float:
     """Seconds of one prompt of ``tokens`` tokens, all of it in one step; logits are made for its last token only."""
+    _check(name, layout)
+    computed = _prompt_flops(name, tokens) / layout.tp / (machine.flops_per_s * costs.compute_share)
+    read = parallelism.read_bytes(name, layout, tokens=tokens, dtype=machine.dtype) / machine.bytes_per_s
+    return max(computed, read) + _wire(name, layout, tokens, machine) + costs.step_s + costs.prompt_s
+
+
+def _check(name: str, layout: Layout) -> None:
+    if layout.exchanges:
+        raise parallelism.LayoutError(
+            f"{name}, {layout}: no all-to-all was measured; take EP without DP, or the bound of parallelism.step"
+        )
+
+
+def _prompt_flops(name: str, tokens: int) -> float:
+    """Two for each parameter at work and each token, the head once, and attention's."""
     sheet = parallelism.of(name).sheet
     head = sheet.shape.vocabulary * sheet.shape.hidden
     body = parallelism.of(name).active - sheet.looked_up - head
-    flops = 2 * (body * tokens + head) + _attention_flops(name, tokens)
-    computed = flops / layout.tp / (machine.flops_per_s * costs.compute_share)
-    read = parallelism.read_bytes(name, layout, tokens=tokens) / machine.bytes_per_s
-    return max(computed, read) + _wire(name, layout, tokens, machine) + costs.step_s
+    return 2 * (body * tokens + head) + _attention_flops(name, tokens)
 
 
 def _attention_flops(name: str, tokens: int) -> float:
@@ -79,19 +104,22 @@ def _attention_flops(name: str, tokens: int) -> float:
 
 
 def _wire(name: str, layout: Layout, tokens: int, machine: Machine) -> float:
+    """All-reduces, and what goes from stage to stage: taken to last as long as an all-reduce of the same bytes."""
     model = parallelism.of(name)
-    count = parallelism.all_reduces(model, layout)
+    count = parallelism.all_reduces(model, layout) + layout.pp - 1
     return count * machine.all_reduce(sizes.bytes_of(tokens * model.sheet.shape.hidden, "bfloat16")) if count else 0.0
 
 
-def fit(name: str, steps: Mapping[int, float], context: float, prompt: tuple[int, float], machine: Machine) -> Costs:
-    """The costs of an engine on one GPU: from its step with the fewest and with the most users, and from one prompt.
+def fit(name: str, steps: Mapping[int, float], context: float, prompts: Mapping[int, float], machine: Machine) -> Costs:
+    """The costs of an engine on one GPU: from its steps with the fewest and the most users, and its shortest and longest prompt.
 
-    ``steps`` has seconds by number of users, ``prompt`` its tokens and its seconds.
+    ``steps`` has seconds by number of users, ``prompts`` by number of tokens.
     """
     few, many = min(steps), max(steps)
     beyond = {users: steps[users] - decode_s(name, Layout(), users, context, machine) for users in (few, many)}
     user_s = (beyond[many] - beyond[few]) / (many - few)
     step_s = beyond[few] - few * user_s
-    tokens, seconds = prompt
-    return Costs(step_s, user_s, prefill_s(name, Layout(), tokens, machine) / (seconds - step_s))
+    short, long = min(prompts), max(prompts)
+    flops_per_s = (_prompt_flops(name, long) - _prompt_flops(name, short)) / (prompts[long] - prompts[short])
+    prompt_s = prompts[short] - _prompt_flops(name, short) / flops_per_s - step_s
+    return Costs(step_s, user_s, flops_per_s / machine.flops_per_s, prompt_s)

@@ -55,6 +55,14 @@ class Layout:
         """GPUs over which the experts of one layer lie."""
         return self.tp * self.dp if self.ep else 1
 
+    @property
+    def exchanges(self) -> bool:
+        """Whether tokens travel to their experts: between copies of the attention. Inside a TP group every GPU has all of them.
+
+        So do the engines: vLLM's ``use_all2all_kernels`` asks for more than one copy.
+        """
+        return self.ep and self.dp > 1
+
     def __str__(self) -> str:
         parts = [f"{name}{size}" for name, size in (("TP", self.tp), ("PP", self.pp), ("DP", self.dp)) if size > 1]
         return " x ".join([*parts, *(["EP"] if self.ep else [])]) or "one GPU"
@@ -200,9 +208,9 @@ def traffic(name: str, layout: Layout, dtype: str = "bfloat16", dispatch: str = 
     """Bytes that one GPU sends for a token on its way through the GPU's stage, by the kind of parallelism that needs them.
 
     TP: ring all-reduces of a hidden vector, 2 (n - 1) / n of it each. PP: a hidden vector to the next stage (the last
-    one sends none). EP: to ``num_experts_per_tok`` experts as ``dispatch`` and back as ``dtype``, (n - 1) / n of them on
-    other GPUs. DP: nothing. TP's and EP's bytes are sent by every GPU of a group, for all of the group's tokens; of
-    several stages they are the mean.
+    one sends none). EP over copies (:attr:`Layout.exchanges`): to ``num_experts_per_tok`` experts as ``dispatch`` and back
+    as ``dtype``, (n - 1) / n of them on other GPUs. DP: nothing. TP's and EP's bytes are sent by every GPU of a group, for
+    all of the group's tokens; of several stages they are the mean.
     """
     model = of(name)
     check(model, layout)
@@ -210,16 +218,20 @@ def traffic(name: str, layout: Layout, dtype: str = "bfloat16", dispatch: str = 
     return {
         "TP": all_reduces(model, layout) * vector * 2 * (layout.tp - 1) / layout.tp / layout.pp,
         "PP": float(vector) if layout.pp > 1 else 0.0,
-        "EP": model.expert_layers * exchange_bytes(name, layout.ep_size, dispatch, dtype) / layout.pp if layout.ep else 0.0,
+        "EP": _exchanged_bytes(model, layout, dispatch, dtype) / layout.pp if layout.exchanges else 0.0,
         "DP": 0.0,
     }
 
 
+def _exchanged_bytes(model: Partitionable, layout: Layout, dispatch: str, dtype: str) -> float:
+    return model.expert_layers * exchange_bytes(model.name, layout.ep_size, dispatch, dtype)
+
+
 def all_reduces(model: Partitionable, layout: Layout) -> int:
-    """All-reduces of one token's way; in a layer with EP the second one gives way to two all-to-alls."""
+    """All-reduces of one token's way; in a layer whose GPUs exchange tokens the second one gives way to two all-to-alls."""
     if layout.tp == 1:
         return 0
-    return ALL_REDUCES * model.sheet.shape.layers - (model.expert_layers if layout.ep else 0)
+    return ALL_REDUCES * model.sheet.shape.layers - (model.expert_layers if layout.exchanges else 0)
 
 
 def exchange_bytes(name: str, ep_size: int, dispatch: str = "fp8", combine: str = "bfloat16", shared: bool = False) -> float:
@@ -260,13 +272,18 @@ def step(
     near, far = _row("links", link), _row("links", between or link)
     stage, pp = traffic(name, layout, dtype), layout.pp
     waits = all_reduces(model, layout) * (near["base_us"] + 2 * (layout.tp - 1) * near["step_us"])
-    hops = (layout.pp - 1) + (2 * model.expert_layers if layout.ep_size > 1 else 0)
+    hops = (layout.pp - 1) + (2 * model.expert_layers if layout.exchanges else 0)
     return StepTimes(
         read_s=read_bytes(name, layout, tokens=tokens, dtype=dtype) / (card["bandwidth_gb_per_s"] * 1e9),
-        compute_s=2 * model.active * tokens / layout.tp / (card["bf16_tflops"] * 1e12),
+        compute_s=2 * model.active * tokens / layout.tp / flops_per_s(gpu, dtype),
         wire_s=(waits + hops * (far["base_us"] + far["step_us"])) / 1e6
         + tokens * (pp * stage["TP"] / near["gb_per_s"] + ((pp - 1) * stage["PP"] + pp * stage["EP"]) / far["gb_per_s"]) / 1e9,
     )
+
+
+def flops_per_s(gpu: str, dtype: str = "bfloat16") -> float:
+    """FLOP/s of the data sheet of ``gpu`` with weights of ``dtype``."""
+    return _row("gpus", gpu)["fp8_tflops" if dtype == "fp8" else "bf16_tflops"] * 1e12
 
 
 def read_bytes(name: str, layout: Layout, *, tokens: int = 1, dtype: str = "bfloat16") -> float:

@@ -91,6 +91,12 @@ class TestTraffic:
 
         assert parallelism.traffic("DeepSeek-V3", layout)["EP"] == 58 * 8 * 7168 * 3 * 15 / 16
 
+    def test_experts_inside_a_tp_group_send_what_tp_sends(self):
+        """Every GPU has all tokens, so nothing is dispatched: two all-reduces in each of 48 layers, and no all-to-all."""
+        apart, cut = (parallelism.traffic("Qwen3-30B-A3B", Layout(2, ep=ep)) for ep in (True, False))
+
+        assert apart == cut == {"TP": 96 * 4096, "PP": 0.0, "EP": 0.0, "DP": 0.0}
+
     def test_copies_send_nothing(self):
         """Data parallelism moves no bytes between its GPUs."""
 
@@ -121,6 +127,14 @@ class TestStep:
         handed = 3 * ((far["base_us"] + far["step_us"]) / 1e6 + 16384 / (far["gb_per_s"] * 1e9))
 
         assert step.wire_s == pytest.approx(reduced + handed)
+
+    def test_fp8_has_twice_the_arithmetic(self):
+        """As the data sheet has it."""
+        fp8, bf16 = (
+            parallelism.step("Llama-3.1-70B", Layout(2), tokens=2048, dtype=name).compute_s for name in ("fp8", "bfloat16")
+        )
+
+        assert fp8 == pytest.approx(bf16 / 2, rel=0.001)
 
     def test_a_slow_link_does_not_pay(self):
         """Over 10 Gbit/s a small model is slower with every TP; over NVLink it is faster."""
