@@ -27,6 +27,14 @@ MOST_WARMUPS = 6
 OPEN_LOOP_S = 30  # so long does an open loop send, unless told how many
 
 
+Watched = Callable[[str, int | float], AbstractContextManager]  # (endpoint's name, load) -> what a repeat is sent within
+
+
+def _unwatched(name: str, load: int | float) -> AbstractContextManager:
+    """Nothing beside the client's figures."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Target:
     """An endpoint and how many words make a prompt that it counts as the asked length."""
@@ -139,6 +147,7 @@ def levels(
     progress: bool = True,
     awake: Callable[[str], AbstractContextManager] = nullcontext,
     hits: Callable[[str], checks.Hits] | None = None,
+    watched: Watched = _unwatched,
 ) -> Iterator[dict[str, Level]]:
     """Measure every endpoint under every load of ``plan``; yields ``{name: Level}`` as each is done.
 
@@ -148,7 +157,7 @@ def levels(
     that stands there twice (an A/A run) gets other ones each time. Whatever is sent to an
     endpoint is sent inside ``awake(its name)``. ``hits(its name)`` is its engine's own count of
     prompt tokens taken from a prefix cache: if it grows by more than ``checks.MOST_CACHED`` of
-    them, the level is refused.
+    them, the level is refused. Each repeat, and no warm-up, is sent inside ``watched(its name, the load)``.
     """
     targets = {}
     for name, endpoint in endpoints.items():
@@ -186,9 +195,11 @@ def levels(
         moments: dict[str, list] = {name: [] for name in targets}
         for turn in range(plan.repeats):
             for name in list(targets)[:: 1 if turn % 2 == 0 else -1]:
-                begun = surroundings.now()
-                blocks[name].append(block(name, turn))
-                moments[name].append((begun, surroundings.now()))
+                with watched(name, load):
+                    begun = surroundings.now()
+                    found = block(name, turn)
+                    moments[name].append((begun, surroundings.now()))
+                blocks[name].append(found)
         bar.close()
         after = count()
         grown = {name: checks.hits_between(before[name], after[name]) if hits else None for name in targets}
@@ -318,12 +329,21 @@ def _verdicts(
 class Sender:
     """Sends blocks of any load to one endpoint, each of prompts that nobody sent before: what a search asks for.
 
-    ``unit`` is ``"users"`` or ``"requests/s"``; a load's first block follows a warm-up.
+    ``unit`` is ``"users"`` or ``"requests/s"``; a load's first block follows a warm-up. ``watched`` as in :func:`levels`.
     """
 
-    def __init__(self, target: Target, plan: Plan, unit: str, vocabulary: Sequence[str] | None, *, progress: bool = True):
+    def __init__(
+        self,
+        target: Target,
+        plan: Plan,
+        unit: str,
+        vocabulary: Sequence[str] | None,
+        *,
+        progress: bool = True,
+        watched: Watched = _unwatched,
+    ):
         self.target, self.plan, self.unit, self.vocabulary = target, plan, unit, vocabulary
-        self.writer, self.progress = plan.writer(vocabulary), progress
+        self.writer, self.progress, self.watched = plan.writer(vocabulary), progress, watched
         self.cache, self.expected, self.moments = Seen(), {}, {}
         self.sent = 0
 
@@ -332,9 +352,10 @@ class Sender:
         if load not in self.expected:
             self._send(load, self._plan(load).count(load))
             self.expected[load] = Expected()
-        begun = surroundings.now()
-        found = self._send(load, max(requests, self._plan(load).count(load)))
-        self.moments.setdefault(load, []).append((begun, surroundings.now()))
+        with self.watched("", load):
+            begun = surroundings.now()
+            found = self._send(load, max(requests, self._plan(load).count(load)))
+            self.moments.setdefault(load, []).append((begun, surroundings.now()))
         self.expected[load] += self.hoped
         return found
 

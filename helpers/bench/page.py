@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from helpers.bench import charts, price, surroundings
+from helpers.bench import charts, price, server_metrics, surroundings
 from helpers.bench.charts import Bar, Point
 from helpers.bench.timing import Level
 from helpers.formatting import told
@@ -38,6 +38,7 @@ def html(content: Mapping, levels: Sequence[Level], command: str) -> str:
         _section("What was measured", _asked(content)),
         _section("The client's own error", _instrument(source["instrument"])),
         _section("Figures", _figures(content["levels"])),
+        _section("The server's own metrics", _server_metrics(content["levels"])),
         _section("Prices", _prices(content["levels"])),
         _section("Curves", _curves(content["levels"])),
         _section("One repeat, request by request", _timeline(levels)),
@@ -137,6 +138,23 @@ def _curves(levels: Sequence[Mapping]) -> str:
     if unit == "users":
         drawn["What a user gets, and what the machine gives"] = _each_and_all(measured)
     return "".join(f"<figure><figcaption>{title}</figcaption>{picture}</figure>" for title, picture in drawn.items() if picture)
+
+
+def _server_metrics(levels: Sequence[Mapping]) -> str:
+    """What the server said of itself, beside the client's figure of the same time."""
+    rows = [_server_row(level, level["server_metrics"]) for level in levels if level.get("server_metrics")]
+    head = (
+        _unit(levels), "TTFT, s: its mean", "the client's mean", "difference", "running", "waiting", "KV cache used",
+        "tokens from its prefix cache",
+    )  # fmt: skip
+    return _table(head, rows, "From its /metrics page; gauges are the mean and the most of the looks at it") if rows else ""
+
+
+def _server_row(level: Mapping, said: Mapping) -> tuple:
+    ttft, hits = said["ttft_s"], said["prefix_hit_tokens"]
+    times = (f"{ttft['server']:.4f}", f"{ttft['client']:.4f}", server_metrics.told_difference(ttft)) if ttft else ("-",) * 3
+    gauges = (server_metrics.told_gauge(said, name) for name in server_metrics.GAUGES)
+    return f"{_load(level):g}", *times, *gauges, "-" if hits is None else f"{hits:,}"
 
 
 def _prices(levels: Sequence[Mapping]) -> str:
