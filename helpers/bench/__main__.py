@@ -21,10 +21,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers import cli, paths, records, tokenizer
-from helpers.bench import ask, connection, page, price, selftest, server_metrics, surroundings, tables
+from helpers.bench import ask, connection, live, page, price, selftest, server_metrics, surroundings, tables
 from helpers.bench.beside import Beside
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.find import Found, Search
+from helpers.bench.live import View
 from helpers.bench.measure import Plan, Sender, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
 from helpers.formatting import told
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
     add("--self-test", action="store_true", help="measure only the client itself, at --users")
     add("--no-self-test", action="store_true", help="do not measure the client first; its error stays unknown")
+    add("--quiet", action="store_true", help="show nothing while it measures: no line on a terminal, none elsewhere")
     add("--no-server-metrics", action="store_true", help="do not read the server's /metrics page, once a second, beside it")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     add("--csv", type=Path, metavar="FILE", help="write them there as a table, a row per load")
@@ -176,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             price.check(options.price_per_hour)
         connection.room_for(0 if plan.rates_per_s else search.most if search else max(plan.users))
         if options.self_test:
-            return _self_test_only(plan)
+            return _self_test_only(plan, View(not options.quiet))
         endpoint = _endpoint(options)
         entries = tokenizer.entries(options.tokenizer) if options.tokenizer else None
     except ValueError as error:
@@ -209,19 +211,22 @@ class _Run:
         self.instrument: dict[int, selftest.SelfTest] = {}
         self.found: Found | None = None
         self.beside: Beside | None = None
+        self.view = View(not options.quiet, plain_every_s=live.PLAIN_EVERY_S)
 
     def measure(self, target: Target) -> None:
         """Measure the client at each load, then the endpoint at each."""
         for users in (OPEN_LOOP_STREAMS,) if self.plan.rates_per_s else self.plan.users:
             self.test_the_client(users)
         self.beside = self._beside(target)
-        for measured in levels({"": target.endpoint}, self.plan, vocabulary=self.vocabulary, watched=self.beside.repeat):
+        how = {"vocabulary": self.vocabulary, "progress": self.view, "watched": self.beside.repeat}
+        for measured in levels({"": target.endpoint}, self.plan, **how):
             self.levels.append(self._noted(self.beside.note(measured[""])))
 
     def search(self, target: Target, search: Search) -> None:
         """Search, and then measure the client at the load that was found."""
         self.beside = self._beside(target)
-        search.block = Sender(target, self.plan, search.unit, self.vocabulary, watched=self.beside.repeat)
+        how = {"progress": self.view, "watched": self.beside.repeat}
+        search.block = Sender(target, self.plan, search.unit, self.vocabulary, **how)
         try:
             self.found = search.run()
         finally:
@@ -236,7 +241,7 @@ class _Run:
     def test_the_client(self, users: int) -> None:
         """Measure the client, and say what it is off by; nothing else is asked meanwhile."""
         if not self.options.no_self_test:
-            self.instrument[users] = selftest.run(users)
+            self.instrument[users] = selftest.run(users, progress=self.view.terminal)
             print(self.instrument[users], file=sys.stderr)
 
     def _noted(self, level: Level) -> Level:
@@ -308,9 +313,9 @@ class _Run:
         )
 
 
-def _self_test_only(plan: Plan) -> int:
+def _self_test_only(plan: Plan, view: View) -> int:
     for users in plan.users:
-        print(selftest.run(users))
+        print(selftest.run(users, progress=view))
     return 0
 
 

@@ -19,7 +19,7 @@ from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 from helpers.paths import REPOSITORY
 
-UNTESTED = ("--no-self-test",)
+UNTESTED = ("--no-self-test", "--quiet")
 FAST = ("--input-tokens", "8", "--output-tokens", "4", *UNTESTED)
 FIGURE = {"median", "low", "high", "interval"}
 
