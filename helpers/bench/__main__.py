@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers import cli, paths, records, tokenizer
-from helpers.bench import ask, connection, live, page, price, selftest, server_metrics, surroundings, tables
+from helpers.bench import ask, connection, energy, live, page, price, selftest, server_metrics, surroundings, tables
 from helpers.bench.beside import Beside
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.find import Found, Search
@@ -66,7 +66,8 @@ def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None, per_
     sources = sorted({sample.token_source for level in found for sample in level.samples})
     unproven = dict.fromkeys(line for level in found for line in level.unproven)
     notes = [note for level in found for note in (_kinds_told(level), _cache_told(level), _sending_told(level)) if note]
-    notes += [f"at {_load(level)}: {line}" for level in found if (line := server_metrics.line(level.server_metrics))]
+    beside = ((level, line) for level in found for line in (server_metrics.line(level.server_metrics), energy.line(level.energy)))
+    notes += [f"at {_load(level)}: {line}" for level, line in beside if line]
     notes += [f"at {_load(level)}: {price.line(level, per_hour)}" for level in found if per_hour]
     notes += dict.fromkeys(f"machine: {line}" for level in found for line in surroundings.warnings(level.machine))
     counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"

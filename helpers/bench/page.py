@@ -39,6 +39,7 @@ def html(content: Mapping, levels: Sequence[Level], command: str) -> str:
         _section("The client's own error", _instrument(source["instrument"])),
         _section("Figures", _figures(content["levels"])),
         _section("The server's own metrics", _server_metrics(content["levels"])),
+        _section("Energy", _energy(content["levels"])),
         _section("Prices", _prices(content["levels"])),
         _section("Curves", _curves(content["levels"])),
         _section("One repeat, request by request", _timeline(levels)),
@@ -155,6 +156,14 @@ def _server_row(level: Mapping, said: Mapping) -> tuple:
     times = (f"{ttft['server']:.4f}", f"{ttft['client']:.4f}", server_metrics.told_difference(ttft)) if ttft else ("-",) * 3
     gauges = (server_metrics.told_gauge(said, name) for name in server_metrics.GAUGES)
     return f"{_load(level):g}", *times, *gauges, "-" if hits is None else f"{hits:,}"
+
+
+def _energy(levels: Sequence[Mapping]) -> str:
+    """Of each device of the server's machine, where it could be read."""
+    found = [(_load(level), device, of) for level in levels for device, of in (level.get("energy") or {}).items()]
+    rows = [(f"{load:g}", device, told(of["joules_per_output_token"], ".3g"), of["scope"]) for load, device, of in found]
+    head = (_unit(levels), "device", "J per output token", "of")
+    return _table(head, rows, "Median over the repeats; a device is counted whole, whoever uses it") if rows else ""
 
 
 def _prices(levels: Sequence[Mapping]) -> str:

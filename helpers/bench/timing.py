@@ -213,6 +213,7 @@ class Level:
     machine: Mapping | None = None  # the client's, during the repeats (see surroundings)
     prefix_cache: Mapping[str, int | None] | None = None  # tokens expected and reported, where prompts share their beginnings
     server_metrics: Mapping | None = None  # what the server said of itself meanwhile (see server_metrics)
+    energy: Mapping | None = None  # what each device of this machine took for a token (see energy)
 
     @property
     def samples(self) -> list[Sample]:
@@ -346,6 +347,7 @@ class Level:
             "client_machine": self.machine and dict(self.machine),
             "prefix_cache": self.prefix_cache and dict(self.prefix_cache),
             "server_metrics": self.server_metrics and dict(self.server_metrics),
+            "energy": self.energy and dict(self.energy),
             "label": self.refused or self.label,
             "unproven": list(self.unproven),
         }
