@@ -118,7 +118,7 @@ def test_the_table_the_json_and_the_page_have_them(measured):
 
 def test_a_page_without_them_has_no_such_section():
     """Nothing is said of what is not there."""
-    level = Level(1, ((Sample(0, (1,), output_tokens=1),),))
+    level = Level(1, ((Sample(0, (1,), output_tokens=1, token_source="events"),),))
     source = {"model": "m", "base_url": "u", "endpoint": "chat", "date": "2026-11-30", "instrument": {}, "plan": SMALL.facts()}
 
     assert "own metrics" not in as_text([level])
