@@ -21,9 +21,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers import cli, paths, records, tokenizer
-from helpers.bench import ask, connection, page, price, selftest, surroundings, tables
+from helpers.bench import ask, connection, energy, live, page, price, selftest, server_metrics, surroundings, tables
+from helpers.bench.beside import Beside
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.find import Found, Search
+from helpers.bench.live import View
 from helpers.bench.measure import Plan, Sender, Target, levels, probe, workload_sha256
 from helpers.bench.timing import Level
 from helpers.formatting import told
@@ -64,6 +66,8 @@ def as_text(found: Sequence[Level], slo: Mapping[str, float] | None = None, per_
     sources = sorted({sample.token_source for level in found for sample in level.samples})
     unproven = dict.fromkeys(line for level in found for line in level.unproven)
     notes = [note for level in found for note in (_kinds_told(level), _cache_told(level), _sending_told(level)) if note]
+    beside = ((level, line) for level in found for line in (server_metrics.line(level.server_metrics), energy.line(level.energy)))
+    notes += [f"at {_load(level)}: {line}" for level, line in beside if line]
     notes += [f"at {_load(level)}: {price.line(level, per_hour)}" for level in found if per_hour]
     notes += dict.fromkeys(f"machine: {line}" for level in found for line in surroundings.warnings(level.machine))
     counted = f"tokens counted by: {', '.join(sources) or 'nobody, no request succeeded'}"
@@ -123,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
     add("--self-test", action="store_true", help="measure only the client itself, at --users")
     add("--no-self-test", action="store_true", help="do not measure the client first; its error stays unknown")
+    add("--quiet", action="store_true", help="show nothing while it measures: no line on a terminal, none elsewhere")
+    add("--no-server-metrics", action="store_true", help="do not read the server's /metrics page, once a second, beside it")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     add("--csv", type=Path, metavar="FILE", help="write them there as a table, a row per load")
     add("--html", type=Path, metavar="FILE", help="write a report there: one page with pictures, which needs no network")
@@ -173,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             price.check(options.price_per_hour)
         connection.room_for(0 if plan.rates_per_s else search.most if search else max(plan.users))
         if options.self_test:
-            return _self_test_only(plan)
+            return _self_test_only(plan, View(not options.quiet))
         endpoint = _endpoint(options)
         entries = tokenizer.entries(options.tokenizer) if options.tokenizer else None
     except ValueError as error:
@@ -205,29 +211,38 @@ class _Run:
         self.levels: list[Level] = []
         self.instrument: dict[int, selftest.SelfTest] = {}
         self.found: Found | None = None
+        self.beside: Beside | None = None
+        self.view = View(not options.quiet, plain_every_s=live.PLAIN_EVERY_S)
 
     def measure(self, target: Target) -> None:
         """Measure the client at each load, then the endpoint at each."""
         for users in (OPEN_LOOP_STREAMS,) if self.plan.rates_per_s else self.plan.users:
             self.test_the_client(users)
-        for measured in levels({"": target.endpoint}, self.plan, vocabulary=self.vocabulary):
-            self.levels.append(self._noted(measured[""]))
+        self.beside = self._beside(target)
+        how = {"vocabulary": self.vocabulary, "progress": self.view, "watched": self.beside.repeat}
+        for measured in levels({"": target.endpoint}, self.plan, **how):
+            self.levels.append(self._noted(self.beside.note(measured[""])))
 
     def search(self, target: Target, search: Search) -> None:
         """Search, and then measure the client at the load that was found."""
-        search.block = Sender(target, self.plan, search.unit, self.vocabulary)
+        self.beside = self._beside(target)
+        how = {"progress": self.view, "watched": self.beside.repeat}
+        search.block = Sender(target, self.plan, search.unit, self.vocabulary, **how)
         try:
             self.found = search.run()
         finally:
-            self.levels = search.block.levels(search.blocks)
+            self.levels = list(map(self.beside.note, search.block.levels(search.blocks)))
         users = search.unit == "users"
         self.test_the_client((self.found.keeps or self.found.exceeds or search.first) if users else OPEN_LOOP_STREAMS)
         self.levels = [self._noted(level) for level in self.levels]
 
+    def _beside(self, target: Target) -> Beside:
+        return Beside(target.endpoint, metrics=not self.options.no_server_metrics)
+
     def test_the_client(self, users: int) -> None:
         """Measure the client, and say what it is off by; nothing else is asked meanwhile."""
         if not self.options.no_self_test:
-            self.instrument[users] = selftest.run(users)
+            self.instrument[users] = selftest.run(users, progress=self.view.terminal)
             print(self.instrument[users], file=sys.stderr)
 
     def _noted(self, level: Level) -> Level:
@@ -295,12 +310,13 @@ class _Run:
             base_url=url._replace(netloc=url.netloc.rpartition("@")[2]).geturl(),
             model=Path(options.model).name if options.model.startswith("/") else options.model,  # a path may name its owner
             endpoint=options.endpoint,
+            **(self.beside.facts() if self.beside else {}),
         )
 
 
-def _self_test_only(plan: Plan) -> int:
+def _self_test_only(plan: Plan, view: View) -> int:
     for users in plan.users:
-        print(selftest.run(users))
+        print(selftest.run(users, progress=view))
     return 0
 
 

@@ -211,10 +211,11 @@ async def open_loop(
     output_tokens: int,
     timeout_s: float = 120,
     on_sample: Callable[[Sample], None] = lambda sample: None,
+    on_send: Callable[[Reply], None] = lambda reply: None,
 ) -> list[Sample]:
     """Requests that arrive at random, whether the last ones have ended or not: a Poisson process, seeded.
 
-    A request that could not be sent when it was due says so in its ``queue_s``.
+    A request that could not be sent when it was due says so in its ``queue_s``. ``on_send`` as in :func:`request`.
     """
     if not rate_per_s > 0:
         raise ValueError(f"rate_per_s={rate_per_s}: requests arrive at a rate above 0")
@@ -222,7 +223,7 @@ async def open_loop(
     due_ns = [start_ns + int(at_s * 1e9) for at_s in accumulate(draw.expovariate(rate_per_s) for _ in prompts)]
 
     async def work(prompt: Prompt, at_ns: int, reader: _Reader) -> None:
-        data, user = endpoint.request_bytes(prompt, output_tokens), _User(endpoint, timeout_s)
+        data, user = endpoint.request_bytes(prompt, output_tokens), _User(endpoint, timeout_s, on_send)
         try:
             await _until(at_ns - int(CONNECT_AHEAD_S * 1e9))
             with suppress(connection.Refused):
@@ -247,17 +248,19 @@ async def talks(
     users: int | None = None,
     timeout_s: float = 120,
     on_sample: Callable[[Sample], None] = lambda sample: None,
+    on_send: Callable[[Reply], None] = lambda reply: None,
 ) -> list[Sample]:
     """Conversations: each turn is sent when the last one has ended and was thought about, whether it succeeded or not.
 
     With ``users``, so many go on at once, and a user begins the next when one is over; all requests are written down
-    before the first is sent. Without, each begins at its own ``at_s``, however busy the server is.
+    before the first is sent. Without, each begins at its own ``at_s``, however busy the server is. ``on_send`` as in
+    :func:`request`.
     """
     if users is not None and users < 1:
         raise ValueError(f"users={users}: a load needs at least one user")
     connection.room_for(min(users or 0, len(talks)))
     spoken = [_Spoken(endpoint, writer, talk, number) for number, talk in enumerate(talks)]
-    everyone = [_User(endpoint, timeout_s) for _ in range(len(talks) if users is None else min(users, len(talks)))]
+    everyone = [_User(endpoint, timeout_s, on_send) for _ in range(len(talks) if users is None else min(users, len(talks)))]
     async with _reader(on_sample) as reader:
         try:
             if users is None:

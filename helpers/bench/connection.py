@@ -49,6 +49,7 @@ class Reply:
     size_bytes: int = 0
     whole: bool = False
     problem: str | None = None
+    over: bool = False  # nothing more comes, however it ended
     written_ns: int | None = None  # when all of the request was handed to the system; None: over TLS, nobody knows
 
 
@@ -181,7 +182,7 @@ class Connection:
         answer, self.answer = self.answer, None
         if answer is None:
             return
-        answer.problem = problem
+        answer.problem, answer.over = problem, True
         self.answers += 1
         if problem or not answer.whole or not self.usable:
             self.close()

@@ -8,23 +8,33 @@ slow the server is. Requests are greedy and of fixed length; what came back is i
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, takewhile
 
-from helpers.bench import checks, client, surroundings, talks, timing, workload
+from helpers.bench import checks, client, live, surroundings, talks, timing, workload
 from helpers.bench.client import Endpoint, EndpointError
+from helpers.bench.live import View
 from helpers.bench.prefixes import Expected, Seen
 from helpers.bench.talks import Source
 from helpers.bench.timing import Level, Sample, TooFewRepeats
+from helpers.formatting import users_told
 
 MAX_FAILED = 0.01  # share of failed requests above which a level is no figure
 STEADY = 0.10  # a warm-up that is faster than the last one by less than this was the last one
 MOST_WARMUPS = 6
 OPEN_LOOP_S = 30  # so long does an open loop send, unless told how many
+
+
+Watched = Callable[[str, int | float], AbstractContextManager]  # (endpoint's name, load) -> what a repeat is sent within
+
+
+def _unwatched(name: str, load: int | float) -> AbstractContextManager:
+    """Nothing beside the client's figures."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,12 @@ class Plan:
         """What turns talks into text."""
         return talks.Writer(vocabulary, f"{self.seed}, first tokens")
 
+    def title(self, name: str, load: int | float, turn: int) -> str:
+        """What is sent in ``turn``, for those who watch: ``load 2 of 3: 10 users, repeat 1 of 3``."""
+        which = f"load {self.loads.index(load) + 1} of {len(self.loads)}: " if len(self.loads) > 1 else ""
+        under = f"{load:g} requests/s" if self.rates_per_s else users_told(load)
+        return f"{f'{name}, ' if name else ''}{which}{under}, {_turn(turn, self.repeats)}"
+
     def facts(self) -> dict:
         """The plan as the provenance keeps it."""
         return {**vars(self), "source": self.source and self.source.facts()}
@@ -131,14 +147,19 @@ class Plan:
         return self._turns * sum(map(self.count, earlier))
 
 
+def _turn(turn: int, repeats: int) -> str:
+    return f"warm-up {-turn}" if turn < 0 else f"repeat {turn + 1} of {repeats}"
+
+
 def levels(
     endpoints: Mapping[str, Endpoint],
     plan: Plan,
     *,
     vocabulary: Sequence[str] | None = None,
-    progress: bool = True,
+    progress: bool | View = True,
     awake: Callable[[str], AbstractContextManager] = nullcontext,
     hits: Callable[[str], checks.Hits] | None = None,
+    watched: Watched = _unwatched,
 ) -> Iterator[dict[str, Level]]:
     """Measure every endpoint under every load of ``plan``; yields ``{name: Level}`` as each is done.
 
@@ -148,7 +169,8 @@ def levels(
     that stands there twice (an A/A run) gets other ones each time. Whatever is sent to an
     endpoint is sent inside ``awake(its name)``. ``hits(its name)`` is its engine's own count of
     prompt tokens taken from a prefix cache: if it grows by more than ``checks.MOST_CACHED`` of
-    them, the level is refused.
+    them, the level is refused. Each repeat, and no warm-up, is sent inside ``watched(its name, the load)``. ``progress``
+    is shown as :func:`helpers.bench.live.view` says.
     """
     targets = {}
     for name, endpoint in endpoints.items():
@@ -156,19 +178,18 @@ def levels(
             targets[name] = probe(endpoint, plan, vocabulary)
     copies = {name: list(endpoints.values())[:i].count(endpoints[name]) for i, name in enumerate(endpoints)}
     caches = _caches(endpoints)
-    writer = plan.writer(vocabulary) if plan.source else None
+    writer, view = plan.writer(vocabulary) if plan.source else None, live.view(progress)
     for load in plan.loads:
-        bar = _Progress(f"{load:g} {'requests/s' if plan.rates_per_s else 'users'}", progress)
-
         expected = dict.fromkeys(targets, Expected())
 
-        def block(name: str, turn: int, load=load, bar=bar, expected=expected) -> tuple[Sample, ...]:
+        def block(name: str, turn: int, load=load, expected=expected) -> tuple[Sample, ...]:
+            show = partial(view.run, plan.title(name, load, turn))
             with awake(name):
                 if plan.source is None:
                     prompts = plan.prompts(load, turn, targets[name].words, vocabulary, copies[name])
-                    return _block(targets[name], plan, load, prompts, turn, bar)
+                    return _block(targets[name], plan, load, prompts, turn, show)
                 said = plan.talks(load, turn, plan.input_tokens - targets[name].words, copies[name])
-                found = _speak(targets[name], plan, load, said, writer, bar)
+                found = _speak(targets[name], plan, load, said, writer, show)
                 hoped = caches[name].take(found)
                 expected[name] += hoped if turn >= 0 else Expected()
                 return found
@@ -186,10 +207,11 @@ def levels(
         moments: dict[str, list] = {name: [] for name in targets}
         for turn in range(plan.repeats):
             for name in list(targets)[:: 1 if turn % 2 == 0 else -1]:
-                begun = surroundings.now()
-                blocks[name].append(block(name, turn))
-                moments[name].append((begun, surroundings.now()))
-        bar.close()
+                with watched(name, load):
+                    begun = surroundings.now()
+                    found = block(name, turn)
+                    moments[name].append((begun, surroundings.now()))
+                blocks[name].append(found)
         after = count()
         grown = {name: checks.hits_between(before[name], after[name]) if hits else None for name in targets}
         hoped = expected if plan.source else dict.fromkeys(targets)
@@ -256,19 +278,22 @@ def workload_sha256(plan: Plan, vocabulary: Sequence[str] | None = None) -> str:
     return workload.sha256(sent, plan.output_tokens)
 
 
-def _block(target: Target, plan: Plan, load: int | float, prompts, turn: int, bar: _Progress) -> tuple[Sample, ...]:
-    how = {"output_tokens": plan.output_tokens, "timeout_s": plan.timeout_s, "on_sample": bar.step}
+Show = Callable[[int, Callable], Sequence[Sample]]  # (requests, what sends them) -> what came back, shown meanwhile
+
+
+def _block(target: Target, plan: Plan, load: int | float, prompts, turn: int, show: Show) -> tuple[Sample, ...]:
+    how = {"output_tokens": plan.output_tokens, "timeout_s": plan.timeout_s}
     if plan.rates_per_s:
-        sending = client.open_loop(target.endpoint, prompts, rate_per_s=load, seed=plan.seed + turn, **how)
+        sending = partial(client.open_loop, target.endpoint, prompts, rate_per_s=load, seed=plan.seed + turn, **how)
     else:
-        sending = client.closed_loop(target.endpoint, prompts, users=load, **how)
-    return tuple(client.run(sending))
+        sending = partial(client.closed_loop, target.endpoint, prompts, users=load, **how)
+    return tuple(show(len(prompts), sending))
 
 
-def _speak(target: Target, plan: Plan, load, said: list[talks.Talk], writer: talks.Writer, bar: _Progress) -> tuple[Sample, ...]:
+def _speak(target: Target, plan: Plan, load, said: list[talks.Talk], writer: talks.Writer, show: Show) -> tuple[Sample, ...]:
     users = None if plan.rates_per_s else load
-    sending = client.talks(target.endpoint, said, writer, users=users, timeout_s=plan.timeout_s, on_sample=bar.step)
-    return tuple(client.run(sending))
+    sending = partial(client.talks, target.endpoint, said, writer, users=users, timeout_s=plan.timeout_s)
+    return tuple(show(sum(len(talk.turns) for talk in said), sending))
 
 
 def _level(
@@ -318,12 +343,21 @@ def _verdicts(
 class Sender:
     """Sends blocks of any load to one endpoint, each of prompts that nobody sent before: what a search asks for.
 
-    ``unit`` is ``"users"`` or ``"requests/s"``; a load's first block follows a warm-up.
+    ``unit`` is ``"users"`` or ``"requests/s"``; a load's first block follows a warm-up. ``watched`` as in :func:`levels`.
     """
 
-    def __init__(self, target: Target, plan: Plan, unit: str, vocabulary: Sequence[str] | None, *, progress: bool = True):
+    def __init__(
+        self,
+        target: Target,
+        plan: Plan,
+        unit: str,
+        vocabulary: Sequence[str] | None,
+        *,
+        progress: bool | View = True,
+        watched: Watched = _unwatched,
+    ):
         self.target, self.plan, self.unit, self.vocabulary = target, plan, unit, vocabulary
-        self.writer, self.progress = plan.writer(vocabulary), progress
+        self.writer, self.view, self.watched = plan.writer(vocabulary), live.view(progress), watched
         self.cache, self.expected, self.moments = Seen(), {}, {}
         self.sent = 0
 
@@ -332,9 +366,10 @@ class Sender:
         if load not in self.expected:
             self._send(load, self._plan(load).count(load))
             self.expected[load] = Expected()
-        begun = surroundings.now()
-        found = self._send(load, max(requests, self._plan(load).count(load)))
-        self.moments.setdefault(load, []).append((begun, surroundings.now()))
+        with self.watched("", load):
+            begun = surroundings.now()
+            found = self._send(load, max(requests, self._plan(load).count(load)))
+            self.moments.setdefault(load, []).append((begun, surroundings.now()))
         self.expected[load] += self.hoped
         return found
 
@@ -343,17 +378,16 @@ class Sender:
         return replace(self.plan, requests=requests or self.plan.requests, **{"users": (1,), "rates_per_s": (), **loads})
 
     def _send(self, load: int | float, requests: int) -> tuple[Sample, ...]:
-        plan, turn, bar = self._plan(load, requests), self.sent, _Progress(f"{load:g} {self.unit}", self.progress)
+        plan, turn, show = self._plan(load, requests), self.sent, partial(self.view.run, f"{load:g} {self.unit}")
         self.sent += requests
         if plan.source:
             overhead = plan.input_tokens - self.target.words
             said = plan.source.talks(requests, seed=f"{plan.seed}, {turn}", skip=turn, overhead=overhead)
-            found = _speak(self.target, plan, load, plan.timed(said, load, turn), self.writer, bar)
+            found = _speak(self.target, plan, load, plan.timed(said, load, turn), self.writer, show)
         else:
             how = {"seed": f"{plan.seed}, {turn}", "order": f"{plan.seed}, first tokens", "skip": turn}
             made = workload.prompts(requests, self.target.words, vocabulary=self.vocabulary, **how)
-            found = _block(self.target, plan, load, made, turn, bar)
-        bar.close()
+            found = _block(self.target, plan, load, made, turn, show)
         self.hoped = self.cache.take(found)
         return found
 
@@ -367,25 +401,6 @@ class Sender:
         few = f"a look of {len(blocks)} repeats" if len(blocks) < timing.MIN_REPEATS else None
         machine = surroundings.between(self.moments.get(load, ()))
         return replace(level, label="; ".join(filter(None, (few, level.label))) or None, machine=machine)
-
-
-class _Progress:
-    """A tqdm bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, title: str, shown: bool):
-        self.bar = None
-        if shown and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(desc=title, unit="request", leave=False)
-
-    def step(self, sample: Sample) -> None:
-        if self.bar is not None:
-            self.bar.update()
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 def probe(endpoint: Endpoint, plan: Plan, vocabulary: Sequence[str] | None = None) -> Target:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from helpers.bench import charts, price, surroundings
+from helpers.bench import charts, price, server_metrics, surroundings
 from helpers.bench.charts import Bar, Point
 from helpers.bench.timing import Level
 from helpers.formatting import told
@@ -38,6 +38,8 @@ def html(content: Mapping, levels: Sequence[Level], command: str) -> str:
         _section("What was measured", _asked(content)),
         _section("The client's own error", _instrument(source["instrument"])),
         _section("Figures", _figures(content["levels"])),
+        _section("The server's own metrics", _server_metrics(content["levels"])),
+        _section("Energy", _energy(content["levels"])),
         _section("Prices", _prices(content["levels"])),
         _section("Curves", _curves(content["levels"])),
         _section("One repeat, request by request", _timeline(levels)),
@@ -137,6 +139,31 @@ def _curves(levels: Sequence[Mapping]) -> str:
     if unit == "users":
         drawn["What a user gets, and what the machine gives"] = _each_and_all(measured)
     return "".join(f"<figure><figcaption>{title}</figcaption>{picture}</figure>" for title, picture in drawn.items() if picture)
+
+
+def _server_metrics(levels: Sequence[Mapping]) -> str:
+    """What the server said of itself, beside the client's figure of the same time."""
+    rows = [_server_row(level, level["server_metrics"]) for level in levels if level.get("server_metrics")]
+    head = (
+        _unit(levels), "TTFT, s: its mean", "the client's mean", "difference", "running", "waiting", "KV cache used",
+        "tokens from its prefix cache",
+    )  # fmt: skip
+    return _table(head, rows, "From its /metrics page; gauges are the mean and the most of the looks at it") if rows else ""
+
+
+def _server_row(level: Mapping, said: Mapping) -> tuple:
+    ttft, hits = said["ttft_s"], said["prefix_hit_tokens"]
+    times = (f"{ttft['server']:.4f}", f"{ttft['client']:.4f}", server_metrics.told_difference(ttft)) if ttft else ("-",) * 3
+    gauges = (server_metrics.told_gauge(said, name) for name in server_metrics.GAUGES)
+    return f"{_load(level):g}", *times, *gauges, "-" if hits is None else f"{hits:,}"
+
+
+def _energy(levels: Sequence[Mapping]) -> str:
+    """Of each device of the server's machine, where it could be read."""
+    found = [(_load(level), device, of) for level in levels for device, of in (level.get("energy") or {}).items()]
+    rows = [(f"{load:g}", device, told(of["joules_per_output_token"], ".3g"), of["scope"]) for load, device, of in found]
+    head = (_unit(levels), "device", "J per output token", "of")
+    return _table(head, rows, "Median over the repeats; a device is counted whole, whoever uses it") if rows else ""
 
 
 def _prices(levels: Sequence[Mapping]) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from helpers.bench import client, timing, truth_server, workload
+from helpers.bench import client, live, timing, truth_server, workload
 from helpers.bench.client import Endpoint
+from helpers.bench.live import View
 from helpers.bench.timing import Level, Sample
+from helpers.formatting import users_told
 
 FIRST_S, GAP_S, TOKENS = 0.05, 0.01, 64
 CEILING_RATES = (10_000, 20_000, 40_000, 60_000, 80_000)  # events/s asked of the server, rising
@@ -81,24 +84,30 @@ class Seen:
         return float(np.median([lag for s in self.samples for lag in s.lag_ns or (0,)])) / 1e9
 
 
-def load(users: int, requests: int, tokens: int, *, first_s: float = FIRST_S, gap_s: float = GAP_S) -> Seen:
-    """Send ``requests`` from ``users`` users to a truth server of its own; returns both sides."""
+def load(
+    users: int, requests: int, tokens: int, *, first_s: float = FIRST_S, gap_s: float = GAP_S, progress: bool | View = False
+) -> Seen:
+    """Send ``requests`` from ``users`` users to a truth server of its own, shown as in a measurement; returns both sides."""
     with truth_server.process(first_s=first_s, gap_s=gap_s) as server:
         endpoint = Endpoint(server.base_url, "truth")
         client.run(client.closed_loop(endpoint, workload.prompts(users, 64, seed=0), users=users, output_tokens=4))  # warm-up
         server.reset()
         prompts = workload.prompts(requests, 64, seed=1)
-        samples = client.run(client.closed_loop(endpoint, prompts, users=users, output_tokens=tokens))
+        sending = partial(client.closed_loop, endpoint, prompts, users=users, output_tokens=tokens)
+        samples = live.view(progress).run(f"self-test, {users_told(users)}", requests, sending)
         return Seen(samples, server.seen())
 
 
-def run(users: int) -> SelfTest:
-    """Measure the client at ``users`` streams; 5 to 15 seconds. Raises ``ValueError`` for less than one user."""
+def run(users: int, *, progress: bool | View = False) -> SelfTest:
+    """Measure the client at ``users`` streams; 5 to 15 seconds. Raises ``ValueError`` for less than one user.
+
+    With ``progress`` it shows what a measurement shows: what that costs is in its error.
+    """
     if users < 1:
         raise ValueError(f"users={users}: a load needs at least one user")
-    seen = load(users, 2 * users if users > 1 else 3, TOKENS)
+    seen = load(users, 2 * users if users > 1 else 3, TOKENS, progress=progress)
     kept_up, server_was_the_limit = users / GAP_S, True
-    for asked, there in _rising(users):
+    for asked, there in _rising(users, progress):
         did = there.served_tokens_per_s
         if abs(there.rate_error) > MOST_ERROR or there.lag_s > MOST_LAG_S:
             server_was_the_limit = False
@@ -109,7 +118,7 @@ def run(users: int) -> SelfTest:
     return SelfTest(users, seen.ttft_error_s, seen.rate_error, seen.itl_p99_error, kept_up, server_was_the_limit)
 
 
-def _rising(users: int) -> Iterator[tuple[float, Seen]]:
+def _rising(users: int, progress: bool | View) -> Iterator[tuple[float, Seen]]:
     for asked in CEILING_RATES:
         tokens = max(int(CEILING_S * asked / users), 16)
-        yield asked, load(users, users, tokens, first_s=0.01, gap_s=users / asked)
+        yield asked, load(users, users, tokens, first_s=0.01, gap_s=users / asked, progress=progress)

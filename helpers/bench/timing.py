@@ -212,6 +212,8 @@ class Level:
     unproven: tuple[str, ...] = ()  # what the server did not report and nobody could check
     machine: Mapping | None = None  # the client's, during the repeats (see surroundings)
     prefix_cache: Mapping[str, int | None] | None = None  # tokens expected and reported, where prompts share their beginnings
+    server_metrics: Mapping | None = None  # what the server said of itself meanwhile (see server_metrics)
+    energy: Mapping | None = None  # what each device of this machine took for a token (see energy)
 
     @property
     def samples(self) -> list[Sample]:
@@ -344,6 +346,8 @@ class Level:
             "reasoning_tokens": sum(s.reasoning_tokens or 0 for s in self.samples),
             "client_machine": self.machine and dict(self.machine),
             "prefix_cache": self.prefix_cache and dict(self.prefix_cache),
+            "server_metrics": self.server_metrics and dict(self.server_metrics),
+            "energy": self.energy and dict(self.energy),
             "label": self.refused or self.label,
             "unproven": list(self.unproven),
         }

@@ -98,6 +98,13 @@ def plain(status: int, content: Mapping) -> bytes:
     return b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 
+def text(content: str) -> bytes:
+    """A whole answer in Prometheus' text format."""
+    body = content.encode()
+    kind = b"text/plain; version=0.0.4; charset=utf-8"
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body)
+
+
 def writes(script: Script, path: str, body: Mapping, number: int) -> Iterator[Write]:
     """The writes that answer request ``number`` on ``path``."""
     draw = random.Random(number)

@@ -89,6 +89,8 @@ class _Connection:
             self.server.received.clear()
         if path == "/truth":
             self._send(truth_script.plain(200, {"requests": [served.to_dict() for served in self.server.received]}))
+        elif path == "/metrics" and self.server.metrics is not None:
+            self._send(truth_script.text(self.server.metrics()))
         elif path == "/reset" or self.parser.get_method() == b"GET":
             self._send(truth_script.plain(200, {"object": "list", "data": [{"id": "truth", "object": "model"}]}))
         elif not path.endswith("/completions"):
@@ -167,12 +169,19 @@ class _Connection:
 class TruthServer:
     """Serves ``base_url`` from a thread for the length of a ``with`` block; ``received`` is what it really did.
 
-    ``script`` may be a function of a request's number (from 0) and body.
+    ``script`` may be a function of a request's number (from 0) and body. ``metrics`` makes the page ``/metrics``, in this
+    server's thread, from what the test wants to be read there.
     """
 
-    def __init__(self, script: Script | Callable[[int, Mapping], Script] = Script(), *, keep_bodies: bool = True):  # noqa: B008
+    def __init__(
+        self,
+        script: Script | Callable[[int, Mapping], Script] = Script(),  # noqa: B008
+        *,
+        keep_bodies: bool = True,
+        metrics: Callable[[], str] | None = None,
+    ):
         self.script = script if callable(script) else lambda number, body: script
-        self.keep_bodies = keep_bodies
+        self.keep_bodies, self.metrics = keep_bodies, metrics
         self.received: list[Served] = []
         self.connections: set[_Connection] = set()
         self.at_once = self.most_at_once = self.accepted = 0

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from helpers import machine
+from helpers.bench.energy import gpu_handle
 from helpers.weights import sizes
 
 LEAST_CAPABILITY = 8.0  # Ampere: bf16
@@ -93,11 +94,6 @@ class Use:
     how: str
 
 
-def _handle(nvml, one: str):
-    """NVML counts all GPUs, whatever a process may use: ``one`` of those, by its number or its name."""
-    return nvml.nvmlDeviceGetHandleByUUID(one) if one.startswith("GPU-") else nvml.nvmlDeviceGetHandleByIndex(int(one or 0))
-
-
 class Nvml:
     """The GPUs that ``CUDA_VISIBLE_DEVICES`` names, else the first, through NVML.
 
@@ -113,7 +109,7 @@ class Nvml:
 
             pynvml.nvmlInit()
             named = [one.strip() for one in os.environ.get(machine.VISIBLE, "").split(",")]
-            self.nvml, self.handles = pynvml, [_handle(pynvml, one) for one in named]
+            self.nvml, self.handles = pynvml, [gpu_handle(pynvml, one) for one in named]
         except Exception as error:  # noqa: BLE001 - any failure of an optional reading is a reason, not an end
             self.reason = f"NVML cannot be asked: {error}"
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
-from helpers.bench import checks
+from helpers.bench import checks, server_metrics
+from helpers.bench.server_metrics import Unreadable, rows
 from helpers.servers import serving
 
 TOLERANCE = 0.02  # of the formula's bytes per token
@@ -22,10 +22,6 @@ SGLANG_GAUGE = "sglang:kv_cache_memory_usage_gb"
 _LLAMA_CPP_CACHE = re.compile(
     r"llama_kv_cache: size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers, +\d+/(\d+) seqs\)"
 )  # MiB, cells of a stream, layers, streams
-
-
-class Unreadable(RuntimeError):
-    """A figure that an engine does not say; the message is the reason and, where there is one, the next step."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +111,6 @@ def _asked(server: serving.Server, route: str, **params) -> httpx.Response:
     if answer.status_code != 200:
         raise Unreadable(f"{route} answers HTTP {answer.status_code}: the server was started without it")
     return answer
-
-
-def rows(page: str, name: str) -> list[tuple[dict[str, str], float]]:
-    """All samples of the metric ``name`` in Prometheus' text format: (labels, value) each."""
-    families = text_string_to_metric_families(page)
-    return [(sample.labels, sample.value) for family in families for sample in family.samples if sample.name == name]
 
 
 def _only(page: str, name: str) -> tuple[dict[str, str], float]:
@@ -218,14 +208,15 @@ def transformers_pool(log: str) -> tuple[int, int, str, int]:
     return tokens, bytes_, "its cache object, as said in the log", spare
 
 
-def _counter(*names: str, sign: str) -> Callable[[serving.Server], tuple[int, str]]:
-    """A reader that sums the counters ``names``; one that is missing is 0 only if ``sign`` shows that counting is on."""
+def _counter(kernel: str) -> Callable[[serving.Server], tuple[int, str]]:
+    """A reader of the engine's counter of prompt tokens from its prefix cache."""
+    name, sign = server_metrics.HITS[kernel]
 
     def read(server: serving.Server) -> tuple[int, str]:
-        page = metrics_page(server)
-        if sign not in page:
+        tokens = server_metrics.prefix_hit_tokens(metrics_page(server), kernel)
+        if tokens is None:
             raise Unreadable(f"/metrics has no {sign}: this version counts under another name")
-        return round(sum(value for name in names for _, value in rows(page, name))), names[0]
+        return tokens, name
 
     return read
 
@@ -238,9 +229,4 @@ def _transformers_hits(server: serving.Server) -> tuple[int, str]:
 
 
 _POOLS = {"vllm": _vllm_pool, "sglang": _sglang_pool, "llama-cpp": _llama_cpp_pool, "transformers": _transformers_pool}
-_HITS = {
-    "vllm": _counter("vllm:prefix_cache_hits_total", sign="vllm:prefix_cache_hits_total"),
-    "sglang": _counter("sglang:cached_tokens_total", sign="sglang:max_total_num_tokens"),
-    "llama-cpp": _counter("llamacpp:prompt_tokens_cached_total", sign="llamacpp:prompt_tokens_cached_total"),
-    "transformers": _transformers_hits,
-}
+_HITS = {**{kernel: _counter(kernel) for kernel in server_metrics.HITS}, "transformers": _transformers_hits}

@@ -189,7 +189,7 @@ def test_every_figure_of_the_json_has_its_column(run):
     known = {*tables.PLAIN, *tables.FIGURES, *tables.TIMES, "prefix_cache", "price"}
     told_elsewhere = {
         "error_kinds", "failures", "prompt_tokens", "output_tokens", "cached_tokens", "answers_at_once", "client_lag_s",
-        "per_repeat", "slo", "events_by_kind", "client_machine", "unproven",
+        "per_repeat", "slo", "events_by_kind", "client_machine", "unproven", "server_metrics", "energy",
     }  # fmt: skip
 
     assert set(level) - known - told_elsewhere == set()

@@ -16,7 +16,7 @@ from helpers.paths import REPOSITORY
 
 SOURCES = ("helpers", "pyproject.toml", "LICENSE")  # what a wheel is built from
 ENGINES = ("jupyter_client", "zmq", "IPython", "torch", "transformers", "vllm", "sglang", "llama_cpp", "xllamacpp", "ray")
-FAST = ("--input-tokens", "8", "--output-tokens", "4", "--users", "2", "--requests", "4")
+FAST = ("--input-tokens", "8", "--output-tokens", "4", "--users", "2", "--requests", "4", "--quiet")
 UV = os.environ.get("UV") or shutil.which("uv") or next(map(str, REPOSITORY.glob(".venvs/uv/bin/uv")), None)
 
 

@@ -54,7 +54,7 @@ def test_only_the_gpus_that_a_process_may_use_are_asked(tmp_path, monkeypatch):
         nvmlDeviceGetHandleByIndex = staticmethod(lambda number: f"GPU number {number}")
         nvmlDeviceGetHandleByUUID = staticmethod(lambda name: f"GPU named {name}")
 
-    found = [device._handle(MockNvml, first) for first in ("", "1", "GPU-7")]
+    found = [device.gpu_handle(MockNvml, first) for first in ("", "1", "GPU-7")]
     assert found == ["GPU number 0", "GPU number 1", "GPU named GPU-7"]
 
 

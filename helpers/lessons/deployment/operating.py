@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import httpx
 import psutil
 
+from helpers.bench.server_metrics import NAMES, Reading, read  # noqa: F401 - NAMES: what is read, for a table
 from helpers.lessons.deployment import switching
 from helpers.servers import metrics
 from helpers.servers.guard import STOP_TIMEOUT_S
@@ -23,39 +24,6 @@ from helpers.servers.serving import Server
 
 HEALTH_TIMEOUT_S = 2
 POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One look at ``/metrics``. ``mean_ttft_s`` is the mean since the start; ``kv_used`` a share, 0 to 1."""
-
-    running: float | None = None
-    waiting: float | None = None
-    mean_ttft_s: float | None = None
-    kv_used: float | None = None
-    prompt_tokens: float | None = None  # since the start
-    output_tokens: float | None = None
-    at_s: float | None = field(default=None, compare=False)  # time.perf_counter(), where it was watched
-
-
-NAMES = {  # engine's kernel: field of a Reading to the metric's name; a mean has two, sum and count
-    "vllm": {
-        "running": "vllm:num_requests_running", "waiting": "vllm:num_requests_waiting",
-        "mean_ttft_s": ("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
-        "kv_used": "vllm:kv_cache_usage_perc",
-        "prompt_tokens": "vllm:prompt_tokens_total", "output_tokens": "vllm:generation_tokens_total",
-    },
-    "sglang": {
-        "running": "sglang:num_running_reqs", "waiting": "sglang:num_queue_reqs",
-        "mean_ttft_s": ("sglang:time_to_first_token_seconds_sum", "sglang:time_to_first_token_seconds_count"),
-        "kv_used": "sglang:token_usage",
-        "prompt_tokens": "sglang:prompt_tokens_total", "output_tokens": "sglang:generation_tokens_total",
-    },
-    "llama-cpp": {
-        "running": "llamacpp:requests_processing", "waiting": "llamacpp:requests_deferred",
-        "prompt_tokens": "llamacpp:prompt_tokens_total", "output_tokens": "llamacpp:tokens_predicted_total",
-    },
-}  # fmt: skip
 
 
 def health(server: Server, timeout_s: float | None = None) -> str:
@@ -73,22 +41,6 @@ def health(server: Server, timeout_s: float | None = None) -> str:
 def reading(server: Server) -> Reading:
     """What the server's page says now; :class:`helpers.servers.metrics.Unreadable` if it has no page."""
     return read(metrics.metrics_page(server), server.engine.kernel)
-
-
-def read(page: str, kernel: str) -> Reading:
-    """A :class:`Reading` of the text ``page`` of an engine of ``kernel``."""
-    if kernel not in NAMES:
-        raise metrics.Unreadable(f"no names are known for the metrics of {kernel!r}: there are {', '.join(NAMES)}")
-    return Reading(**{figure: _value(page, name) for figure, name in NAMES[kernel].items()})
-
-
-def _value(page: str, name: str | tuple[str, str]) -> float | None:
-    """The sum over all labels of one metric, or the mean of two; ``None`` if the page has none of it."""
-    if isinstance(name, tuple):
-        total, count = (_value(page, one) for one in name)
-        return total / count if total is not None and count else None
-    found = [value for _, value in metrics.rows(page, name)]
-    return sum(found) if found else None
 
 
 @contextmanager
