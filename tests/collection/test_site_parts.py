@@ -14,10 +14,24 @@ import nbformat
 import pytest
 import yaml
 from books import NOTEBOOKS, books, each_notebook
+from pointers import at
 
 from helpers import paths, records
 from helpers.collection import claims
-from helpers.collection.site import built, curves, elsewhere, embedded, fits, history, levels, pages, published, stage
+from helpers.collection.site import (
+    built,
+    curves,
+    elsewhere,
+    embedded,
+    fits,
+    history,
+    levels,
+    pages,
+    published,
+    stage,
+    verdicts,
+)
+from helpers.lessons.structured import features
 from helpers.servers import metrics
 from helpers.weights import shapes, sizes
 
@@ -224,14 +238,6 @@ def record(level: dict) -> dict:
     return json.loads((records.FOLDER / f"{level['record']}.json").read_text())
 
 
-def at(value, pointer: str):
-    """What a JSON pointer leads to."""
-    for key in pointer.split("/")[1:]:
-        key = key.replace("~1", "/").replace("~0", "~")
-        value = value[int(key)] if isinstance(value, list) else value[key]
-    return value
-
-
 def test_the_data_are_what_their_schemas_say(results):
     """Both files."""
     published.check("results.json", results)
@@ -329,6 +335,49 @@ def test_the_calculator_tells_how_far_off_it_was():
 def named(model: str) -> str:
     """The calculator's name of a record's model."""
     return model.removesuffix("-Instruct")
+
+
+# --- who does what ---
+
+
+def test_every_probe_says_what_it_asks():
+    """On the page beside what came back."""
+    assert [feature for feature in features.PROBES if not verdicts.asked(feature)] == []
+    assert json.dumps(features.SEVEN_OR_EIGHT) in verdicts.asked("JSON schema")
+    assert verdicts.asked("a probe that is no more") == ""
+
+
+def mock_probes(**cells: dict[str, str]) -> dict:
+    """A mock of a record of probes: by framework the verdict on each feature."""
+    machine = {"cpu": "a mock", "cores": 1, "gpus": []}
+    return {
+        "provenance": {"date": "2026-01-01T00:00:00+00:00", "machine": machine, "versions": {}, "arguments": {}},
+        "cells": {
+            name: {feature: {"verdict": verdict, "detail": "seen"} for feature, verdict in of.items()}
+            for name, of in cells.items()
+        },
+    }
+
+
+def test_what_is_ignored_silently_stands_in_front():
+    """Cells by verdict; features by how many servers ignore them, then by how many refuse."""
+    works, refuses, ignores = features.WORKS, features.REFUSES, features.IGNORES
+    found = verdicts.grid("x.json", mock_probes(
+        vllm={"seed": works, "regex": works, "n": ignores}, transformers={"seed": works, "regex": refuses, "n": ignores},
+    ))  # fmt: skip
+
+    assert [cell["verdict"] for cell in found["cells"]] == [ignores, ignores, refuses, works, works, works]
+    assert list(found["features"]) == ["n", "regex", "seed"]
+    assert [cell["at"] for cell in found["cells"][:2]] == ["/cells/vllm/n", "/cells/transformers/n"]
+
+
+def test_a_ready_made_wheel_that_answers_otherwise_is_told_beside_the_cell():
+    """Of llama.cpp alone; the other cells have none."""
+    record = mock_probes(**{name: {"regex": features.REFUSES, "n": features.WORKS} for name in ("llama-cpp", "vllm")})
+    record["wheel"] = {"versions": {"a-wheel": "1"}, "cells": {"regex": {"verdict": features.WORKS, "detail": "red-1"}}}
+    told = {cell["at"]: cell["wheel"] for cell in verdicts.grid("x.json", record)["cells"] if cell["wheel"]}
+
+    assert told == {"/cells/llama-cpp/regex": "works: red-1"}
 
 
 def test_llms_txt_names_every_notebook():
