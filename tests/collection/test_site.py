@@ -16,12 +16,13 @@ from books import NOTEBOOKS
 from pointers import at
 
 from helpers import formatting, frameworks, paths, records
+from helpers.bench import timing
 from helpers.collection import claims
-from helpers.collection.site import build, built, curves, fits, published, racing, sources, verdicts
+from helpers.collection.site import build, built, clients, curves, fits, published, racing, sources, verdicts
 from helpers.lessons.decision import choose
 from helpers.lessons.race.lanes import WAYS, Lane
 from helpers.lessons.scaling import parallelism
-from helpers.studies import conformance
+from helpers.studies import conformance, peers
 from helpers.weights import capacity
 from helpers.weights.sizes import GIB
 
@@ -32,15 +33,16 @@ OWN = (
     "fits.html",
     "features.html",
     "throughput.html",
+    "clients.html",
     "race.html",
     "data.html",
     "search.html",
 )  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
     "light": OWN,
-    "dark": ("features.html", "throughput.html", "notebooks/02_transformers.html"),
+    "dark": ("features.html", "throughput.html", "clients.html", "notebooks/02_transformers.html"),
 }
-OPENED = {"features.html": "#grid button", "throughput.html": "#chart .mark"}
+OPENED = {"features.html": "#grid button", "throughput.html": "#chart .mark", "clients.html": "#clients-in-order button"}
 CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}
 SCRIPTS = re.compile(r"<script[^>]* src=\"([^\"]+)\"|<link[^>]* href=\"([^\"]+\.css[^\"]*)\"")
 
@@ -173,6 +175,37 @@ def test_every_cell_of_who_does_what_is_its_records(site):
     assert len(seen) == len(set(seen)) == cells
 
 
+def test_every_number_of_the_clients_is_in_its_record(site):
+    """Said and done are medians of its rounds with their spread, the error stands in its summary; no row is missing."""
+    seen = []
+    for caption, rows in tables(site, "clients.html"):
+        for title, day, version, *told, rounds, file, pointer in rows:
+            record = json.loads((paths.REPOSITORY / file).read_text())
+            kept, source = at(record, pointer), record["provenance"]
+            mine = (kept["client"], kept["streams"])
+            good = [run for run in record["runs"] if (run["client"], run["streams"]) == mine and run["error"] is None]
+            load = next(one for one in source["plan"]["loads"] if one["streams"] == kept["streams"])
+            figures = []
+            for key, of_run in (
+                ("ttft_ms",) * 2,
+                ("output_tokens_per_s_percent", "output_tokens_per_s"),
+                ("itl_p99_percent", "itl_p99_ms"),
+            ):
+                both = [timing.figure(run[side][of_run] for run in good) for side in ("says", "truth")]
+                figures += [formatting.told(figure and vars(figure), ",.2f") for figure in both]
+                figures.append(formatting.told(kept[key], "+,.2f"))
+
+            assert told == figures, (file, pointer)
+            assert title == clients.title(record, kept["client"]) and source["date"].startswith(day)
+            assert version == ", ".join(f"{name} {number}" for name, number in source["versions"][kept["client"]].items())
+            assert int(rounds.partition(",")[0]) == kept["rounds"] == len(good)
+            numbers = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", caption)]
+            assert {kept["streams"], load["requests"], load["tokens"]} <= set(numbers), caption
+            seen.append((file, pointer))
+
+    assert len(seen) == len(set(seen)) == sum(len(record["summary"]) for _, record in sources.every(peers.NAME))
+
+
 def test_the_front_page_counts_the_claims_as_they_are(site):
     """No number in it is typed."""
     text = re.sub(r"<[^>]+>", "", (site / "index.html").read_text())
@@ -182,7 +215,9 @@ def test_the_front_page_counts_the_claims_as_they_are(site):
     assert f"{counts['outdated']} are outdated, {counts['wrong']} are wrong" in text
 
 
-@pytest.mark.parametrize(("name", "most_kb"), [("index.html", 300), ("features.html", 400), ("throughput.html", 1000)])
+@pytest.mark.parametrize(
+    ("name", "most_kb"), [("index.html", 300), ("features.html", 400), ("throughput.html", 1000), ("clients.html", 400)]
+)
 def test_a_page_is_light(site, name, most_kb):
     """With its styles and scripts, before pictures."""
     text = (site / name).read_text()
@@ -342,6 +377,45 @@ def test_features_are_filtered_by_framework_and_by_feature(page, site):
         assert buttons.count() == rows.count() == len(wanted) > 0
         assert page.locator(".levels[data-group]:visible").count() == len({cell["verdict"] for cell in wanted})
     assert page.faults == []
+
+
+def test_clients_stand_in_the_order_of_the_chosen_error(page, site):
+    """For every load and figure: the smallest first, one without a figure last and with its reason; one table is shown."""
+    page.goto((site / "clients.html").as_uri())
+    groups = json.loads(page.locator("#clients").text_content())["groups"]
+    for number, group in enumerate(groups):
+        page.select_option("#group", index=number)
+        for key in clients.FIGURES:
+            page.select_option("#figure", key)
+            newest = [row | row["figures"][key] for row in group["rows"] if row["newest"]]
+            ordered = sorted(newest, key=lambda row: abs(row["off"]["median"]) if row["off"] else float("inf"))
+            told = page.locator("#clients-in-order .told").all_inner_texts()
+
+            assert page.locator("#clients-in-order button").all_inner_texts() == [row["client"] for row in ordered]
+            for row, text in zip(ordered, told, strict=True):
+                assert row["why"] in text if row["why"] else all(one in text for one in row["told"].values())
+        assert page.locator(".levels:visible caption").all_inner_texts() == [group["title"]]
+    assert page.faults == []
+
+
+def test_an_earlier_record_is_a_row_below_the_newest(page, site):
+    """On demand, with its day; with a mock of a later record, made of the newest one."""
+    (file, record), *_ = sources.every(peers.NAME)
+    later = {**record, "provenance": {**record["provenance"], "date": "2099-01-01T00:00:00+00:00"}}
+    text = (site / "clients.html").read_text()
+    before, _, rest = text.partition('<script type="application/json" id="clients">')
+    mock = site / "clients_mock.html"
+    mock.write_text(before + clients.html([("later.json", later), (file, record)]) + rest.partition("</script>")[2])
+    page.goto(mock.as_uri())
+    names = page.locator("#clients-in-order .named")
+    newest = names.count()
+    page.locator("#older").check()
+    told = names.all_inner_texts()
+    mock.unlink()
+
+    assert len(told) == 2 * newest > 0
+    assert all("2099-01-01" in one for one in told[::2])
+    assert all(record["provenance"]["date"][:10] in one for one in told[1::2])
 
 
 def test_the_calculator_says_what_python_says(page, site):
