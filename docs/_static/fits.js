@@ -3,14 +3,8 @@
 "use strict";
 const holder = document.getElementById("models-known"), form = document.getElementById("choices");
 if (!holder || !form) return;
+const { element, select } = explainer;
 const DATA = JSON.parse(holder.textContent), GIB = 2 ** 30;
-
-function element(tag, attributes = {}, ...inside) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...inside);
-  return made;
-}
 
 const cache_bytes = (cache, tokens) =>
   cache.bytes_per_layer * (cache.full * tokens + cache.windowed * Math.min(tokens, cache.window)) + cache.state_bytes;
@@ -49,11 +43,6 @@ function show() {
     element("p", {}, element("span", { class: "swatch weights" }), ` Weights ${gib(found.weights_bytes)} and `,
       element("span", { class: "swatch cache" }), ` KV cache ${gib(found.kv_bytes)}, of ${gib(found.usable_bytes)} that are kept for them. ` +
       `At most ${most} such users fit.` + (numbers[2] > known ? ` This model knows ${known.toLocaleString("en")} tokens.` : "")));
-}
-
-function select(id, label, options) {
-  const made = element("select", { id }, ...options.map(([key, name]) => element("option", { value: key }, name)));
-  return element("label", { for: id }, label, made);
 }
 
 const number = (id, label, start) => element("label", { for: id }, label, element("input", { id, type: "number", min: 0, step: "any", value: start }));

@@ -3,17 +3,11 @@
 "use strict";
 const holder = document.getElementById("races"), track = document.getElementById("track");
 if (!holder || !track) return;
+const { element, select } = explainer;
 const RACES = JSON.parse(holder.textContent), PACES = { "as it was": 1, "4 times slower": 0.25, "10 times slower": 0.1, "4 times faster": 4 };
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const state = { race: 0, way: 0, at_s: 0, pace: 1, playing: false, last: 0 };
 let lanes = [];
-
-function element(tag, attributes = {}, ...inside) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...inside);
-  return made;
-}
 
 const way = () => RACES[state.race].ways[state.way];
 const end_s = () => Math.max(0.001, ...way().lanes.flatMap(lane => lane.at_s));
@@ -72,11 +66,7 @@ function choose(race, number) {
   update();
 }
 
-function select(id, label, names, changed) {
-  const made = element("select", { id }, ...names.map((name, i) => element("option", { value: i }, name)));
-  made.addEventListener("change", () => changed(made.value));
-  return element("label", { for: id }, `${label} `, made);
-}
+const numbered = names => [...names.entries()];
 
 function controls() {
   const button = element("button", { type: "button", id: "play" }, "Play");
@@ -84,9 +74,9 @@ function controls() {
   const time = element("input", { type: "range", id: "time", min: 0, step: "any", "aria-label": "Seconds since the request was sent" });
   time.addEventListener("input", () => { stop(); state.at_s = Number(time.value); update(); });
   document.getElementById("choices").replaceChildren(
-    select("race", "Recorded", RACES.map(one => one.title), value => choose(value, state.way)),
-    select("way", "Race", RACES[0].ways.map(one => one.title), value => choose(state.race, value)),
-    select("pace", "Pace", Object.keys(PACES), value => { state.pace = Object.values(PACES)[value]; }),
+    select("race", "Recorded", numbered(RACES.map(one => one.title)), value => choose(value, state.way)),
+    select("way", "Race", numbered(RACES[0].ways.map(one => one.title)), value => choose(state.race, value)),
+    select("pace", "Pace", numbered(Object.keys(PACES)), value => { state.pace = Object.values(PACES)[value]; }),
     element("div", { class: "play" }, button, time, element("span", { id: "clock" })));
 }
 

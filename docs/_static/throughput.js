@@ -3,23 +3,10 @@
 "use strict";
 const holder = document.getElementById("curves"), chart = document.getElementById("chart");
 if (!holder || !chart) return;
+const { element, drawn, select, facts, hint, tables } = explainer;
 const DATA = JSON.parse(holder.textContent);
-const WIDTH = 760, HEIGHT = 460, LEFT = 70, RIGHT = 150, TOP = 16, BOTTOM = 52, SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 760, HEIGHT = 460, LEFT = 70, RIGHT = 150, TOP = 16, BOTTOM = 52;
 const state = { group: 0, latency: Object.keys(DATA.latencies)[0], hidden: new Set() };
-
-function element(tag, attributes = {}, ...inside) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...inside);
-  return made;
-}
-
-function drawn(tag, attributes = {}, ...inside) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...inside);
-  return made;
-}
 
 const brief = value => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 // a figure with its spread; what was measured once has none
@@ -117,7 +104,7 @@ function draw() {
     ...curves.flatMap(curve => curve.points.map(point => mark(curve, point, x, y))), ...names(lines)));
 }
 
-function facts(curve, point) {
+function origin(curve, point) {
   const error = point.client_error, list = value => Array.isArray(value) ? value.join(" ") : JSON.stringify(value);
   const versions = Object.entries(point.versions).map(pair => pair.join(" ")).join(", ");
   return [
@@ -128,13 +115,11 @@ function facts(curve, point) {
     ["Weights", point.weights], ["Setting", point.option], ["No measurement", point.no_measurement],
     ["Client's own error", error && `TTFT ${brief(error.ttft_error_s * 1000)} ms, rate ${brief(error.rate_error * 100)} %`],
     ["Started with", point.arguments && list(point.arguments)], ["Record", point.file], ["Place in it", point.at],
-  ].filter(([, value]) => value);
+  ];
 }
 
 function explain(curve, point) {
-  const rows = facts(curve, point).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
-  document.getElementById("provenance").replaceChildren(
-    element("h3", {}, `${curve.label}, ${point.load}`), element("dl", {}, ...rows));
+  facts(`${curve.label}, ${point.load}`, origin(curve, point));
 }
 
 function choose(group) {
@@ -147,19 +132,15 @@ function choose(group) {
     return element("label", {}, box, swatch, curve.label);
   });
   document.getElementById("engines").replaceChildren(element("legend", {}, "Engines"), ...boxes);
-  for (const table of document.querySelectorAll(".levels")) table.hidden = Number(table.dataset.group) !== state.group;
-  document.getElementById("provenance").replaceChildren(element("p", {}, "Choose a mark: where it comes from stands here."));
+  tables(state.group);
+  hint("Choose a mark: where it comes from stands here.");
   draw();
 }
 
 function controls() {
-  const groups = element("select", { id: "group" }, ...DATA.groups.map((group, i) => element("option", { value: i }, group.title)));
-  groups.addEventListener("change", () => choose(groups.value));
-  const latency = element("select", { id: "latency" }, ...Object.entries(DATA.latencies).map(([key, name]) => element("option", { value: key }, name)));
-  latency.addEventListener("change", () => { state.latency = latency.value; draw(); });
   document.getElementById("choices").replaceChildren(
-    element("label", { for: "group" }, "What was measured ", groups),
-    element("label", { for: "latency" }, "Latency ", latency),
+    select("group", "What was measured", DATA.groups.map((group, i) => [i, group.title]), choose),
+    select("latency", "Latency", Object.entries(DATA.latencies), value => { state.latency = value; draw(); }),
     element("fieldset", { id: "engines" }));
 }
 

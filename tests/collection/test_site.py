@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import http.server
 import json
 import os
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pytest
 from books import NOTEBOOKS
+from pointers import at
 
-from helpers import formatting, paths
+from helpers import formatting, frameworks, paths, records
+from helpers.bench import timing
 from helpers.collection import claims
-from helpers.collection.site import build, built, curves, fits, published, racing
+from helpers.collection.site import build, built, clients, curves, fits, published, racing, sources, verdicts
 from helpers.lessons.decision import choose
 from helpers.lessons.race.lanes import WAYS, Lane
 from helpers.lessons.scaling import parallelism
+from helpers.studies import conformance, peers
 from helpers.weights import capacity
 from helpers.weights.sizes import GIB
 
@@ -27,15 +31,18 @@ OWN = (
     "index.html",
     "which.html",
     "fits.html",
+    "features.html",
     "throughput.html",
+    "clients.html",
     "race.html",
     "data.html",
     "search.html",
 )  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
     "light": OWN,
-    "dark": ("throughput.html", "notebooks/02_transformers.html"),
+    "dark": ("features.html", "throughput.html", "clients.html", "notebooks/02_transformers.html"),
 }
+OPENED = {"features.html": "#grid button", "throughput.html": "#chart .mark", "clients.html": "#clients-in-order button"}
 CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}
 SCRIPTS = re.compile(r"<script[^>]* src=\"([^\"]+)\"|<link[^>]* href=\"([^\"]+\.css[^\"]*)\"")
 
@@ -132,13 +139,71 @@ def test_every_number_of_the_tables_is_in_its_record(site):
     for _, cells in rows:
         told = re.findall(r"<td>([^<]*)</td>", cells)
         file, pointer = re.findall(r"<code>(.*?)</code>", cells)
-        level = json.loads((paths.REPOSITORY / file).read_text())
-        for key in pointer.split("/")[1:]:
-            level = level[int(key)] if isinstance(level, list) else level[key.replace("~1", "/").replace("~0", "~")]
+        level = at(json.loads((paths.REPOSITORY / file).read_text()), pointer)
         figures = [level[key] | {"repeats": level["repeats"]} for key in ("output_tokens_per_s", *curves.LATENCIES)]
 
         assert told[1:-1] == [formatting.told(figure, ".4g") for figure in figures]
         assert told[-1] == str(level["repeats"])
+
+
+def tables(site, name: str) -> list[tuple[str, list[list[str]]]]:
+    """The tables of a page: the caption, and of each row the texts of its cells, the last two the file and the pointer."""
+    found = []
+    for caption, body in re.findall(r"<caption>(.*?)</caption>.*?<tbody>(.*?)</tbody>", (site / name).read_text(), re.S):
+        rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', body)
+        cells = [[title, *re.findall(r"<td>([^<]*)</td>|<code>(.*?)</code>", rest)] for title, rest in rows]
+        told = [[title, *("".join(pair) for pair in rest)] for title, *rest in cells]
+        found.append((html.unescape(caption), [[html.unescape(cell) for cell in row] for row in told]))
+    return found
+
+
+def test_every_cell_of_who_does_what_is_its_records(site):
+    """What is ignored first; the verdict in the caption, what came back in the row; no cell of a newest record is missing."""
+    found, seen = tables(site, "features.html"), []
+    for caption, rows in found:
+        verdict, count = re.match(r"(.+?), .*: (\d+) of \d+$", caption).groups()
+        assert int(count) == len(rows)
+        for label, feature, detail, file, pointer in rows:
+            record = json.loads((paths.REPOSITORY / file).read_text())
+            assert at(record, pointer) == {"verdict": verdict.lower(), "detail": detail}, (file, pointer)
+            name = pointer.split("/")[2]
+            assert (label, feature) == (frameworks.label(name, records.on_gpu(record)), pointer.split("/")[3])
+            seen.append((file, pointer))
+    cells = sum(len(of) for _, record in sources.newest(conformance.NAME) for of in record["cells"].values())
+
+    assert [caption.partition(",")[0].lower() for caption, _ in found[: len(verdicts.ORDER)]] == list(verdicts.ORDER)
+    assert len(seen) == len(set(seen)) == cells
+
+
+def test_every_number_of_the_clients_is_in_its_record(site):
+    """Said and done are medians of its rounds with their spread, the error stands in its summary; no row is missing."""
+    seen = []
+    for caption, rows in tables(site, "clients.html"):
+        for title, day, version, *told, rounds, file, pointer in rows:
+            record = json.loads((paths.REPOSITORY / file).read_text())
+            kept, source = at(record, pointer), record["provenance"]
+            mine = (kept["client"], kept["streams"])
+            good = [run for run in record["runs"] if (run["client"], run["streams"]) == mine and run["error"] is None]
+            load = next(one for one in source["plan"]["loads"] if one["streams"] == kept["streams"])
+            figures = []
+            for key, of_run in (
+                ("ttft_ms",) * 2,
+                ("output_tokens_per_s_percent", "output_tokens_per_s"),
+                ("itl_p99_percent", "itl_p99_ms"),
+            ):
+                both = [timing.figure(run[side][of_run] for run in good) for side in ("says", "truth")]
+                figures += [formatting.told(figure and vars(figure), ",.2f") for figure in both]
+                figures.append(formatting.told(kept[key], "+,.2f"))
+
+            assert told == figures, (file, pointer)
+            assert title == clients.title(record, kept["client"]) and source["date"].startswith(day)
+            assert version == ", ".join(f"{name} {number}" for name, number in source["versions"][kept["client"]].items())
+            assert int(rounds.partition(",")[0]) == kept["rounds"] == len(good)
+            numbers = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", caption)]
+            assert {kept["streams"], load["requests"], load["tokens"]} <= set(numbers), caption
+            seen.append((file, pointer))
+
+    assert len(seen) == len(set(seen)) == sum(len(record["summary"]) for _, record in sources.every(peers.NAME))
 
 
 def test_the_front_page_counts_the_claims_as_they_are(site):
@@ -150,7 +215,9 @@ def test_the_front_page_counts_the_claims_as_they_are(site):
     assert f"{counts['outdated']} are outdated, {counts['wrong']} are wrong" in text
 
 
-@pytest.mark.parametrize(("name", "most_kb"), [("index.html", 300), ("throughput.html", 1000)])
+@pytest.mark.parametrize(
+    ("name", "most_kb"), [("index.html", 300), ("features.html", 400), ("throughput.html", 1000), ("clients.html", 400)]
+)
 def test_a_page_is_light(site, name, most_kb):
     """With its styles and scripts, before pictures."""
     text = (site / name).read_text()
@@ -214,6 +281,22 @@ def test_pages_are_accessible(page, site, scheme):
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
+@pytest.mark.parametrize("name", OPENED)
+def test_what_a_click_opens_is_accessible_and_stays(page, site, name):
+    """By the keyboard, on a phone too; axe finds nothing in it, and it is not wider than the window."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto((site / name).as_uri())
+    page.locator(OPENED[name]).first.focus()
+    page.keyboard.press("Enter")
+
+    assert page.locator("#provenance dt").count() > 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.faults == []  # axe, which asks for the styles, adds some
+    assert [(one["id"], one["nodes"][0]["html"][:120]) for one in Axe().run(page).response["violations"]] == []
+
+
 def test_the_decision_says_what_python_says(page, site):
     """By an address with answers; a claim's number leads to the place of its cell."""
     address = "&".join(f"{key}={value}" for key, value in CHAT.items())
@@ -261,6 +344,78 @@ def test_engines_are_switched_and_groups_chosen(page, site):
         shown = [one.inner_text() for one in page.locator(".levels:visible caption").all()]
         assert shown == [group["title"]]
     assert page.faults == []
+
+
+def test_a_cell_opens_what_was_asked_and_what_came_back(page, site):
+    """Every one: with its record, the place in it, and the versions of its server; the chosen one is marked."""
+    page.goto((site / "features.html").as_uri())
+    record = json.loads(page.locator("#verdicts").text_content())["records"][0]
+    for cell in record["cells"]:
+        name = f"{cell['feature']}, {cell['framework']}: {cell['verdict']}"
+        button = page.get_by_role("button", name=name, exact=True)
+        button.press("Enter")
+        told = page.locator("#provenance").inner_text()
+        started = record["frameworks"][cell["framework"]]
+
+        assert button.get_attribute("aria-pressed") == "true"
+        assert all(text in told for text in (name, record["features"][cell["feature"]], record["file"], cell["at"]))
+        assert all(" ".join(text.split()) in " ".join(told.split()) for text in (cell["detail"], started["versions"]))
+    assert page.locator("#grid [aria-pressed=true]").count() == 1
+
+
+def test_features_are_filtered_by_framework_and_by_feature(page, site):
+    """The grid and the rows of the tables; a table without a row goes."""
+    page.goto((site / "features.html").as_uri())
+    record = json.loads(page.locator("#verdicts").text_content())["records"][0]
+    buttons, rows = page.locator("#grid button"), page.locator(".levels[data-group] tbody tr:visible")
+    some = [("", ""), *((name, "") for name in record["frameworks"]), *(("", name) for name in record["features"])]
+    for framework, feature in [*some, (list(record["frameworks"])[0], list(record["features"])[0])]:
+        page.select_option("#framework", framework)
+        page.select_option("#feature", feature)
+        wanted = [cell for cell in record["cells"] if framework in ("", cell["framework"]) and feature in ("", cell["feature"])]
+
+        assert buttons.count() == rows.count() == len(wanted) > 0
+        assert page.locator(".levels[data-group]:visible").count() == len({cell["verdict"] for cell in wanted})
+    assert page.faults == []
+
+
+def test_clients_stand_in_the_order_of_the_chosen_error(page, site):
+    """For every load and figure: the smallest first, one without a figure last and with its reason; one table is shown."""
+    page.goto((site / "clients.html").as_uri())
+    groups = json.loads(page.locator("#clients").text_content())["groups"]
+    for number, group in enumerate(groups):
+        page.select_option("#group", index=number)
+        for key in clients.FIGURES:
+            page.select_option("#figure", key)
+            newest = [row | row["figures"][key] for row in group["rows"] if row["newest"]]
+            ordered = sorted(newest, key=lambda row: abs(row["off"]["median"]) if row["off"] else float("inf"))
+            told = page.locator("#clients-in-order .told").all_inner_texts()
+
+            assert page.locator("#clients-in-order button").all_inner_texts() == [row["client"] for row in ordered]
+            for row, text in zip(ordered, told, strict=True):
+                assert row["why"] in text if row["why"] else all(one in text for one in row["told"].values())
+        assert page.locator(".levels:visible caption").all_inner_texts() == [group["title"]]
+    assert page.faults == []
+
+
+def test_an_earlier_record_is_a_row_below_the_newest(page, site):
+    """On demand, with its day; with a mock of a later record, made of the newest one."""
+    (file, record), *_ = sources.every(peers.NAME)
+    later = {**record, "provenance": {**record["provenance"], "date": "2099-01-01T00:00:00+00:00"}}
+    text = (site / "clients.html").read_text()
+    before, _, rest = text.partition('<script type="application/json" id="clients">')
+    mock = site / "clients_mock.html"
+    mock.write_text(before + clients.html([("later.json", later), (file, record)]) + rest.partition("</script>")[2])
+    page.goto(mock.as_uri())
+    names = page.locator("#clients-in-order .named")
+    newest = names.count()
+    page.locator("#older").check()
+    told = names.all_inner_texts()
+    mock.unlink()
+
+    assert len(told) == 2 * newest > 0
+    assert all("2099-01-01" in one for one in told[::2])
+    assert all(record["provenance"]["date"][:10] in one for one in told[1::2])
 
 
 def test_the_calculator_says_what_python_says(page, site):
@@ -352,23 +507,25 @@ def test_the_race_does_not_move_for_who_asked_so(race):
     assert race.locator(".levels caption").count() == len(WAYS) * len(json.loads(race.locator("#races").text_content()))
 
 
-def test_without_javascript_every_table_is_there(browser, site):
+@pytest.mark.parametrize("name", OPENED)
+def test_without_javascript_every_table_is_there(browser, site, name):
     """And no control that would do nothing; notebooks read as they are."""
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
-    page.goto((site / "throughput.html").as_uri())
+    page.goto((site / name).as_uri())
 
-    assert page.locator(".levels:visible").count() == len(re.findall('class="levels"', (site / "throughput.html").read_text()))
+    assert page.locator(".levels:visible").count() == len(re.findall('class="levels"', (site / name).read_text())) > 0
     assert not page.locator("#explainer").is_visible()
     page.goto((site / "which.html").as_uri())
     assert "This page needs JavaScript" in page.inner_text("article")
     context.close()
 
 
-def test_nothing_moves_for_who_asked_so(page, site):
+@pytest.mark.parametrize("name", ["index.html", *OPENED])
+def test_nothing_moves_for_who_asked_so(page, site, name):
     """prefers-reduced-motion: no animation and no transition in any element."""
     page.emulate_media(reduced_motion="reduce")
-    page.goto((site / "index.html").as_uri())
+    page.goto((site / name).as_uri())
     moving = page.evaluate("""[...document.querySelectorAll("*")].map(getComputedStyle)
         .filter(style => style.animationName !== "none" || parseFloat(style.transitionDuration) > 0).length""")
 

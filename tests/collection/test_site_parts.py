@@ -14,10 +14,26 @@ import nbformat
 import pytest
 import yaml
 from books import NOTEBOOKS, books, each_notebook
+from pointers import at
 
 from helpers import paths, records
 from helpers.collection import claims
-from helpers.collection.site import built, curves, elsewhere, embedded, fits, history, levels, pages, published, stage
+from helpers.collection.site import (
+    built,
+    clients,
+    curves,
+    elsewhere,
+    embedded,
+    fits,
+    history,
+    levels,
+    pages,
+    published,
+    sources,
+    stage,
+    verdicts,
+)
+from helpers.lessons.structured import features
 from helpers.servers import metrics
 from helpers.weights import shapes, sizes
 
@@ -224,14 +240,6 @@ def record(level: dict) -> dict:
     return json.loads((records.FOLDER / f"{level['record']}.json").read_text())
 
 
-def at(value, pointer: str):
-    """What a JSON pointer leads to."""
-    for key in pointer.split("/")[1:]:
-        key = key.replace("~1", "/").replace("~0", "~")
-        value = value[int(key)] if isinstance(value, list) else value[key]
-    return value
-
-
 def test_the_data_are_what_their_schemas_say(results):
     """Both files."""
     published.check("results.json", results)
@@ -329,6 +337,156 @@ def test_the_calculator_tells_how_far_off_it_was():
 def named(model: str) -> str:
     """The calculator's name of a record's model."""
     return model.removesuffix("-Instruct")
+
+
+# --- who does what ---
+
+
+def test_every_probe_says_what_it_asks():
+    """On the page beside what came back."""
+    assert [feature for feature in features.PROBES if not verdicts.asked(feature)] == []
+    assert json.dumps(features.SEVEN_OR_EIGHT) in verdicts.asked("JSON schema")
+    assert verdicts.asked("a probe that is no more") == ""
+
+
+def mock_probes(**cells: dict[str, str]) -> dict:
+    """A mock of a record of probes: by framework the verdict on each feature."""
+    machine = {"cpu": "a mock", "cores": 1, "gpus": []}
+    return {
+        "provenance": {"date": "2026-01-01T00:00:00+00:00", "machine": machine, "versions": {}, "arguments": {}},
+        "cells": {
+            name: {feature: {"verdict": verdict, "detail": "seen"} for feature, verdict in of.items()}
+            for name, of in cells.items()
+        },
+    }
+
+
+def test_what_is_ignored_silently_stands_in_front():
+    """Cells by verdict; features by how many servers ignore them, then by how many refuse."""
+    works, refuses, ignores = features.WORKS, features.REFUSES, features.IGNORES
+    found = verdicts.grid("x.json", mock_probes(
+        vllm={"seed": works, "regex": works, "n": ignores}, transformers={"seed": works, "regex": refuses, "n": ignores},
+    ))  # fmt: skip
+
+    assert [cell["verdict"] for cell in found["cells"]] == [ignores, ignores, refuses, works, works, works]
+    assert list(found["features"]) == ["n", "regex", "seed"]
+    assert [cell["at"] for cell in found["cells"][:2]] == ["/cells/vllm/n", "/cells/transformers/n"]
+
+
+def test_a_ready_made_wheel_that_answers_otherwise_is_told_beside_the_cell():
+    """Of llama.cpp alone; the other cells have none."""
+    record = mock_probes(**{name: {"regex": features.REFUSES, "n": features.WORKS} for name in ("llama-cpp", "vllm")})
+    record["wheel"] = {"versions": {"a-wheel": "1"}, "cells": {"regex": {"verdict": features.WORKS, "detail": "red-1"}}}
+    told = {cell["at"]: cell["wheel"] for cell in verdicts.grid("x.json", record)["cells"] if cell["wheel"]}
+
+    assert told == {"/cells/llama-cpp/regex": "works: red-1"}
+
+
+def test_a_page_without_its_record_says_how_to_make_one():
+    """Both pages."""
+    assert "nox -s record -- conformance" in verdicts.html([])
+    assert "nox -s peers" in clients.html([])
+
+
+# --- your client's error ---
+
+
+def mock_clients(day: str, *rows: tuple[str, float | None], streams: int = 100, gap_s: float = 0.01, version: str = "1") -> dict:
+    """A mock of a record of clients: their names with what they were off by in ms; ``None`` for one that failed."""
+
+    def figure(value: float | None) -> dict | None:
+        return None if value is None else {"median": value, "low": value, "high": value}
+
+    def run(client: str, off: float) -> dict:
+        truth = {"ttft_ms": 50.0, "output_tokens_per_s": 100.0, "itl_p99_ms": None}
+        return {"client": client, "streams": streams, "says": {**truth, "ttft_ms": 50 + off}, "truth": truth, "error": None}
+
+    machine = {"cpu": "a mock", "cores": 1, "gpus": []}
+    versions = {name: {f"{name}-package": version} for name, _ in rows}
+    load = {"streams": streams, "requests": 500, "tokens": 128, "gap_s": gap_s}
+    return {
+        "provenance": {
+            "date": f"{day}T00:00:00+00:00", "machine": machine, "versions": versions,
+            "plan": {"first_s": 0.05, "loads": [load]},
+        },
+        "clients": {name: {"title": name, "itl": "not compared"} for name, _ in rows},
+        "runs": [run(name, off) for name, off in rows if off is not None],
+        "summary": [
+            {
+                "streams": streams, "client": name, "rounds": int(off is not None), "failures": ["it broke"] * (off is None),
+                "ttft_ms": figure(off), "output_tokens_per_s_percent": figure(off), "itl_p99_percent": None,
+            }
+            for name, off in rows
+        ],
+    }  # fmt: skip
+
+
+def test_clients_stand_in_the_order_of_their_error_and_a_new_release_is_a_new_row():
+    """Whatever the sign; below the newest row of a client its older ones; one that is in an older record alone stays."""
+    newer = mock_clients("2026-02-01", ("a", -9.0), ("b", 2.0), version="2")
+    older = mock_clients("2026-01-01", ("a", 1.0), ("c", 5.0))
+    (group,) = clients.groups([("new.json", newer), ("old.json", older)])
+    rows = [(row["client"], row["date"], row["versions"], row["newest"], row["file"], row["at"]) for row in group["rows"]]
+
+    assert rows == [
+        ("b", "2026-02-01", "b-package 2", True, "new.json", "/summary/1"),
+        ("c", "2026-01-01", "c-package 1", True, "old.json", "/summary/1"),
+        ("a", "2026-02-01", "a-package 2", True, "new.json", "/summary/0"),
+        ("a", "2026-01-01", "a-package 1", False, "old.json", "/summary/0"),
+    ]
+
+
+def test_other_loads_are_not_compared():
+    """Another number of streams, or another gap between tokens: a group each, the most streams first."""
+    made = [
+        mock_clients("2026-01-03", ("a", 1.0), streams=1), mock_clients("2026-01-02", ("a", 1.0), streams=1000, gap_s=0.1),
+        mock_clients("2026-01-01", ("a", 1.0), streams=1000),
+    ]  # fmt: skip
+    titles = [group["title"] for group in clients.groups([(f"{number}.json", one) for number, one in enumerate(made)])]
+
+    assert [title.partition(" · ")[0] for title in titles] == ["1,000 streams", "1,000 streams", "1 stream"]
+    assert [title.rpartition(", one every ")[2] for title in titles] == ["100 ms", "10 ms", "10 ms"]
+
+
+def test_a_client_that_failed_stands_last_with_its_reason():
+    """It has no figure, and no 0."""
+    (group,) = clients.groups([("x.json", mock_clients("2026-01-01", ("a", None), ("b", 2.0)))])
+    last = group["rows"][-1]
+
+    assert last["client"] == "a" and last["figures"]["ttft_ms"]["told"] == {"said": "-", "was": "-", "off": "-"}
+    assert {one["why"] for one in last["figures"].values()} == {"failed in every round: it broke"}
+    assert "0, 1 failed: it broke" in clients.html([("x.json", mock_clients("2026-01-01", ("a", None)))])
+
+
+def test_too_few_requests_for_a_percentile_are_named():
+    """With how many it takes; a client without the figure says what its own is."""
+    (row,) = clients.groups([("x.json", mock_clients("2026-01-01", ("a", 1.0)))])[0]["rows"]
+    record = mock_clients("2026-01-01", ("a", 1.0))
+    record["provenance"]["plan"]["loads"][0]["requests"] = 6
+    (few,) = clients.groups([("x.json", record)])[0]["rows"]
+
+    assert row["figures"]["itl_p99_percent"]["why"] == "not compared"
+    assert few["figures"]["itl_p99_percent"]["why"] == "6 requests are too few for a p99: it is compared from 460 on"
+
+
+def test_the_same_is_said_of_whom():
+    """In another order "the same" would be another client."""
+    for _, record in sources.every("clients"):
+        for name, told in record["clients"].items():
+            assert not clients.title(record, name).startswith("the same"), name
+            assert clients.title(record, name).endswith(told["title"].removeprefix("the same, "))
+
+
+def test_the_server_did_what_the_record_says():
+    """What the page works out of the rounds is what the record has of the server."""
+    for file, record in sources.every("clients"):
+        rows = [row for group in clients.groups([(file, record)]) for row in group["rows"]]
+        assert len(rows) == len(record["summary"])
+        for row in rows:
+            kept = at(record, row["at"])
+            for key, name in (("ttft_ms", "true_ttft_ms"), ("output_tokens_per_s_percent", "true_output_tokens_per_s")):
+                assert row["figures"][key]["was"] == kept[name], (file, row["at"])
+                assert row["figures"][key]["off"] == kept[key], (file, row["at"])
 
 
 def test_llms_txt_names_every_notebook():

@@ -7,10 +7,9 @@ JavaScript it shows all tables.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from helpers import formatting, frameworks
-from helpers.collection.site import markup
+from helpers.collection.site import markup, sources
 
 LATENCIES = {"ttft_s": "Time to first token", "tpot_s": "Time per output token", "e2e_s": "Whole answer"}
 KEPT = ("at", "versions", "arguments", "repeats", "requests", "errors", "client_error", "no_measurement", "option", "weights")
@@ -53,11 +52,9 @@ def _alike(level: Mapping, record: Mapping) -> tuple:
 
 
 def _title(level: Mapping, record: Mapping) -> str:
-    machine = record["machine"]
-    where = machine["gpus"][0] if machine["gpus"] else f"{machine['cpu']}, {machine['cores']} cores"
     lengths = f"{level['input_tokens']:,} tokens in, {level['output_tokens']:,} out"
     open_loop = "" if level["users"] else ", requests at random times"
-    return f"{where} · {level['model']} · {lengths}{SHARED[level['shared_prefix']]}{open_loop}"
+    return f"{sources.where(record['machine'])} · {level['model']} · {lengths}{SHARED[level['shared_prefix']]}{open_loop}"
 
 
 def _point(level: Mapping, record: Mapping) -> dict:
@@ -101,5 +98,4 @@ def told(point: Mapping, key: str) -> str:
 
 def _row(curve: Mapping, point: Mapping) -> str:
     cells = [point["load"], told(point, "output_tokens_per_s"), *(told(point, key) for key in LATENCIES), str(point["repeats"])]
-    where = f"<code>{escape(point['file'])}</code> <code>{escape(point['at'])}</code>"
-    return markup.row(curve["label"], cells, f"<td>{where}</td>")
+    return markup.row(curve["label"], cells, markup.place(point["file"], point["at"]))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from helpers import records
-from helpers.collection.site import markup
+from helpers.collection.site import markup, sources
 from helpers.gpu import read
 from helpers.lessons.scaling import parallelism
 from helpers.studies import throughput
@@ -61,8 +61,7 @@ def _on_gpu() -> Iterator[dict]:
 
 
 def _error(engine: str, found: Mapping, model: str, bytes_per_token: float, expected: int) -> dict:
-    machine = found["provenance"]["machine"]
-    where = machine["gpus"][0] if machine["gpus"] else f"{machine['cpu']}, {machine['cores']} cores"
+    where = sources.where(found["provenance"]["machine"])
     off = {"found": bytes_per_token, "expected": expected, "error": bytes_per_token / expected - 1}
     return {"engine": engine, "where": f"{where}, {found['provenance']['date'][:10]}", "model": model, **off}
 

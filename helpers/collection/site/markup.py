@@ -27,6 +27,11 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[str], mark: str = "
     )
 
 
+def place(file: str, at: str) -> str:
+    """The last cell of a row: the record's file, and a JSON pointer to what stands there."""
+    return f"<td><code>{escape(file)}</code> <code>{escape(at)}</code></td>"
+
+
 def row(name: str, cells: Iterable[str], last: str = "") -> str:
     """A row that ``name`` names; ``last`` is markup that stands behind the cells, which are text."""
     inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)

@@ -21,6 +21,8 @@ TOLD = {  # the pages beside the notebooks, as llms.txt names them
     "which.html": ("Which one should I take?", "rules with reasons; what the answers change; needs JavaScript for the shortlist"),
     "fits.html": ("Does it fit?", "weights and KV cache of known models, and how far off the formula was on real engines"),
     "throughput.html": ("Throughput against latency", "every recorded level of every server, as curves and as tables"),
+    "features.html": ("Who does what", "features on every framework's server: ignored silently, refused, works; what came back"),
+    "clients.html": ("Your client's error", "what load clients said beside what the server did, by number of streams and by day"),
     "race.html": ("The race", "one prompt to every engine, replayed at its recorded stamps"),
     "teaching.html": ("Teaching with this collection", "paths with computed minutes, the room, what goes wrong"),
     "data.html": ("Data for programs", "the fields of results.json and claims.json"),

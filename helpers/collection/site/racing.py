@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from helpers import frameworks, records
-from helpers.collection.site import markup
+from helpers.collection.site import markup, sources
 from helpers.lessons.race import lanes, picture
 from helpers.lessons.race.lanes import WAYS, Lane
 from helpers.studies import race
@@ -19,8 +19,7 @@ NONE = "No race is recorded yet. <code>nox -s record -- race</code> records one,
 
 def recorded() -> list[dict]:
     """The newest record of each machine, the newest first."""
-    newest = {file.parent.name: file for file in sorted(records.FOLDER.glob(f"*/{race.NAME}.*.json"), key=records.age)}
-    return [records.read(file) for file in sorted(newest.values(), key=records.age, reverse=True)]
+    return [found for _, found in sources.newest(race.NAME)]
 
 
 def html(found: Sequence[Mapping]) -> str:

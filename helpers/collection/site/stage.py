@@ -12,7 +12,8 @@ import nbformat
 
 from helpers import paths
 from helpers.collection import claims
-from helpers.collection.site import curves, embedded, fits, levels, pages, published, racing
+from helpers.collection.site import clients, curves, embedded, fits, levels, pages, published, racing, sources, verdicts
+from helpers.studies import conformance, peers
 
 DOCS = paths.REPOSITORY / "docs"
 PICTURES = ("*.png", "*.svg")
@@ -37,6 +38,8 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
             _copy(picture, folder)
     _write(folder / "made", {"decision.html": embedded.decision(embedded.PAGE.read_text())})
     _write(folder / "made", {"fits.html": fits.html()})
+    _write(folder / "made", {"features.html": verdicts.html(sources.newest(conformance.NAME))})
+    _write(folder / "made", {"clients.html": clients.html(sources.every(peers.NAME))})
     _write(folder / "made", {"race.html": racing.html(racing.recorded())})
     _write(folder / "made", {"curves.html": curves.html(curves.groups(levels.results()))})
     _write(folder / "made", {f"{name.removesuffix('.json')}.md": published.fields(name) for name in published.SCHEMAS})

@@ -124,6 +124,8 @@ def _held_to(kind: str, value: object, follows: Callable[[str], bool]) -> Callab
         name = next(iter(fields))
         return Finding(WORKS if follows(text) else IGNORES, f"{name}: {' '.join(text.split())[:40]!r}")
 
+    allowed = value if isinstance(value, str) else json.dumps(value)
+    probe.__doc__ = f"{QUESTION!r} with the {kind} {allowed}: does the answer follow it all the same?"
     return probe
 
 
