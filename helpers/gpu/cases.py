@@ -174,6 +174,29 @@ def today() -> list[Life]:
     ]  # fmt: skip
 
 
+TURNS = {"users": [1, 4, 16, 64], "tasks_per_user": 2, "least_tasks": 8, "blocks": 6}  # six: the first number with an interval
+JSON = {"users": [1, 16, 100], "requests": [14, 84, 196]}  # of a block: whole rounds of the schemas
+MIXED = {  # a second is about what the prefill of four such prompts takes
+    "context": BRIEF["context"], "users": 32, "requests": 2, "input_tokens": 128, "output_tokens": 256,
+    "long_tokens": 8192, "long_output_tokens": 16, "every_s": 1.0, "most_long": 30,
+}  # fmt: skip
+
+
+def questions() -> list[Life]:
+    """What the other runs leave open: each life has what it compares in one start, or beside it in the same lease."""
+    both = ("vllm", "sglang")
+    return [
+        *(Life(engine, "in turns", "n-gram drafts", least_s, TURNS)
+          for engine, least_s in (("vllm", 150), ("sglang", 140), ("llama-cpp", 60))),
+        *(Life(engine, "constrained", PLAIN, 100, JSON) for engine in both),
+        *(Life(engine, "mixed", option, 110, MIXED, LLAMA)
+          for engine, option in (
+              ("vllm", "whole prompts"), ("vllm", "chunks of 1024"), ("sglang", PLAIN), ("sglang", "chunks of 1024, mixed"),
+              ("vllm", PLAIN), ("sglang", "whole prompts"), ("sglang", "chunks of 1024"),
+          )),
+    ]  # fmt: skip
+
+
 SMALL = {
     "context": 512,
     "prefill_tokens": [64, 128],
@@ -181,9 +204,19 @@ SMALL = {
     "prefix": {"input_tokens": 256, "output_tokens": 8},
 }
 
+LITTLE = {  # of a work's own
+    "in turns": {"users": [1, 2], "tasks_per_user": 1, "least_tasks": 2, "blocks": 2},
+    "constrained": {"users": [1, 2], "requests": [2, 4]},
+    "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
+}
+
 
 def rehearsed(life: Life) -> Life:
-    """``life`` with a tiny model and little of everything: what a CPU can do in a minute; one without a shape as it is."""
+    """``life`` with a tiny model and little of everything: what a CPU can do in a minute or two.
+
+    A life without a shape, and with no entry in :data:`LITTLE`, is left as it is.
+    """
+    life = replace(life, given={**life.given, **LITTLE.get(life.work, {})})
     if not life.shape:
         return life
     small = {name: SMALL[name] for name in life.given if name in SMALL}
@@ -193,4 +226,6 @@ def rehearsed(life: Life) -> Life:
     return replace(life, given={**life.given, **small}, shape="tiny-moe" if life.shape == MOE else "tiny")
 
 
-RUNS = {"speed": speed, "memory": memory, "options": options, "today": today, "scaling": scaling}
+RUNS = {
+    "speed": speed, "memory": memory, "options": options, "today": today, "scaling": scaling, "questions": questions,
+}  # fmt: skip
