@@ -180,6 +180,7 @@ MIXED = {  # a second is about what the prefill of four such prompts takes
     "context": BRIEF["context"], "users": 32, "requests": 2, "input_tokens": 128, "output_tokens": 256,
     "long_tokens": 8192, "long_output_tokens": 16, "every_s": 1.0, "most_long": 30,
 }  # fmt: skip
+HELD = {"files": True, "users": 32, "requests": 2, "input_tokens": 128, "output_tokens": 128, "used": [0, 1, 8, 32]}
 
 
 def questions() -> list[Life]:
@@ -194,6 +195,8 @@ def questions() -> list[Life]:
               ("vllm", "whole prompts"), ("vllm", "chunks of 1024"), ("sglang", PLAIN), ("sglang", "chunks of 1024, mixed"),
               ("vllm", PLAIN), ("sglang", "whole prompts"), ("sglang", "chunks of 1024"),
           )),
+        *(Life(engine, "adapters", option, 120, HELD | {"adapters": held}, LLAMA)
+          for option, held in (("32 adapters", 32), (PLAIN, 0), ("8 adapters", 8), ("1 adapter", 1)) for engine in both),
     ]  # fmt: skip
 
 
@@ -207,6 +210,7 @@ SMALL = {
 LITTLE = {  # of a work's own
     "in turns": {"users": [1, 2], "tasks_per_user": 1, "least_tasks": 2, "blocks": 2},
     "constrained": {"users": [1, 2], "requests": [2, 4]},
+    "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "adapters": 2, "used": [0, 1, 2]},
     "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
 }
 

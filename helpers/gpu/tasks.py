@@ -13,6 +13,7 @@ from helpers import kernels
 from helpers.bench import checks, client, measure, selftest, timing, workload
 from helpers.bench.timing import Level
 from helpers.gpu import (
+    adapters,
     constrained,
     mixed,
     offline,
@@ -245,5 +246,5 @@ def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> b
 WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
-    "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run,
+    "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
 }  # fmt: skip

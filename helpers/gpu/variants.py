@@ -18,6 +18,9 @@ from helpers.servers.engine import Engine
 SLOTS = 128  # requests decoded together, at most: the engines' own default on such a GPU is higher, and starts slower
 MEMORY = 0.9  # of the GPU, vLLM; SGLang takes what it finds right
 
+ADAPTERS = {"1 adapter": 1, "8 adapters": 8, "32 adapters": 32}  # held at once
+RANK = 16
+
 OPTIONS: dict[str, dict[str, Mapping]] = {
     "vllm": {
         cases.PLAIN: {},
@@ -30,6 +33,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         cases.SHORT: {},
         "whole prompts": {"enable_chunked_prefill": False},  # it warns that this is not officially supported, and does it
         "chunks of 1024": {"max_num_batched_tokens": 1024},
+        **{name: {"enable_lora": True, "max_loras": held, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
     "sglang": {
         cases.PLAIN: {},
@@ -42,6 +46,8 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "whole prompts": {"chunked_prefill_size": -1},
         "chunks of 1024": {"chunked_prefill_size": 1024},
         "chunks of 1024, mixed": {"chunked_prefill_size": 1024, "enable_mixed_chunk": True},
+        # it counts the model without an adapter as one more
+        **{name: {"max_loras_per_batch": held + 1, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
     "llama-cpp": {"q4_0": {}, "q8_0": {}, "f16": {}, "q4_0, sampled on the GPU": {"backend_sampling": True}},
     "transformers": {
