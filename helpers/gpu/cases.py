@@ -181,6 +181,10 @@ MIXED = {  # a second is about what the prefill of four such prompts takes
     "long_tokens": 8192, "long_output_tokens": 16, "every_s": 1.0, "most_long": 30,
 }  # fmt: skip
 HELD = {"files": True, "users": 32, "requests": 2, "input_tokens": 128, "output_tokens": 128, "used": [0, 1, 8, 32]}
+RETURNS = {  # 8,192 tokens are 1 GiB in this shape: four others are more than a pool of 3 GiB
+    "context": 8192 + 256, "pool": 3 * 8448, "slots": 4, "tokens": 8192, "others": 4, "output_tokens": 8,
+}  # fmt: skip
+STARTS = {"vllm": ["cold", "warm", "no compile cache"], "sglang": ["cold", "warm"], "llama-cpp": ["cold", "warm"]}
 
 
 def questions() -> list[Life]:
@@ -197,6 +201,9 @@ def questions() -> list[Life]:
           )),
         *(Life(engine, "adapters", option, 120, HELD | {"adapters": held}, LLAMA)
           for option, held in (("32 adapters", 32), (PLAIN, 0), ("8 adapters", 8), ("1 adapter", 1)) for engine in both),
+        *(Life(engine, "offload", option, 90, RETURNS, LLAMA) for option in ("offload", "prefix cache") for engine in both),
+        *(Life(engine, "start", option, least_s, {"files": True, "ways": STARTS[engine]}, LLAMA)
+          for engine, option, least_s in (("vllm", PLAIN, 240), ("sglang", PLAIN, 170), ("llama-cpp", "q4_0", 30))),
     ]  # fmt: skip
 
 
@@ -210,7 +217,8 @@ SMALL = {
 LITTLE = {  # of a work's own
     "in turns": {"users": [1, 2], "tasks_per_user": 1, "least_tasks": 2, "blocks": 2},
     "constrained": {"users": [1, 2], "requests": [2, 4]},
-    "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "adapters": 2, "used": [0, 1, 2]},
+    "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "used": [0, 1, 2]},
+    "offload": {"pool": 1024, "tokens": 256, "others": 5, "output_tokens": 4, "slots": 2},
     "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
 }
 

@@ -17,11 +17,13 @@ from helpers.gpu import (
     constrained,
     mixed,
     offline,
+    offload,
     random_model,
     session,
     several,
     side_by_side,
     small_model,
+    starts,
     streaming,
     variants,
 )
@@ -247,4 +249,5 @@ WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
     "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
+    "offload": offload.run, "start": starts.run,
 }  # fmt: skip

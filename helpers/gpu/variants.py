@@ -20,6 +20,7 @@ MEMORY = 0.9  # of the GPU, vLLM; SGLang takes what it finds right
 
 ADAPTERS = {"1 adapter": 1, "8 adapters": 8, "32 adapters": 32}  # held at once
 RANK = 16
+OFFLOAD_GIB = 8  # of the machine's memory for KV pages; SGLang's are of 10^9 bytes
 
 OPTIONS: dict[str, dict[str, Mapping]] = {
     "vllm": {
@@ -33,6 +34,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         cases.SHORT: {},
         "whole prompts": {"enable_chunked_prefill": False},  # it warns that this is not officially supported, and does it
         "chunks of 1024": {"max_num_batched_tokens": 1024},
+        "offload": {"enable_prefix_caching": True, "kv_offloading_size": OFFLOAD_GIB},
         **{name: {"enable_lora": True, "max_loras": held, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
     "sglang": {
@@ -46,6 +48,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "whole prompts": {"chunked_prefill_size": -1},
         "chunks of 1024": {"chunked_prefill_size": 1024},
         "chunks of 1024, mixed": {"chunked_prefill_size": 1024, "enable_mixed_chunk": True},
+        "offload": {"disable_radix_cache": False, "enable_hierarchical_cache": True, "hicache_size": OFFLOAD_GIB},
         # it counts the model without an adapter as one more
         **{name: {"max_loras_per_batch": held + 1, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
