@@ -1,8 +1,8 @@
 """From the command to the first answer: with empty caches, again with what the first start has left in them, and without them.
 
 The caches are those in which an engine keeps what it has compiled; they lie in a folder of this life's own. FlashInfer's is left
-as it is: the modules that engines need of it may have been compiled elsewhere, and doing it again takes minutes. The weights lie in
-the page cache, but for llama.cpp's cold start: it compiles nothing, and its file is taken out of that cache before.
+as it is: the modules that engines need of it may have been compiled elsewhere, and doing it again takes minutes. The weights lie
+in the page cache, but for llama.cpp's cold start: it compiles nothing, and its file is taken out of that cache before.
 """
 
 from __future__ import annotations

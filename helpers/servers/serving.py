@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,8 +109,14 @@ def at_once(several: Mapping[str, engines.Engine], model: models.Model | None = 
     The servers have the names of ``several``; ``options`` and errors as in :func:`serve`. What they hold must fit beside each
     other. All have ended when the block has.
     """
+    ports: list[int] = []
+    for _ in several:
+        ports.append(free_port(ports))
     with ExitStack() as stack:
-        ready = {name: stack.enter_context(_launched(engine, model, **options)) for name, engine in several.items()}
+        ready = {
+            name: stack.enter_context(_launched(engine, model, port=port, **options))
+            for (name, engine), port in zip(several.items(), ports)
+        }
         yield {name: wait() for name, wait in ready.items()}
 
 
@@ -195,12 +201,15 @@ def side_by_side(
         yield servers
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now, not above :data:`HIGHEST_PORT`; :class:`ServerError` if none is found."""
+def free_port(given: Collection[int] = ()) -> int:
+    """A loopback port that nothing listens on now, none of those ``given`` to somebody, not above :data:`HIGHEST_PORT`.
+
+    :class:`ServerError` if none is found.
+    """
     for _ in range(1000):
         with socket.socket() as probe:
             probe.bind((HOST, 0))
-            if (port := probe.getsockname()[1]) <= HIGHEST_PORT:
+            if (port := probe.getsockname()[1]) <= HIGHEST_PORT and port not in given:
                 return port
     raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
 
