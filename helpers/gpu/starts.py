@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ TOKENS, REQUESTS = {"input_tokens": 128, "output_tokens": 16}, 3
 def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """A start for each of the ``ways`` in ``life.given``, one after the other; a row for each."""
     end, took_s = time.monotonic() + left_s, 0.0
-    weights = session.model(life, setting)  # made before any clock runs
+    weights, prompts = session.model(life, setting), _prompts(setting)  # made before any clock runs
     with tempfile.TemporaryDirectory(prefix="gpu-caches-") as folder:
         for way in life.given["ways"]:
             left = end - time.monotonic()
@@ -51,7 +51,8 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
             began = time.monotonic()
             told = variables(life.engine, Path(folder), way)
             with session.started(life, replace(setting, users=(1,)), log, left, variables=told) as server:
-                log.row("start", way=way, ready_s=server.startup_s, **_answers(server, setting, began))
+                firsts = [_asked(server, prompt) for prompt in prompts]
+                log.row("start", way=way, **figures(server.startup_s, firsts))
             took_s = time.monotonic() - began
     return True
 
@@ -68,16 +69,14 @@ def forget(file: Path) -> None:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _answers(server: Server, setting: Setting, began: float) -> Mapping:
-    """When the first answer had ended, in seconds since ``began``, and the TTFT of the first and the next ones."""
+def figures(ready_s: float, samples: Sequence[Sample]) -> dict:
+    """Of a start: when the server was ready, when its first answer had ended if it was asked at once, and each answer's TTFT."""
+    return {"ready_s": ready_s, "first_answer_s": ready_s + samples[0].e2e_s, "ttft_s": [sample.ttft_s for sample in samples]}
+
+
+def _prompts(setting: Setting) -> list[workload.Prompt]:
     vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
-    prompts = workload.prompts(REQUESTS, TOKENS["input_tokens"], seed="start", vocabulary=vocabulary)
-    first = _asked(server, prompts[0])
-    first_answer_s = time.monotonic() - began
-    return {
-        "first_answer_s": first_answer_s,
-        "ttft_s": [one.ttft_s for one in (first, *(_asked(server, p) for p in prompts[1:]))],
-    }
+    return workload.prompts(REQUESTS, TOKENS["input_tokens"], seed="start", vocabulary=vocabulary)
 
 
 def _asked(server: Server, prompt: workload.Prompt) -> Sample:

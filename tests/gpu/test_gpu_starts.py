@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.bench.timing import Sample
 from helpers.gpu import cases, session, starts, tasks, variants
 from helpers.gpu.cases import Life
 from helpers.servers import engines
@@ -34,6 +35,13 @@ def test_a_file_can_be_forgotten_and_is_as_it_was(tmp_path):
     before = file.read_bytes()
     starts.forget(file)
     assert file.read_bytes() == before
+
+
+def test_the_first_answer_is_asked_for_at_once():
+    """Ready after 20 s, and 0.5 s for its answer; what this process does in between is no part of it."""
+    samples = [Sample(0, (ms * 10**6, 500 * 10**6), output_tokens=2) for ms in (300, 100)]
+    found = starts.figures(20.0, samples)
+    assert found == {"ready_s": 20.0, "first_answer_s": pytest.approx(20.5), "ttft_s": pytest.approx([0.3, 0.1])}
 
 
 @pytest.mark.engine
