@@ -1,4 +1,4 @@
-"""The command: ``python -m helpers.gpu speed|memory|options|today|scaling|notebooks|finish|kernelspecs|tables``."""
+"""The command: ``python -m helpers.gpu speed|memory|options|today|scaling|questions|notebooks|finish|kernelspecs|tables``."""
 
 from __future__ import annotations
 

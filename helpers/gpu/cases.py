@@ -174,6 +174,47 @@ def today() -> list[Life]:
     ]  # fmt: skip
 
 
+TURNS = {"users": [1, 4, 16, 64], "tasks_per_user": 2, "least_tasks": 16, "blocks": 6}  # six: the first number with an interval
+JSON = {"users": [1, 16, 100], "requests": [14, 84, 196]}  # of a block: whole rounds of the schemas
+MIXED = {  # the prefill of such a long prompt took 0.21 s on an H200: a fifth of the time
+    "context": BRIEF["context"], "users": 32, "requests": 3, "input_tokens": 128, "output_tokens": 256,
+    "long_tokens": 8192, "long_output_tokens": 16, "every_s": 1.0, "most_long": 30,
+}  # fmt: skip
+HELD = {"files": True, "users": 32, "requests": 3, "input_tokens": 128, "output_tokens": 128, "used": [0, 1, 8, 32]}
+RETURNS = {  # 8,192 tokens are 1 GiB in this shape: four others are more than a pool of 3 GiB
+    "context": 8192 + 256, "pool": 3 * 8448, "slots": 4, "tokens": 8192, "others": 4, "output_tokens": 8,
+}  # fmt: skip
+STARTS = {"vllm": ["cold", "warm", "no compile cache"], "sglang": ["cold", "warm"], "llama-cpp": ["cold", "warm"]}
+
+
+def questions() -> list[Life]:
+    """What the other runs leave open: each life has what it compares in one start, or beside it in the same lease.
+
+    In a short lease the first of each question are measured; what only completes its table comes behind all of them.
+    """
+    both = ("vllm", "sglang")
+    turns = [Life(engine, "in turns", "n-gram drafts", least_s, TURNS)
+             for engine, least_s in (("vllm", 150), ("sglang", 140), ("llama-cpp", 60))]  # fmt: skip
+    schemas = [Life(engine, "constrained", PLAIN, 110, JSON) for engine in both]
+    mixed = [
+        Life(engine, "mixed", option, 110, MIXED, LLAMA)
+        for engine, option in (
+            ("vllm", "whole prompts"), ("vllm", "chunks of 1024"), ("sglang", PLAIN), ("sglang", "chunks of 1024, mixed"),
+            ("vllm", PLAIN), ("sglang", "whole prompts"), ("sglang", "chunks of 1024"),
+        )
+    ]  # fmt: skip
+    held = [
+        Life(engine, "adapters", option, 120, HELD | {"adapters": count}, LLAMA)
+        for option, count in (("32 adapters", 32), (PLAIN, 0), ("8 adapters", 8), ("1 adapter", 1)) for engine in both
+    ]  # fmt: skip
+    returns = [Life(engine, "offload", option, 90, RETURNS, LLAMA) for option in ("offload", "prefix cache") for engine in both]
+    starts = [
+        Life(engine, "start", option, least_s, {"files": True, "ways": STARTS[engine]}, LLAMA)
+        for engine, option, least_s in (("vllm", PLAIN, 240), ("sglang", PLAIN, 170), ("llama-cpp", "q4_0", 30))
+    ]
+    return [*turns, *schemas, *mixed[:4], *held[:4], *returns, *starts, *mixed[4:], *held[4:]]
+
+
 SMALL = {
     "context": 512,
     "prefill_tokens": [64, 128],
@@ -181,9 +222,21 @@ SMALL = {
     "prefix": {"input_tokens": 256, "output_tokens": 8},
 }
 
+LITTLE = {  # of a work's own
+    "in turns": {"users": [1, 2], "tasks_per_user": 1, "least_tasks": 2, "blocks": 2},
+    "constrained": {"users": [1, 2], "requests": [2, 4]},
+    "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "used": [0, 1, 2]},
+    "offload": {"pool": 1024, "tokens": 256, "others": 5, "output_tokens": 4, "slots": 2},
+    "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
+}
+
 
 def rehearsed(life: Life) -> Life:
-    """``life`` with a tiny model and little of everything: what a CPU can do in a minute; one without a shape as it is."""
+    """``life`` with a tiny model and little of everything: what a CPU can do in a minute or two.
+
+    A life without a shape, and with no entry in :data:`LITTLE`, is left as it is.
+    """
+    life = replace(life, given={**life.given, **LITTLE.get(life.work, {})})
     if not life.shape:
         return life
     small = {name: SMALL[name] for name in life.given if name in SMALL}
@@ -193,4 +246,6 @@ def rehearsed(life: Life) -> Life:
     return replace(life, given={**life.given, **small}, shape="tiny-moe" if life.shape == MOE else "tiny")
 
 
-RUNS = {"speed": speed, "memory": memory, "options": options, "today": today, "scaling": scaling}
+RUNS = {
+    "speed": speed, "memory": memory, "options": options, "today": today, "scaling": scaling, "questions": questions,
+}  # fmt: skip

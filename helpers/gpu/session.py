@@ -10,16 +10,17 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers import kernels, paths
-from helpers.gpu import cases, device, random_model, several, variants
+from helpers.gpu import cases, device, random_files, random_model, several, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.servers import engines, guard, install, llama_cpp, serving, sglang
+from helpers.servers.engine import Engine
 from helpers.weights import models, sizes
 
 SETTLED_BYTES = 2**30  # a GPU that holds no more than this above the level before is free again
@@ -156,7 +157,8 @@ def where(life: Life, setting: Setting) -> variants.Setup:
     context, slots = life.given.get("context", 128 + 128 + SPARE_TOKENS), life.given.get("slots", variants.SLOTS)
     per_token = sizes.kv_bytes_per_token(models.shape(random_model.model(setting.shape, "safetensors")))
     slots = max(slots if setting.gpu else 1, *setting.users)
-    return variants.Setup(setting.gpu, context, slots, per_token, layout=life.layout)
+    given = {"random": not life.given.get("files"), "pool": life.given.get("pool", 0)}
+    return variants.Setup(setting.gpu, context, slots, per_token, layout=life.layout, **given)
 
 
 def versions(engine: str) -> dict:
@@ -167,22 +169,44 @@ def versions(engine: str) -> dict:
 
 
 @contextmanager
-def started(life: Life, setting: Setting, log: Log, left_s: float) -> Iterator[serving.Server]:
-    """The server of ``life``, with what it says of its memory."""
+def started(
+    life: Life,
+    setting: Setting,
+    log: Log,
+    left_s: float,
+    *,
+    extra: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[serving.Server]:
+    """The server of ``life``, with what it says of its memory; ``extra`` options and ``variables`` of its process are added."""
     told = where(life, setting)
-    form = life.option.partition(",")[0] if life.engine == "llama-cpp" else "safetensors"
     engine = variants.server(life.engine, life.option, told)
+    if variables:
+        engine = with_variables(engine, variables)
     level, nvml = Nvml().used_bytes(), Nvml()
-    extra = ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
-    with serving.serve(
-        engine, random_model.model(setting.shape, form), slots=max(setting.users), context=told.context,
-        timeout_s=left_s, extra=extra,
-    ) as server:  # fmt: skip
+    extra += ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
+    how = {"slots": max(setting.users), "context": told.context, "timeout_s": left_s, "extra": extra}
+    with serving.serve(engine, model(life, setting), **how) as server:
         several.LogCheck(server.log)()
         log.note(arguments=list(server.arguments), versions=versions(life.engine))
         log.row("loaded", seconds=server.startup_s)
         log.row("device", **vars(nvml.of((p.pid for p in server.processes()), level)), when="started")
         yield server
+
+
+def model(life: Life, setting: Setting) -> models.Model:
+    """What the server of ``life`` loads: a GGUF file, a folder for which it makes its values up, or one that has them."""
+    if life.engine == "llama-cpp":
+        return random_model.model(setting.shape, life.option.partition(",")[0])
+    if life.given.get("files"):
+        return models.Model(f"random-{setting.shape}", "folder", random_files.folder(setting.shape))
+    return random_model.model(setting.shape, "safetensors")
+
+
+def with_variables(engine: Engine, variables: Mapping[str, str]) -> Engine:
+    """``engine`` started with ``variables``, which win over its kernelspec's."""
+    given = [f"{name}={value}" for name, value in variables.items()]
+    return replace(engine, command=lambda start: ["env", *given, *engine.command(start)])
 
 
 def _is_binary(engine: str) -> bool:

@@ -20,6 +20,7 @@ from helpers.lessons.speculation import speculative
 from helpers.lessons.speculation.drafts import DraftError
 from helpers.lessons.structured import questions, schemas
 from helpers.servers import metrics, serving
+from helpers.servers.engine import Engine
 from helpers.weights import models
 
 CONTEXT = 2048
@@ -33,8 +34,8 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """One server of ``life.engine``; with option "n-gram drafts" it drafts."""
     end = time.monotonic() + left_s
     slots = max(USERS)
-    told = variants.Setup(setting.gpu, CONTEXT, slots, _kv_bytes(), random=False)
-    engine = variants.server(life.engine, cases.PLAIN if life.engine != "llama-cpp" else "q4_0", told)
+    told = variants.Setup(setting.gpu, CONTEXT, slots, kv_bytes(), random=False)
+    engine = plain(life.engine, told)
     drafting = life.option == "n-gram drafts"
     extra = speculative.arguments(life.engine, DRAFT_TOKENS) if drafting else ()
     with serving.serve(engine, slots=slots, context=CONTEXT, timeout_s=left_s, extra=extra) as server:
@@ -47,7 +48,13 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     return True
 
 
-def _kv_bytes() -> int:
+def plain(engine: str, told: variants.Setup) -> Engine:
+    """``engine`` as it comes."""
+    return variants.server(engine, cases.PLAIN if engine != "llama-cpp" else "q4_0", told)
+
+
+def kv_bytes() -> int:
+    """Bytes that a token of the small model takes in the KV cache."""
     from helpers.weights import sizes
 
     return sizes.kv_bytes_per_token(models.shape())

@@ -12,7 +12,21 @@ from typing import TextIO
 from helpers import kernels
 from helpers.bench import checks, client, measure, selftest, timing, workload
 from helpers.bench.timing import Level
-from helpers.gpu import offline, random_model, session, several, small_model, streaming, variants
+from helpers.gpu import (
+    adapters,
+    constrained,
+    mixed,
+    offline,
+    offload,
+    random_model,
+    session,
+    several,
+    side_by_side,
+    small_model,
+    starts,
+    streaming,
+    variants,
+)
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log
@@ -234,4 +248,6 @@ def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> b
 WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
+    "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
+    "offload": offload.run, "start": starts.run,
 }  # fmt: skip

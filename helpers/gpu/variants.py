@@ -18,6 +18,10 @@ from helpers.servers.engine import Engine
 SLOTS = 128  # requests decoded together, at most: the engines' own default on such a GPU is higher, and starts slower
 MEMORY = 0.9  # of the GPU, vLLM; SGLang takes what it finds right
 
+ADAPTERS = {"1 adapter": 1, "8 adapters": 8, "32 adapters": 32}  # held at once
+RANK = 16
+OFFLOAD_GIB = 8  # of the machine's memory for KV pages; SGLang's are of 10^9 bytes
+
 OPTIONS: dict[str, dict[str, Mapping]] = {
     "vllm": {
         cases.PLAIN: {},
@@ -28,6 +32,10 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "prefix cache": {"enable_prefix_caching": True},
         "fp8 weights, prefix cache": {"quantization": "fp8", "enable_prefix_caching": True},
         cases.SHORT: {},
+        "whole prompts": {"enable_chunked_prefill": False},  # it warns that this is not officially supported, and does it
+        "chunks of 1024": {"max_num_batched_tokens": 1024},
+        "offload": {"enable_prefix_caching": True, "kv_offloading_size": OFFLOAD_GIB},
+        **{name: {"enable_lora": True, "max_loras": held, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
     "sglang": {
         cases.PLAIN: {},
@@ -37,6 +45,12 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "prefix cache": {"disable_radix_cache": False},
         "fp8 weights, prefix cache": {"quantization": "fp8", "disable_radix_cache": False},
         cases.SHORT: {},
+        "whole prompts": {"chunked_prefill_size": -1},
+        "chunks of 1024": {"chunked_prefill_size": 1024},
+        "chunks of 1024, mixed": {"chunked_prefill_size": 1024, "enable_mixed_chunk": True},
+        "offload": {"disable_radix_cache": False, "enable_hierarchical_cache": True, "hicache_size": OFFLOAD_GIB},
+        # it counts the model without an adapter as one more
+        **{name: {"max_loras_per_batch": held + 1, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
     "llama-cpp": {"q4_0": {}, "q8_0": {}, "f16": {}, "q4_0, sampled on the GPU": {"backend_sampling": True}},
     "transformers": {
@@ -64,6 +78,8 @@ class Setup:
     kv_bytes_per_token: int = 0  # for pools sized in bytes, on a CPU
     random: bool = True  # the engine makes random weights itself
     layout: Layout = Layout()
+    share: float = MEMORY  # of the GPU, vLLM: less where another engine is beside it
+    pool: int = 0  # tokens of the KV pool, if not as many as the engine finds room for
 
     @property
     def load_format(self) -> str | None:
@@ -72,8 +88,8 @@ class Setup:
 
     @property
     def pool_tokens(self) -> int:
-        """The size of the KV pool on a CPU, in tokens: every slot full, in pages of 32, and one spare page each."""
-        return (-(-self.context // 32) + 1) * 32 * self.slots
+        """The size of the KV pool in tokens: as told; else, on a CPU, every slot full, in pages of 32, and a spare page each."""
+        return self.pool or (-(-self.context // 32) + 1) * 32 * self.slots
 
 
 def check(engine: str, option: str = cases.PLAIN) -> None:
@@ -99,7 +115,8 @@ def _vllm(where: Setup) -> dict:
         "vllm", dtype="bfloat16", context=where.context, slots=where.slots, prefix_cache=False, load_format=where.load_format
     )
     if where.gpu:
-        return common | flags.named("vllm", memory_share=MEMORY)
+        pool_bytes = where.pool * where.kv_bytes_per_token or None
+        return common | flags.named("vllm", memory_share=where.share, pool_bytes=pool_bytes)
     pool_bytes = where.pool_tokens * where.kv_bytes_per_token
     return common | flags.named("vllm", page_tokens=vllm.PAGE_TOKENS, pool_bytes=pool_bytes, eager=True)
 
@@ -109,7 +126,7 @@ def _sglang(where: Setup) -> dict:
         "sglang", dtype="bfloat16", context=where.context, slots=where.slots, no_prefix_cache=True, load_format=where.load_format
     )
     if where.gpu:
-        return common | flags.named("sglang", graph_slots=where.slots)
+        return common | flags.named("sglang", graph_slots=where.slots, pool_tokens=where.pool or None)
     return common | sglang.ON_CPU | flags.named("sglang", pool_tokens=where.pool_tokens)
 
 

@@ -27,6 +27,7 @@ import psutil
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 GRACE_S = 5
 STOP_TIMEOUT_S = 12  # the guard takes 5 s to be gentle
+ELSEWHERE = re.compile(r"See root cause above|^raise ")  # vLLM's last line, and the code that says it
 COLOUR = re.compile(r"(?:\x1b|#x1B)\[[0-9;?]*[A-Za-z]")  # the second is how JUnit's file writes the first
 
 
@@ -87,14 +88,14 @@ def end(process: subprocess.Popen) -> None:
 def reason(log: Path) -> str:
     """The log's last line that says an error, else its last line, without colours.
 
-    What pydantic refuses is on the line below its own: both are taken.
+    What pydantic refuses is on the line below its own: both are taken. A line that only says where the error stands is none.
     """
     text = COLOUR.sub("", log.read_text(errors="replace"))
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     for line, below in zip(lines, lines[1:]):
         if "validation error for" in line:
             return f"{line}: {below}"[:300]
-    said = [line for line in lines if re.search("error|exception", line, re.IGNORECASE)]
+    said = [line for line in lines if re.search("error|exception", line, re.IGNORECASE) and not ELSEWHERE.search(line)]
     return (said or lines or ["it wrote nothing"])[-1][:300]
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,6 +97,35 @@ def serve(
     However the block ends, no process of the server is left. ``extra`` are
     options of the engine's own, added to its command (see :func:`helpers.lessons.speculation.speculative.arguments`).
     """
+    how = {"slots": slots, "context": context, "port": port, "timeout_s": timeout_s, "extra": extra}
+    with _launched(engine, model, **how) as ready:
+        yield ready()
+
+
+@contextmanager
+def at_once(several: Mapping[str, engines.Engine], model: models.Model | None = None, **options) -> Iterator[dict[str, Server]]:
+    """Serve ``model`` with several engines side by side, all started at the same moment and waited for together.
+
+    The servers have the names of ``several``; ``options`` and errors as in :func:`serve`. What they hold must fit beside each
+    other. All have ended when the block has.
+    """
+    ports: list[int] = []
+    for _ in several:
+        ports.append(free_port(ports))
+    with ExitStack() as stack:
+        ready = {
+            name: stack.enter_context(_launched(engine, model, port=port, **options))
+            for (name, engine), port in zip(several.items(), ports)
+        }
+        yield {name: wait() for name, wait in ready.items()}
+
+
+@contextmanager
+def _launched(
+    engine: str | engines.Engine, model: models.Model | None, *, slots: int, context: int, port: int | None = None,
+    timeout_s: float | None = None, extra: tuple[str, ...] = (),
+) -> Iterator[Callable[[], Server]]:  # fmt: skip
+    """A server that is starting for the length of a block; what it gives waits for its first answer."""
     engine = engines.get(engine) if isinstance(engine, str) else engine
     model = model or models.resolve()
     start = _checked(engine, model, slots, context, port)
@@ -106,19 +135,23 @@ def serve(
     started = time.perf_counter()
     env = kernels.process_environment(engine.kernel)
     with guard.guarded(command, env, name=engine.name, meets_by=engine.store_variable) as running:
-        try:
-            _wait(engine, running, start.port, timeout_s)
-        except ServerError:
-            running.keep_log = True  # the message names it
-            raise
-        startup_s = time.perf_counter() - started
-        endpoint = Endpoint(
-            f"http://{HOST}:{start.port}/v1", str(start.weights) if engine.named_by_path else model.name,
-            token_ids=engine.token_ids, fields=engine.fields, context=context, cache_fields=engine.cache_fields,
-        )  # fmt: skip
-        told = tuple(guard.without_folders(part) for part in command[1:] if part != str(start.port))
-        typed = shlex.join(guard.without_folders(part) for part in command)
-        yield Server(engine, model, endpoint, running.process, running.log, startup_s, slots, context, told, typed)
+
+        def ready() -> Server:
+            try:
+                _wait(engine, running, start.port, timeout_s)
+            except ServerError:
+                running.keep_log = True  # the message names it
+                raise
+            startup_s = time.perf_counter() - started
+            endpoint = Endpoint(
+                f"http://{HOST}:{start.port}/v1", str(start.weights) if engine.named_by_path else model.name,
+                token_ids=engine.token_ids, fields=engine.fields, context=context, cache_fields=engine.cache_fields,
+            )  # fmt: skip
+            told = tuple(guard.without_folders(part) for part in command[1:] if part != str(start.port))
+            typed = shlex.join(guard.without_folders(part) for part in command)
+            return Server(engine, model, endpoint, running.process, running.log, startup_s, slots, context, told, typed)
+
+        yield ready
 
 
 @lru_cache
@@ -168,12 +201,15 @@ def side_by_side(
         yield servers
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now, not above :data:`HIGHEST_PORT`; :class:`ServerError` if none is found."""
+def free_port(given: Collection[int] = ()) -> int:
+    """A loopback port that nothing listens on now, none of those ``given`` to somebody, not above :data:`HIGHEST_PORT`.
+
+    :class:`ServerError` if none is found.
+    """
     for _ in range(1000):
         with socket.socket() as probe:
             probe.bind((HOST, 0))
-            if (port := probe.getsockname()[1]) <= HIGHEST_PORT:
+            if (port := probe.getsockname()[1]) <= HIGHEST_PORT and port not in given:
                 return port
     raise ServerError(f"no free port up to {HIGHEST_PORT} was found in 1,000 tries: give one with port=")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers import paths
-from helpers.gpu import cases, kernelspecs, session, variants
+from helpers.gpu import cases, kernelspecs, session, tasks, variants
 from helpers.servers import engines, flags, llama_cpp
 
 GPU = variants.Setup(gpu=True, context=288)
@@ -66,7 +66,7 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     ("engine", "option", "line"),
     [
         ("vlm", "", "no engine is called 'vlm': choose from vllm, sglang, llama-cpp, transformers, tensorrt-llm"),
-        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, fp8 weights, prefix cache, short context"),  # noqa: E501
+        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, fp8 weights, prefix cache, short context, whole prompts, chunks of 1024, chunks of 1024, mixed, offload, 1 adapter, 8 adapters, 32 adapters"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_an_unknown_engine_or_option_names_those_there_are(engine, option, line):
@@ -82,7 +82,8 @@ def test_every_life_of_every_run_can_be_started():
         lives = make()
         assert len({one.key for one in lives}) == len(lives)
         for one in lives:
-            if one.engine != "machine" and one.work != "real":
+            assert one.work in tasks.WORKS
+            if one.engine != "machine" and one.work not in ("real", "in turns"):  # whose options are no engine's
                 variants.check(one.engine, one.option)
             assert one.least_s > 0
 

@@ -43,6 +43,16 @@ def test_a_command_that_does_not_exist_is_one_line():
         assert running.reason() == "/no/such/engine cannot be run: No such file or directory"
 
 
+def test_a_line_that_points_elsewhere_is_no_reason(tmp_path):
+    """vLLM's last line names none; what it points at does."""
+    log = tmp_path / "log"
+    log.write_text(
+        "RuntimeError: Worker failed with error 'no room in /dev/shm'\n    raise RuntimeError(\n"
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
+    )
+    assert guard.reason(log) == "RuntimeError: Worker failed with error 'no room in /dev/shm'"
+
+
 @pytest.mark.parametrize(
     ("part", "told"),
     [

@@ -257,6 +257,36 @@ def test_two_servers_live_side_by_side():
         assert first.base_url != second.base_url and answers == [200, 200]
 
 
+def test_servers_that_start_at_once_are_waited_for_together(monkeypatch):
+    """All run before the first is waited for. Each has its name and a port of its own; all end at the end."""
+    pair, wait, running = {"one": engines.get("llama-cpp"), "other": engines.get("llama-cpp-bf16")}, serving._wait, []
+
+    def noted(*given):
+        running.append(len(psutil.Process().children()))
+        wait(*given)
+
+    monkeypatch.setattr(serving, "_wait", noted)
+    with serving.at_once(pair, **SMALL) as servers:
+        samples = [client.run(client.request(server.endpoint, prompt(16), 4)) for server in servers.values()]
+        processes = [process.pid for server in servers.values() for process in server.processes()]
+
+        assert list(servers) == ["one", "other"] and len({server.base_url for server in servers.values()}) == 2
+    assert [sample.error for sample in samples] == [None, None] and gone(processes)
+    assert running == [2, 2]
+
+
+def test_a_server_that_does_not_start_ends_those_that_start_beside_it():
+    """Its reason is the error."""
+    broken = replace(
+        engines.get("llama-cpp"), command=lambda start: [sys.executable, "-c", "raise SystemExit('no such weights')"]
+    )
+    with pytest.raises(ServerError, match="no such weights") as refused:
+        with serving.at_once({"good": engines.get("llama-cpp"), "broken": broken}, **SMALL):
+            pass
+    os.unlink(str(refused.value).rpartition("; its log: ")[2])
+    assert not psutil.Process().children(recursive=True)
+
+
 def test_only_one_of_several_engines_is_awake():
     """The others are stopped: they answer only inside their own ``awake``, and all end at the end."""
     pair = [engines.get("llama-cpp"), engines.get("llama-cpp-bf16")]

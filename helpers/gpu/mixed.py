@@ -1,0 +1,97 @@
+"""Long prompts among users that decode: what a prompt's prefill does to the tokens of the others, by how the engine cuts it up.
+
+Blocks of the same users alone and beside a long prompt every so many seconds, in turns. An engine that computes a long prompt in
+one step makes all others wait for it; one that cuts it into chunks can give them a token in between.
+
+With its defaults vLLM 0.32.0 computes 8,192 tokens a step on such a GPU, decoding among them, so that a prompt of 8,192 tokens is
+nearly one chunk. SGLang 0.5.23 cuts at 8,192 too and does not mix unless it is told to: while a cut prompt is under way, nobody
+decodes between its chunks (``managers/scheduler.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from helpers.bench import client, timing, workload
+from helpers.bench.timing import Sample
+from helpers.gpu import offline, random_model, session, together
+from helpers.gpu.cases import Life
+from helpers.gpu.session import Log, Setting
+from helpers.servers.serving import Server
+from helpers.weights import models
+
+ALONE, BESIDE = "alone", "beside long prompts"
+SAID = re.compile(
+    r"Chunked prefill is enabled with max_num_batched_tokens=\d+|chunked_prefill_size=-?\w+, max_prefill_tokens=\d+"
+)
+
+
+def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
+    """One server; a warm-up of each way, then its blocks in turns. A row for the users of each block, one for its long prompts.
+
+    ``life.given`` has ``users``, ``requests`` (of each user in a block), ``input_tokens``, ``output_tokens``, and of the long
+    prompts ``long_tokens``, ``long_output_tokens``, ``every_s`` and ``most_long`` (of them in a block).
+    """
+    end, how = time.monotonic() + left_s, life.given
+    own = replace(setting, users=(how["users"],))
+    with session.started(life, own, log, left_s) as server:
+        log.note(chunks=sorted(set(SAID.findall(server.log.read_text(errors="replace")))))
+        vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
+        took_s = 0.0
+        for turn, way in [(None, ALONE), (None, BESIDE), *offline.turns([ALONE, BESIDE], setting.repeats)]:
+            if time.monotonic() + offline.RESERVE * took_s > end:
+                log.row("stopped", reason=f"block {turn} {way}: {end - time.monotonic():.0f} s were left")
+                return False
+            began = time.monotonic()
+            left = max(end - began, 1)
+            short, long = client.run(_block(server, how, way == BESIDE, f"{way} {turn}", vocabulary, left))
+            took_s = max(took_s, time.monotonic() - began)
+            if turn is not None:
+                log.row("users", way=way, repeat=turn, **figures(together.answered(short, f"users {way}")))
+                if way == BESIDE:
+                    log.row("long prompts", repeat=turn, **_firsts(together.answered(long, "long prompts")))
+    return True
+
+
+async def _block(
+    server: Server, how: Mapping, beside: bool, seed: str, vocabulary, left_s: float
+) -> tuple[list[Sample], list[Sample]]:
+    """The samples of the users, and of the long prompts, of which none is sent after the users' last answer."""
+    users, done = how["users"], asyncio.Event()
+    short = workload.prompts(users * how["requests"], how["input_tokens"], seed=seed, vocabulary=vocabulary)
+    long = workload.prompts(how["most_long"], how["long_tokens"], seed=f"long {seed}", vocabulary=vocabulary) if beside else []
+
+    async def decoding() -> list[Sample]:
+        try:
+            asked = {"users": users, "output_tokens": how["output_tokens"], "timeout_s": left_s}
+            return await client.closed_loop(server.endpoint, short, **asked)
+        finally:
+            done.set()
+
+    rest = {"every_s": how["every_s"], "until": done, "output_tokens": how["long_output_tokens"], "timeout_s": left_s}
+    return tuple(await asyncio.gather(decoding(), together.at_intervals(server.endpoint, long, **rest)))
+
+
+def figures(samples: Sequence[Sample]) -> dict:
+    """Of the users in one block: tokens/s, the gaps between their tokens (``gaps`` are how many), TTFT and TPOT; seconds."""
+    gaps = [gap for sample in samples for gap in sample.itl_s]
+    return {
+        "requests": len(samples), "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": _spread(gaps),
+        "ttft_s": _spread([sample.ttft_s for sample in samples]), "tpot_s": _spread([sample.tpot_s for sample in samples]),
+    }  # fmt: skip
+
+
+def _firsts(samples: Sequence[Sample]) -> dict:
+    """Of the long prompts in one block: each one's TTFT, seconds."""
+    return {"requests": len(samples), "ttft_s": [sample.ttft_s for sample in samples]}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and maximum of all values of a block, which are not independent."""
+    return {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99)), "max": max(values)}

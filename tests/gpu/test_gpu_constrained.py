@@ -1,0 +1,46 @@
+"""A schema's cost under load: every answer is judged, and both ways are measured in turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.bench.timing import Sample
+from helpers.gpu import cases, constrained, session, tasks
+from helpers.gpu.cases import Life
+from helpers.lessons.structured import questions, schemas
+from helpers.servers import engines
+
+
+class MockServer:
+    """What is asked of a server here: its engine."""
+
+    engine = engines.get("vllm")
+
+
+def test_every_answer_is_judged_by_its_own_schema():
+    """A valid one, one that breaks its schema, one that was cut off, one that was refused."""
+    (case,) = (case for case in schemas.cases(of_each=1) if case.schema_name == "city")
+    right, wrong = schemas.examples()["city"]
+    texts = [(questions.json.dumps(right), "stop"), (questions.json.dumps(wrong), "stop"), ('{"name": "Vi', "length")]
+    samples = [Sample(0, (1,), pieces=(text,), finish_reason=reason, output_tokens=5) for text, reason in texts]
+    samples.append(Sample(0, error="HTTP 400: no such keyword"))
+    found = constrained.judged(MockServer, [case] * 4, samples)
+    assert questions.counts(found) == {"valid": 1, "violates": 1, "cut off": 1, "refused": 1}
+
+
+def test_a_block_has_whole_rounds_of_the_schemas():
+    """So that both ways, and all numbers of users, are asked for the same mixture."""
+    assert not [requests for requests in cases.JSON["requests"] if requests % len(schemas.named())]
+
+
+@pytest.mark.engine
+def test_constrained_answers_are_valid_or_cut_off():
+    """llama.cpp's real server, two users: both ways in turns, each block with its outcomes and its times."""
+    life, kept = Life("llama-cpp", "constrained", "q4_0", 1, {"users": [2], "requests": [4]}), {}
+    setting = session.Setting("tiny", "cpu", (1,), 1)
+    assert tasks.WORKS["constrained"](life, setting, session.Log(life, kept.update), 200)
+    free, forced = (row for row in kept["rows"] if row["kind"] == "block")
+    assert [free["way"], forced["way"]] == ["free", "constrained"]
+    assert set(forced["outcomes"]) <= {"valid", "cut off"} and forced["outcomes"]["valid"] > 0
+    assert sum(free["outcomes"].values()) == sum(forced["outcomes"].values()) == 4
+    assert forced["tpot_s"]["median"] > 0 and forced["users"] == 2
