@@ -30,6 +30,8 @@ INTERVALS = {"min-max": "median, lowest to highest", "95%": "median, 95 % interv
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")  # for what is no framework: told apart by colour-blind readers
 MARKERS = "os^D"
 DPI = 110
+AT_ONCE = {"linewidth": 1.5}  # how a line of users at once looks, and one of requests that arrive at random
+ARRIVING = {"linewidth": 1, "linestyle": "--", "markerfacecolor": "white"}
 LETTERS_PER_INCH = 13  # of a title; of the small print a fifth more
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
@@ -176,6 +178,55 @@ def within(good: Mapping[str, Mapping[float, Mapping]], title: str = "", notes: 
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 100)), fontsize=7)
     figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
     return figure
+
+
+def per_user(levels: Mapping[str, Sequence[Mapping]], title: str = "", notes: Sequence[str] = (), gpu: bool | None = None):
+    """Draw tokens/s of each user after the first token over tokens/s of a GPU, a line for each engine.
+
+    ``levels`` maps an engine's name to levels with ``users`` or, where requests arrive at random, ``rate_per_s``; and with
+    ``output_tokens_per_s``, ``tpot_s`` and ``gpus``. Users at once are a line with filled marks, arrivals a dashed one with
+    hollow marks. A number at a point is its load. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    axes, ends = figure.subplots(), {}
+    axes.set(xlabel="output tokens/s per GPU", ylabel="tokens/s per user, after the first", xscale="log", yscale="log")
+    for number, (name, measured) in enumerate(levels.items()):
+        known = [level for level in measured if level["output_tokens_per_s"] and level["tpot_s"]]
+        at_once, arriving = [one for one in known if one["users"]], [one for one in known if not one["users"]]
+        if at_once:
+            ends[frameworks.label(name, gpu)] = _shared_gpu(axes, frameworks.get(name), at_once, AT_ONCE, number % 2)
+        if arriving:
+            _shared_gpu(axes, frameworks.get(name), arriving, ARRIVING, number % 2)
+    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+        axis.set_major_locator(_decades())
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right * (right / left) ** 0.45)  # room for the names
+    axes.set_xticks([tick for tick in axes.get_xticks() if left < tick < right])
+    axes.spines[["top", "right"]].set_visible(False)
+    _name(axes, ends)
+    for name, looks in (("users at once", AT_ONCE), ("requests that arrive at random", ARRIVING)):
+        axes.plot([], [], color="0.4", marker="o", label=name, **looks)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    below = [line for note in notes for line in textwrap.wrap(note, 115)]
+    if below:
+        figure.supxlabel("\n".join(below), fontsize=7)
+    figure.suptitle("\n".join(textwrap.wrap(title, 95)), fontsize=9)
+    return figure
+
+
+def _shared_gpu(axes, framework: Framework, levels: Sequence[Mapping], looks: Mapping, above: bool) -> tuple[float, float]:
+    """Draw one framework's ``levels``, each with its load beside it; returns where the line ends."""
+    points = [(level["output_tokens_per_s"]["median"] / level["gpus"], 1 / level["tpot_s"]["median"]) for level in levels]
+    axes.plot(*zip(*points), color=framework.colour, marker=framework.marker, **looks)
+    where = {"xytext": (5, 4), "ha": "left"} if above else {"xytext": (-4, -4), "ha": "right", "va": "top"}
+    for level, at in zip(levels, points):
+        load = str(level["users"]) if level["users"] else f"{level['rate_per_s']:g}/s"
+        axes.annotate(load, at, textcoords="offset points", fontsize=7, color=framework.colour, **where)
+    return points[-1]
 
 
 def _gaps(levels: Mapping[str, list[dict]], gpu: bool | None) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from helpers import frameworks
 from helpers.collection import document, document_figures
-from helpers.gpu import read, tables
+from helpers.gpu import read, tables, today
 from helpers.lessons.memory import allocation
 from helpers.lessons.quantization import support as quant_support
 from helpers.lessons.scaling import launch
@@ -314,13 +314,14 @@ def a_hundred_users() -> Values:
     C010='del rates["llama-cpp"]',  # on a GPU it did not run
     C052='rates["llama-cpp"][100], rates["vllm"][100] = rates["vllm"][100], rates["llama-cpp"][100]',
     C084='rates["llama-cpp"][100] = {"median": 1.2 * rates["vllm"][100]["median"]}',  # llama.cpp is ahead
-    C098='prefix["SGLang, server"]["common"] = prefix["SGLang, server"]["own"]',  # found in the cache, and not sooner
+    C098='prefix["SGLang, prefix"]["common"] = prefix["SGLang, prefix"]["own"]',  # found in the cache, and not sooner
 )
 def served() -> Values:
-    gpu = read.load("speed")
+    gpu = today.load()
     rates, prefix = ({name: dict(of) for name, of in found(gpu).items()} for found in (read.served, read.prefix_firsts))
-    kept = {name: read.server_share(gpu, name, 100, "as it comes") for name in ("vllm", "sglang")}
-    given = StandIn(served=lambda gpu: rates, levels=read.levels, prefix_firsts=lambda gpu: prefix)
+    ways = {"vllm": "as it comes", "sglang": "as it comes", "llama-cpp": "q4_0"}
+    kept = {name: read.server_share(gpu, name, 100, option) for name, option in ways.items()}
+    given = StandIn(served=lambda gpu: rates, levels=read.levels, prefix_firsts=lambda gpu: prefix, every_rate=read.every_rate)
     return {"read": given, "gpu": gpu, "rates": rates, "prefix": prefix, "kept": kept, "standings": standings}
 
 

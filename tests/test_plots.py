@@ -75,6 +75,23 @@ def test_a_path_goes_from_few_users_to_many_and_ends_at_a_gap():
     assert figure.get_suptitle() == "a title"
 
 
+def test_users_at_once_and_arrivals_are_told_apart_in_one_picture():
+    """A token's time as tokens/s of a user, over the share of a GPU; each point with its load, a gap left out."""
+
+    def point(users, rate, tpot_s, **more):
+        return {"users": users, "output_tokens_per_s": {"median": rate}, "tpot_s": {"median": tpot_s}, "gpus": 2, **more}
+
+    arriving = [point(None, 100, 0.02, rate_per_s=4)]
+    figure = plots.per_user({"vllm": [point(1, 20, 0.01), {**point(10, 0, 1), "tpot_s": None}, *arriving]}, "t", ["n"], gpu=True)
+    (axes,) = figure.axes
+    once, random = axes.lines[:2]
+
+    assert (list(once.get_xdata()), list(once.get_ydata()), once.get_linestyle()) == ([10], [100], "-")
+    assert (list(random.get_xdata()), list(random.get_ydata()), random.get_linestyle()) == ([50], [50], "--")
+    assert [text.get_text() for text in axes.texts] == ["1", "4/s", "vLLM"]
+    assert (figure.get_suptitle(), figure.get_supxlabel()) == ("t", "n")
+
+
 def test_goodput_is_drawn_over_the_limit():
     """A line for each engine, its spread behind it."""
     kept = {limit: {"median": rate, "low": rate - 1, "high": rate + 1} for limit, rate in ((0.1, 2), (1, 5))}

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from helpers import cli, formatting, paths, plots, records
 from helpers.collection import marked
-from helpers.gpu import read, scaled, tables
+from helpers.gpu import read, scaled, tables, today
 from helpers.pictures import comparisons
-from helpers.studies import conformance, peers
+from helpers.studies import conformance, peers, standings
 
 FILE = paths.REPOSITORY / "README.md"
 PICTURE = paths.REPOSITORY / "vis" / "throughput_gpu.png"
@@ -28,7 +28,7 @@ def _recorded(frame) -> str:
 
 
 def _gpu() -> str:
-    return _recorded(tables.throughput())
+    return _recorded(today.throughput())
 
 
 def _notebooks() -> str:
@@ -66,9 +66,10 @@ def written(text: str, name: str) -> str:
 
 
 def draw_gpu() -> None:
-    """Draw the newest GPU record: what each framework serves, and the wait for the first token."""
-    found = read.load("speed")
-    plots.save(plots.by_users(read.levels(found), title=read.recorded(found), gpu=True), PICTURE)
+    """Draw the newest record of today's engines on one GPU: what each serves, and the wait for the first token."""
+    found = today.load()
+    notes = [read.recorded(found)]
+    plots.save(plots.by_users(found["engines"], title=standings.headline(found), notes=notes, gpu=True), PICTURE)
 
 
 def draw_scaling() -> None:

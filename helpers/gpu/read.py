@@ -5,13 +5,14 @@ A figure is the median of the repeats with the lowest and the highest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from helpers import machine, records
 from helpers.bench.timing import figure
+from helpers.formatting import told, users_told
 from helpers.gpu.cases import PLAIN, SHORT
-from helpers.servers import engines
+from helpers.servers import engines, flags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +58,13 @@ def beside(found: Mapping, run: str) -> Mapping:
 def recorded(*found: Mapping, works: Sequence[str] = ()) -> str:
     """One line: on what, when, with which weights and versions; of several records of one machine, those of all.
 
-    With ``works``, those of these works only.
+    With ``works``, those of these works only. Of a machine with several GPUs it is said if none of them used more than one.
     """
     source = found[0]["provenance"]
     measured = [one for record in found for one in record["lives"].values() if not works or one["work"] in works]
     machine = source["machine"]
-    several = f"{len(machine['gpus'])} x " if len(machine["gpus"]) > 1 else ""
+    used = [one["gpus"] for one in measured if "gpus" in one]
+    several = f"{'one of ' * (used != [] and max(used) == 1)}{len(machine['gpus'])} x " if len(machine["gpus"]) > 1 else ""
     gpu = several + (machine["gpus"] or [machine["cpu"]])[0]
     versions = {f"{name} {version}" for one in measured for name, version in one.get("versions", {}).items()}
     dates = sorted({one["date"][:10] for one in measured if one.get("date")})
@@ -84,6 +86,18 @@ def frame(rows: Mapping[str, Mapping], *found: Mapping, works: Sequence[str] = (
     return shown
 
 
+def table(
+    found: Mapping, works: Sequence[str], values: Callable[[Mapping], Mapping], form: str, scale: float = 1
+) -> pd.DataFrame:
+    """A row for each life of ``works`` that has ``values``, figures by number of users: a column for each number."""
+    known = {label(one): values(one) for one in lives(found, *works)}
+    rows = {
+        name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
+    }
+    shown = frame(rows, found)
+    return shown[sorted(shown.columns, key=lambda name: int(name.split()[0]))]
+
+
 def label(one: Mapping) -> str:
     """A life in words: "vLLM, server", "llama.cpp Q4_0, offline", "HF Transformers, one by one"."""
     title, option = engines.TITLES.get(one["engine"], one["engine"]), one["option"]
@@ -94,6 +108,12 @@ def label(one: Mapping) -> str:
         return f"{title}, {'static batch' if option == PLAIN else option}"
     usual = (PLAIN, SHORT) if one["work"] == "offline" else ("prefix cache",)  # a server has it on by default
     return f"{title}, {one['work']}" + ("" if option in usual else f", {option}")
+
+
+def asked(one: Mapping, setting: str) -> int | None:
+    """What the command of a life was told of ``setting``, by its name in :mod:`helpers.servers.flags`; ``None``: nothing."""
+    given, (option, _) = one.get("arguments"), flags.options(one["engine"], **{setting: 0})
+    return int(given[given.index(option) + 1]) if isinstance(given, list) and option in given else None
 
 
 def drafting(one: Mapping) -> str:

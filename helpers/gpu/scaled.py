@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 ONE, TWO = Layout(), Layout(2)
 ENGINES = ("vllm", "sglang")
-SLOTS = ("--max-num-seqs", "--max-running-requests")
 
 
 def load(machine: str | None = None) -> dict:
@@ -155,7 +154,9 @@ def served(found: Mapping | None = None, engine: str = "vllm", shape: str = LLAM
     """The rows of arrivals of each layout that served ``shape``, one GPU first."""
     lives = [one for one in read.lives(found or load(), "server") if one["engine"] == engine and one.get("shape") == shape]
     by = {
-        _layout(one): [{**row, "gpus": one["gpus"], "slots": _slots(one)} for row in one["rows"] if row["kind"] == "arrivals"]
+        _layout(one): [
+            {**row, "gpus": one["gpus"], "slots": read.asked(one, "slots")} for row in one["rows"] if row["kind"] == "arrivals"
+        ]
         for one in sorted(lives, key=lambda one: one["gpus"])
     }
     return {name: rows for name, rows in by.items() if rows}
@@ -169,18 +170,13 @@ def _layout(one: Mapping) -> str:
     return " x ".join(sizes_told) or "one GPU"
 
 
-def _slots(one: Mapping) -> int:
-    """Requests that a copy of the server works on at once, as it was told."""
-    return next(int(one["arguments"][place + 1]) for place, name in enumerate(one["arguments"]) if name in SLOTS)
-
-
 def goodput(found: Mapping | None = None) -> pd.DataFrame:
     """Arrivals at rising rates: the share that kept the limits and what came of it, of each engine and layout."""
     import pandas as pd
 
     found = found or load()
     rows = [
-        {"engine": engines.TITLES[engine], "GPUs": layout, **_arrived(row)}
+        {"engine": engines.TITLES[engine], "GPUs": layout, "requests/s": row["rate_per_s"], **arrived(row)}
         for engine in ENGINES
         for layout, several in served(found, engine).items()
         for row in several
@@ -191,10 +187,10 @@ def goodput(found: Mapping | None = None) -> pd.DataFrame:
     return shown
 
 
-def _arrived(row: Mapping) -> dict[str, object]:
+def arrived(row: Mapping) -> dict[str, object]:
+    """A row of :func:`served` in words: the share that kept the limits, goodput, waits, joules."""
     tokens = row["requests"] * row["repeats"] * row["output_tokens"][0]
     return {
-        "requests/s": row["rate_per_s"],
         "slots a copy": row["slots"],
         "kept the limits": f"{row['met']:.0%}",
         "goodput, requests/s": f"{row['goodput_requests_per_s']['median']:.1f}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, divided, read, scaled, verdict
+from helpers.gpu import cases, divided, read, scaled, today, verdict
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
@@ -26,22 +26,13 @@ if TYPE_CHECKING:
 def throughput(found: Mapping | None = None, works: Sequence[str] = ("offline", "server")) -> pd.DataFrame:
     """Output tokens/s at each number of users, one row for each way of asking; the source document's first table."""
     found = found or read.load("speed")
-    return _table(found, works, read.rates, ".0f", 1)
+    return read.table(found, works, read.rates, ".0f")
 
 
 def ttft(found: Mapping | None = None, works: Sequence[str] = ("server", "offline")) -> pd.DataFrame:
     """Milliseconds to the first token at each number of users; the source document's second table, single and high load."""
     found = found or read.load("speed")
-    return _table(found, works, read.first_tokens, ".1f", 1000)
-
-
-def _table(found: Mapping, works: Sequence[str], values, form: str, scale: float) -> pd.DataFrame:
-    known = {read.label(one): values(one) for one in read.lives(found, *works)}
-    rows = {
-        name: {users_told(count): told(value, form, scale) for count, value in by.items()} for name, by in known.items() if by
-    }
-    shown = read.frame(rows, found)
-    return shown[sorted(shown.columns, key=lambda name: int(name.split()[0]))]
+    return read.table(found, works, read.first_tokens, ".1f", 1000)
 
 
 def memory_use(*found: Mapping) -> pd.DataFrame:
@@ -297,12 +288,25 @@ def text() -> str:
         )  # fmt: skip
         parts.append(f"## scaling: {read.recorded(found)}")
         parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made] + read.failures(found)
+    for machine in read.machines("today"):
+        parts += _today(machine)
     for machine in read.machines("notebooks"):
         shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
     if not parts:
         raise records.RecordError("no GPU record is here: make one with `nox -s gpu`")
     return "\n\n".join(parts)
+
+
+def _today(machine: str) -> Iterator[str]:
+    """The tables of each shape that today's engines had on one GPU, and the machine's own figures."""
+    made = (today.throughput, today.served, today.arrivals, today.longer, today.joules, today.prefix, today.pools)
+    for shape in today.recorded_shapes(machine):
+        found = today.load(shape, machine)
+        yield f"## today, {shape}: {read.recorded(found)}"
+        yield from (f"{make.__name__}\n{shown.to_string()}" for make in made if len(shown := make(found)))
+        yield from today.left_out(found)
+    yield "\n".join(today.machine(today.load(machine=machine)))
 
 
 Figures = Iterator[tuple[Mapping, str, Mapping]]  # a life, what was measured, the figure

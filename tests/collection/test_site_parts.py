@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -279,6 +280,12 @@ def test_every_row_has_its_provenance(results):
     lacking = [row["at"] for row in results["levels"] if row["record"] not in known or not row["versions"]]
 
     assert lacking == []
+
+
+def test_settings_of_one_record_are_told_apart(results):
+    """Engines' APIs by label, model and users: also where only the layout over GPUs differs, as in PP2 and TP2 with EP."""
+    told = [(row["record"], row["label"], row["model"], row["users"]) for row in results["levels"] if row["asked"] == "api"]
+    assert [one for one, times in Counter(told).items() if times > 1] == []
 
 
 def test_a_record_of_an_older_format_is_named(monkeypatch, tmp_path):

@@ -7,7 +7,6 @@ and range of the repeats of an engine's own API, which a record keeps one by one
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -126,11 +125,11 @@ def _of_choice(found: Mapping, part: str, _levels: str, option: str) -> dict:
 def _of_life(found: Mapping, key: str) -> dict:
     source, one = found["provenance"], found["lives"][key]
     told = read.label({**one, "work": "server"} if one["work"] == "prefix" else one)
-    layout = re.search(r"(?:TP|DP)\d+$", key)
+    layout = key.partition(f", {one['shape']}, ")[2] if one.get("shape") else ""  # as helpers.gpu.cases.Life.key has it
     shape = f"random, shape of {one['shape']}" if one.get("shape") else source["weights"]
     instrument = [row for other in found["lives"].values() for row in other["rows"] if row["kind"] == "instrument"]
     return {
-        "engine": one["engine"], "label": ", ".join([told, *([layout[0]] if layout else [])]),
+        "engine": one["engine"], "label": ", ".join(filter(None, (told, layout))),
         "asked": "api" if one["work"] == "offline" else "server", "model": one.get("model") or shape, "weights": None,
         "option": one["option"], "gpus": one.get("gpus", 1), "versions": one.get("versions", {}),
         "arguments": one.get("arguments"), "date": one.get("date") or source["date"], "shared_prefix": None,
