@@ -239,14 +239,14 @@ def test_the_clients_error_does_not_move(tmp_path, monkeypatch):
     without, beside = [], []
     with a_large_page(tmp_path) as url:
         watch = Watch(Endpoint(url, "m"))
-        for _ in range(3):
-            without.append(selftest.load(20, 40, selftest.TOKENS))
+        for _ in range(2):
+            without.append(selftest.load(20, 20, selftest.TOKENS))
             with monkeypatch.context() as often:
                 often.setattr(live, "EVERY_S", live.EVERY_S / 10)
                 often.setattr(server_metrics, "EVERY_S", server_metrics.EVERY_S / 10)
                 terminal = Stream(terminal=True)
                 with watch.repeat(20):
-                    beside.append(selftest.load(20, 40, selftest.TOKENS, progress=View(stream=terminal)))
+                    beside.append(selftest.load(20, 20, selftest.TOKENS, progress=View(stream=terminal)))
             assert "20 users" in terminal.getvalue() and len(watch.looks[20][-1].during) >= 5
     ttft = [statistics.median(abs(seen.ttft_error_s) for seen in several) for several in (without, beside)]
     rate = [statistics.median(abs(seen.rate_error) for seen in several) for several in (without, beside)]

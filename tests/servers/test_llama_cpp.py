@@ -125,6 +125,7 @@ def test_a_build_is_told_with_what_it_leaves_unused(folder, cpu_flags, said, mon
     assert llama_cpp.build(WHEEL, cpu_flags) == said
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("folder", "cpu_flags", "runs"),
     [(None, ["sse4_1"], False), (None, ["avx2", "sse4_1"], True), (None, ["asimd"], True), ("bin", ["sse4_1"], True)],
