@@ -122,18 +122,24 @@ def trade(levels: Mapping[str, list[dict]], title: str = "", notes: Sequence[str
         for with_figure, run in groupby(measured, key=lambda level: bool(level["output_tokens_per_s"] and level["ttft_s"])):
             if with_figure:
                 ends[frameworks.label(name, gpu)] = _path(axes, frameworks.get(name), list(run))
-    axes.minorticks_off()
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_major_locator(_decades())
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right * (right / left) ** 0.7)  # room for the names
+    _logarithmic(axes, "{x:g}", room=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     _name(axes, ends)
     if below := [*_gaps(levels, gpu), *notes]:
         figure.supxlabel("\n".join(line for one in below for line in textwrap.wrap(one, 110)), fontsize=7)
     figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=9)
     return figure
+
+
+def _logarithmic(axes, form: str, room: float) -> tuple[float, float]:
+    """Decades in ``form`` on both axes, and ``room`` of the width for names on the right; returns where x ended before."""
+    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(form)
+        axis.set_major_locator(_decades())
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right * (right / left) ** room)
+    return left, right
 
 
 def _path(axes, framework: Framework, run: Sequence[dict]) -> tuple[float, float]:
@@ -199,12 +205,7 @@ def per_user(levels: Mapping[str, Sequence[Mapping]], title: str = "", notes: Se
             ends[frameworks.label(name, gpu)] = _shared_gpu(axes, frameworks.get(name), at_once, AT_ONCE, number % 2)
         if arriving:
             _shared_gpu(axes, frameworks.get(name), arriving, ARRIVING, number % 2)
-    axes.minorticks_off()
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:,g}")
-        axis.set_major_locator(_decades())
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right * (right / left) ** 0.45)  # room for the names
+    left, right = _logarithmic(axes, "{x:,g}", room=0.45)
     axes.set_xticks([tick for tick in axes.get_xticks() if left < tick < right])
     axes.spines[["top", "right"]].set_visible(False)
     _name(axes, ends)

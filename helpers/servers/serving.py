@@ -117,7 +117,7 @@ def at_once(several: Mapping[str, engines.Engine], model: models.Model | None = 
             name: stack.enter_context(_launched(engine, model, port=port, **options))
             for (name, engine), port in zip(several.items(), ports)
         }
-        yield {name: wait() for name, wait in ready.items()}
+        yield {name: answered() for name, answered in ready.items()}
 
 
 @contextmanager
@@ -137,11 +137,7 @@ def _launched(
     with guard.guarded(command, env, name=engine.name, meets_by=engine.store_variable) as running:
 
         def ready() -> Server:
-            try:
-                _wait(engine, running, start.port, timeout_s)
-            except ServerError:
-                running.keep_log = True  # the message names it
-                raise
+            wait(f"{engine.title}'s server", running, start.port, timeout_s)
             startup_s = time.perf_counter() - started
             endpoint = Endpoint(
                 f"http://{HOST}:{start.port}/v1", str(start.weights) if engine.named_by_path else model.name,
@@ -257,18 +253,27 @@ def busy() -> str | None:
     return f"the machine is busy (load average {load:.1f} on {cores} cores): end other programs, give it more time"
 
 
-def _wait(engine: engines.Engine, running: guard.Guarded, port: int, timeout_s: float) -> None:
+def wait(what: str, running: guard.Guarded, port: int, timeout_s: float, path: str = "/health") -> None:
+    """Wait until ``path`` of ``port`` answers 200; :class:`ServerError` names ``what`` and its log, which is then kept."""
+    try:
+        _wait(what, running, port, timeout_s, path)
+    except ServerError:
+        running.keep_log = True
+        raise
+
+
+def _wait(what: str, running: guard.Guarded, port: int, timeout_s: float, path: str) -> None:
     deadline = time.perf_counter() + timeout_s
     while True:
         if running.process.poll() is not None:
-            raise ServerError(f"{engine.title}'s server ended before it answered: {running.reason()}; its log: {running.log}")
+            raise ServerError(f"{what} ended before it answered: {running.reason()}; its log: {running.log}")
         try:
-            if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == 200:
+            if httpx.get(f"http://{HOST}:{port}{path}", timeout=2, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
         if time.perf_counter() > deadline:
-            waited = f"{engine.title}'s server did not answer within {timeout_s:g} s: {running.reason()}"
+            waited = f"{what} did not answer within {timeout_s:g} s: {running.reason()}"
             advice = busy() or "give it more time"
             raise ServerError(f"{waited}; {advice} or read its log: {running.log}")
         time.sleep(0.1)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-import httpx
-
 from helpers import kernels
 from helpers.bench.client import Endpoint
 from helpers.servers import guard
-from helpers.servers.serving import HOST, Server, ServerError, free_port
+from helpers.servers.serving import HOST, Server, free_port, wait
 
 KERNEL = "deploy"
 POLICIES = ("cache_aware", "power_of_two", "random", "round_robin")  # its others are for prefill and decode apart
@@ -24,7 +21,7 @@ def gateway(servers: Sequence[Server], policy: str) -> Iterator[Endpoint]:
     """The endpoint of a router before ``servers`` for the length of a ``with`` block; then none of its processes is left.
 
     Raises ``ValueError`` for a policy that is none of :data:`POLICIES` or without servers, before anything is started, and
-    :class:`~helpers.servers.serving.ServerError` with the router's own reason if it does not start.
+    :class:`~helpers.servers.serving.ServerError` with the router's own reason and its log if it does not start.
     """
     if policy not in POLICIES or not servers:
         raise ValueError(
@@ -32,7 +29,7 @@ def gateway(servers: Sequence[Server], policy: str) -> Iterator[Endpoint]:
         )
     port = free_port()
     with guard.guarded(_command(servers, policy, port), kernels.process_environment(KERNEL), name="gateway") as running:
-        _wait(running, port)
+        wait("sglang-router", running, port, START_TIMEOUT_S, "/readiness")
         address = f"http://{HOST}:{port}/v1"
         yield replace(servers[0].endpoint, base_url=address, token_ids=False)  # its policies compare texts
 
@@ -45,19 +42,3 @@ def _command(servers: Sequence[Server], policy: str, port: int) -> list[str]:
         "--host", HOST, "--port", str(port), "--prometheus-host", HOST, "--prometheus-port", str(free_port()),
         "--log-level", "warn",
     ]  # fmt: skip
-
-
-def _wait(running: guard.Guarded, port: int) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if running.process.poll() is not None:
-            raise ServerError(f"sglang-router ended before it answered: {running.reason()}")
-        try:
-            if httpx.get(f"http://{HOST}:{port}/readiness", timeout=2, trust_env=False).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-    raise ServerError(
-        f"sglang-router did not answer within {START_TIMEOUT_S} s: {running.reason()}; end other programs, try again"
-    )

@@ -1,6 +1,8 @@
 """sglang-router before two servers: a beginning goes where it is in the cache, and nothing is left."""
 
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
@@ -63,3 +65,16 @@ def test_a_policy_that_it_has_not_starts_nothing():
     with pytest.raises(ValueError, match="^policy='nearest' over 0 servers: give a server or more, and one of cache_aware, "):
         with gateway.gateway([], "nearest"):
             pass
+
+
+@pytest.mark.engine
+def test_a_router_that_ends_says_why_and_keeps_its_log(two, monkeypatch):
+    """A mock of it, which ends at once."""
+    monkeypatch.setattr(gateway, "_command", lambda *asked: [sys.executable, "-c", "raise SystemExit('no such worker')"])
+    with pytest.raises(serving.ServerError, match="^sglang-router ended before it answered: no such worker; its log: ") as said:
+        with gateway.gateway(two, "random"):
+            pass
+    log = Path(str(said.value).rpartition(" ")[2])
+
+    assert log.exists()
+    log.unlink()
