@@ -214,7 +214,12 @@ def problems(rounds: Sequence[Round]) -> list[str]:
 
 
 def _growth(name: str, values: Sequence[int], share: float, least: float) -> list[str]:
-    """A line if the median of the last third is above that of the first one by more than ``share`` of it, and ``least``."""
+    """A line if the median of the last third is above that of the first one by more than ``share`` of it, and ``least``.
+
+    Nothing is said of fewer than two values: the first rounds of a run.
+    """
+    if len(values) < 2:
+        return []
     third = max(1, len(values) // 3)
     first, last = median(values[:third]), median(values[-third:])
     return [f"{name} grew from {first:.0f} to {last:.0f}"] if last - first > max(share * first, least) else []

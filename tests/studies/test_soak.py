@@ -1,5 +1,6 @@
 """A minute of the soak: a real server, every fault, and what a lost request or a leak would look like."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -56,17 +57,20 @@ class MockServed:
         return soak._side([psutil.Process(self.running.pid)])
 
 
-def test_the_same_with_a_server_that_is_a_mock(monkeypatch):
-    """Client, proxy, faults and accounting are the real ones; no engine, so in the quick tier too."""
+def test_the_command_with_a_server_that_is_a_mock(monkeypatch, tmp_path, capsys):
+    """Client, proxy, faults and accounting are the real ones; every round is kept as it ends, from the first one on."""
     monkeypatch.setattr(soak, "Served", MockServed)
     monkeypatch.setattr(soak.models, "vocabulary", lambda _: None)  # prompts are plain words
     monkeypatch.setattr(soak, "SHORT_TIMEOUT_S", 0.7)
     monkeypatch.setattr(soak, "FAULT_S", 1)
-    rounds = soak.soak(0)
+    written = tmp_path / "soak.json"
+    code = soak.main(["--minutes", "0.001", "--json", str(written)])
 
-    assert soak.problems(rounds) == [], "\n".join(map(str, rounds))
-    assert [one.fault for one in rounds] == list(soak.FAULTS)
-    assert rounds[3].client["broken"] and rounds[4].client["broken"], "\n".join(map(str, rounds))
+    out, kept = capsys.readouterr().out, json.loads(written.read_text())
+    assert (code, kept["problems"]) == (0, []), out
+    assert [one["fault"] for one in kept["rounds"]] == list(soak.FAULTS)
+    assert kept["rounds"][3]["client"]["broken"] and kept["rounds"][4]["client"]["broken"], out
+    assert out.splitlines()[-1] == "75 requests accounted for; memory and descriptors level"
 
 
 @pytest.mark.engine
