@@ -110,7 +110,7 @@ RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
     "quantization": ("helpers.studies.quantization", 6),
     "conformance": ("helpers.studies.conformance", 10),
 }
-IN_README = ("conformance",)  # records with a table there
+IN_DOCS = ("conformance",)  # records with a table there
 IN_DECISION = ("throughput", "conformance")  # records that order the frameworks there
 PEERS = {  # load clients that ours is compared with, made by `nox -s peers` only
     "guidellm": Environment("guidellm", "guidellm.txt", 1.5, 1, bare=True),
@@ -290,8 +290,8 @@ def record(session: nox.Session) -> None:
     for name in session.posargs or RECORDS:
         session.log(f"{name}: about {RECORDS[name][1]} minutes")
         _lab(session, "-m", RECORDS[name][0])
-        if name in IN_README:
-            _lab(session, "-m", "helpers.collection.readme", name)
+        if name in IN_DOCS:
+            _lab(session, "-m", "helpers.collection.docs", name)
         if name in IN_DECISION:
             _lab(session, "-m", "helpers.collection.decision")
 
@@ -305,7 +305,7 @@ def peers(session: nox.Session) -> None:
     session.log("three rounds of eight clients at 1, 100 and 1,000 streams: about 35 minutes")
     _lab(session, "-m", "helpers.studies.peers", *session.posargs)
     if "--json" not in session.posargs:
-        _lab(session, "-m", "helpers.collection.readme", "peers")
+        _lab(session, "-m", "helpers.collection.docs", "peers")
 
 
 @nox.session(venv_backend="none")

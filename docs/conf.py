@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 project = "LLM inference frameworks, measured"
 language = "en"
 extensions = ["myst_nb"]
-exclude_patterns = ["extra", "files", "helpers", "made"]
+exclude_patterns = ["README.md", "extra", "files", "helpers", "made"]  # of the README the front page takes parts
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # sliders need a kernel; their script would come from elsewhere

@@ -80,7 +80,7 @@ def open_nothing():
     raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
-@pytest.mark.parametrize("module", ["helpers.collection.run", "helpers.collection.readme"])
+@pytest.mark.parametrize("module", ["helpers.collection.run", "helpers.collection.docs"])
 def test_output_that_nobody_takes_is_noticed_before_python_ends(module):
     """Standard output is a full disk, as the commands of the collection meet it: one line and 1, not 120."""
     code = f"import sys; from helpers import cli; import {module}; sys.exit(cli.finish(lambda: print('x'), stopped='kept'))"

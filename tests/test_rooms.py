@@ -135,10 +135,10 @@ def test_every_folder_has_a_charter_and_nothing_else():
     assert wrong == []
 
 
-def test_the_readme_has_the_tree():
-    """Every room and every module of the ground stands there with a line of its own."""
-    text = (paths.REPOSITORY / "README.md").read_text()
-    tree = text.partition("## What is where")[2]
+def test_the_tree_has_every_room():
+    """Each, and every module of the ground, stands there with a line of its own; the README leads to it."""
+    tree = (paths.REPOSITORY / "docs" / "layout.md").read_text()
     ground = [f"{file.stem}.py" for file in HELPERS.glob("[!_]*.py")]
     rooms = [f"{name}/" for name in (*ROOMS, *LESSONS)]
     assert [name for name in (*ground, *rooms) if f" {name} " not in tree] == []
+    assert "](docs/layout.md)" in (paths.REPOSITORY / "README.md").read_text()

@@ -10,7 +10,7 @@ def marks(name: str, module: str) -> tuple[str, str]:
     return f"<!-- {name}: made by `python -m helpers.collection.{module}` -->", f"<!-- {name}: end -->"
 
 
-def written(text: str, name: str, module: str, part: str, file: str = "the README") -> str:
+def written(text: str, name: str, module: str, part: str, file: str) -> str:
     """``text`` of ``file`` with ``part`` between the marks of ``name``; ``ValueError`` without a place for it."""
     begin, end = marks(name, module)
     if begin not in text or end not in text:

@@ -23,6 +23,7 @@ from helpers.collection import notebooks, timetable
 from helpers.weights import models
 
 TOUR = paths.REPOSITORY / "tour"
+TABLE = paths.REPOSITORY / "docs" / "notebooks.md"  # has the minutes of each notebook
 
 
 COMPARISON = ("00", "07")  # what a tour is for: they run first
@@ -213,11 +214,15 @@ def outputs(names: list[str]) -> int:
             if cell.cell_type == "markdown":
                 cell.source = MINUTES.sub(rf"\g<1>{minutes}\g<2>", cell.source)
         paths.write(path, notebooks.canonical(done))
-        readme = paths.REPOSITORY / "README.md"
-        paths.write(readme, re.sub(rf"(\(notebooks/{path.name}\) \| )\d+", rf"\g<1>{minutes}", readme.read_text()))
+        paths.write(TABLE, with_minutes(TABLE.read_text(), path.name, minutes))
         timetable.write()
         print(f"{path.name}: rewritten, {time.monotonic() - started:.0f} s", flush=True)
     return 0
+
+
+def with_minutes(text: str, notebook: str, minutes: str) -> str:
+    """``text`` of the table of the notebooks with the ``minutes`` that the one in the file ``notebook`` took."""
+    return re.sub(rf"(/{re.escape(notebook)}\) \| )\d+", rf"\g<1>{minutes}", text)
 
 
 def main() -> int:

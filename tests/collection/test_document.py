@@ -157,10 +157,10 @@ def test_the_committed_record_has_the_documents_columns():
     assert list(document_figures.throughput(records.load("throughput")).columns) == ["1 user", "10 users", "100 users"]
 
 
-def test_the_readme_has_the_half_page_of_the_notebook():
+def test_the_half_page_is_that_of_the_notebook():
     """One text, in both places."""
     book = nbformat.read(paths.notebook("14"), as_version=4)
     (cell,) = [cell.source for cell in book.cells if cell.source.startswith("### Half a page")]
-    readme = (paths.REPOSITORY / "README.md").read_text()
+    page = (paths.REPOSITORY / "docs" / "take_home.md").read_text()
 
-    assert re.search(r"## Half a page to take home\n\n(.*?)\n\n\[14", readme, re.S)[1] == cell.partition("\n\n")[2]
+    assert re.search(r"# Half a page to take home\n\n(.*?)\n\n\[14", page, re.S)[1] == cell.partition("\n\n")[2]

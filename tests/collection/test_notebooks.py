@@ -9,7 +9,7 @@ import pytest
 from books import NOTEBOOKS, claim_cells, code_cells, committed_claims, each_notebook, markdown
 
 from helpers import paths
-from helpers.collection import claims, notebooks
+from helpers.collection import claims, notebooks, run
 
 HEADINGS = ("## What you measured", "## Exercises", "## What's next")
 ROWS = ("Before this", "Minutes", "Hardware", "Download")
@@ -192,11 +192,11 @@ def test_a_refuted_claim_is_found():
 
 
 @each_notebook
-def test_readme_has_each_notebooks_minutes(path, notebook):
-    """The README's table says the minutes that the notebook says."""
+def test_the_table_has_each_notebooks_minutes(path, notebook):
+    """It says the minutes that the notebook says."""
     (minutes,) = re.findall(r"\|\s*\**Minutes\**\s*\|\s*(\d+)\s*\|", markdown(notebook))
 
-    assert f"(notebooks/{path.name}) | {minutes} |" in (paths.REPOSITORY / "README.md").read_text()
+    assert f"(../notebooks/{path.name}) | {minutes} |" in run.TABLE.read_text()
 
 
 def ours(notebook) -> dict[str, str]:

@@ -125,11 +125,11 @@ def test_memory(monkeypatch, gib, heavy, state, remedy):
     assert (found.state, found.remedy) == (state, remedy)
 
 
-def test_the_memory_that_is_wanted_is_the_readmes():
+def test_the_memory_that_is_wanted_is_what_the_set_ups_page_says():
     """Both say the same."""
     said = f"{preflight.LIGHT_GIB} GiB for Transformers and llama.cpp, {preflight.ALL_GIB} GiB for all"
 
-    assert said in (paths.REPOSITORY / "README.md").read_text()
+    assert said in (paths.REPOSITORY / "docs" / "setup.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,15 @@ def test_minutes_stand_beside_their_forecast():
     assert str(run.Visit("07", run.RAN, "", 9.04, 7.5)).split() == ["07", "ran", "9.0", "min,", "forecast", "7.5"]
 
 
+def test_the_minutes_of_a_run_go_into_the_table():
+    """Into the row of that notebook, and no other changes."""
+    before = run.TABLE.read_text()
+    after = run.with_minutes(before, "03_vllm.ipynb", "77")
+    changed = [new for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
+
+    assert changed == ["| [03 vLLM](../notebooks/03_vllm.ipynb) | 77 | CPU or NVIDIA GPU | none |"]
+
+
 def test_cells_that_are_left_out_are_counted_with_their_reason(monkeypatch):
     """A notebook that ran without its GPU cells did not run whole."""
     monkeypatch.setitem(notebooks.REQUIREMENTS, "gpu", lambda: "no NVIDIA GPU here")

@@ -141,6 +141,7 @@ def test_links_between_notebooks_become_the_sites():
 def test_a_page_of_docs_leads_to_the_notebooks_from_the_root():
     """In the repository it lies a folder lower."""
     assert stage.from_the_root("[07](../notebooks/07_x.ipynb) [b](which.md)") == "[07](notebooks/07_x.ipynb) [b](which.md)"
+    assert stage.from_the_root("[c](docs/gpu.md) [d](../README.md)") == "[c](gpu.md) [d](index.md)"
 
 
 def test_a_cell_that_is_linked_to_gets_a_place():

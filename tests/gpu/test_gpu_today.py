@@ -225,7 +225,7 @@ class TestShippedRecord:
 
     @pytest.mark.parametrize("name", ["transformers", "vllm", "sglang"])
     def test_the_releases_are_those_of_the_notebooks(self, shipped, name):
-        """As 07 and the README say."""
+        """As 07 and docs/gpu.md say."""
         pins = (paths.REPOSITORY / "requirements" / f"{name}-cuda.txt").read_text()
         (version,) = {one["versions"][name] for one in shipped["lives"].values() if one["engine"] == name}
         assert re.search(rf"^{name}(\[\w+\])?=={re.escape(version)}\b", pins, re.M), f"{name} {version} was measured"

@@ -30,6 +30,7 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
         check_finished(notebooks)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, folder)
+    shutil.copy(paths.REPOSITORY / "README.md", folder)  # the front page takes parts of it
     for page in folder.glob("*.md"):
         paths.write(page, from_the_root(pages.linked(page.read_text())))
     _write_notebooks(folder, notebooks)
@@ -48,8 +49,11 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
 
 
 def from_the_root(text: str) -> str:
-    """The Markdown of a page of ``docs/`` at the root of the site, where the folders of the repository lie beside it."""
-    return text.replace("](../", "](")
+    """The Markdown of a page of ``docs/`` or of the README at the root of the site; there the repository's folders lie beside it.
+
+    Who is led to the README finds the front page.
+    """
+    return text.replace("](../README.md", "](index.md").replace("](../", "](").replace("](docs/", "](")
 
 
 def check_finished(notebooks: Mapping[Path, nbformat.NotebookNode]) -> None:

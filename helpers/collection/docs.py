@@ -1,6 +1,6 @@
-"""What the README shows of the records: tables, written between two marks each, and the pictures of the GPU records.
+"""What the pages of ``docs/`` show of the records: tables, between two marks each, and the pictures of the GPU records.
 
-    python -m helpers.collection.readme [NAME ...]
+    python -m helpers.collection.docs [NAME ...]
 
 A test holds each against the newest record, so none can grow old unseen.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from helpers import cli, formatting, paths, plots, records
 from helpers.collection import marked
@@ -17,7 +19,7 @@ from helpers.gpu import read, scaled, tables, today
 from helpers.pictures import comparisons
 from helpers.studies import conformance, peers, standings
 
-FILE = paths.REPOSITORY / "README.md"
+FOLDER = paths.REPOSITORY / "docs"
 PICTURE = paths.REPOSITORY / "vis" / "throughput_gpu.png"
 SCALING = paths.REPOSITORY / "vis" / "scaling_gpu.png"
 
@@ -46,23 +48,38 @@ def _conformance() -> str:
     return "\n\n".join(filter(None, (shown, conformance.wheel(found))))
 
 
-TABLES: dict[str, Callable[[], str]] = {"gpu": _gpu, "notebooks": _notebooks, "peers": _peers, "conformance": _conformance}
+@dataclass(frozen=True)
+class Table:
+    """A table: the page of ``docs/`` that it stands in, and what makes it of the newest record."""
+
+    page: str
+    make: Callable[[], str]
+
+    @property
+    def file(self) -> Path:
+        """The page's file."""
+        return FOLDER / self.page
+
+
+TABLES = {
+    "gpu": Table("gpu.md", _gpu),
+    "notebooks": Table("gpu.md", _notebooks),
+    "peers": Table("clients.md", _peers),
+    "conformance": Table("features.md", _conformance),
+}
 
 
 def marks(name: str) -> tuple[str, str]:
     """What stands before and after the table ``name``."""
-    return marked.marks(name, "readme")
+    return marked.marks(name, "docs")
 
 
 def written(text: str, name: str) -> str:
-    """``text`` with the newest record's table between the marks of ``name``.
+    """``text`` of a page with the newest record's table between the marks of ``name``.
 
-    Raises :class:`ValueError` if there is no such table or no place for it, :class:`~helpers.records.RecordError`
-    without a record.
+    Raises :class:`ValueError` if the page has no place for it, :class:`~helpers.records.RecordError` without a record.
     """
-    if name not in TABLES:
-        raise ValueError(f"the README has no table {name!r}: choose from {', '.join(TABLES)}")
-    return marked.written(text, name, "readme", TABLES[name]())
+    return marked.written(text, name, "docs", TABLES[name].make(), TABLES[name].page)
 
 
 def draw_gpu() -> None:
@@ -80,22 +97,32 @@ def draw_scaling() -> None:
 
 
 def update(*names: str) -> None:
-    """Write the tables ``names``, or all of them, into the README; with the table of the GPU record go the pictures."""
-    text, wanted = FILE.read_text(), names or tuple(TABLES)
+    """Write the tables ``names``, or all of them, into their pages; with the table of the GPU record go the pictures.
+
+    Raises :class:`ValueError` for a name that is no table's, before anything is written, and the errors of :func:`written`.
+    """
+    wanted = names or tuple(TABLES)
+    check(wanted)
     for name in wanted:
-        text = written(text, name)
-    paths.write(FILE, text)
+        file = TABLES[name].file
+        paths.write(file, written(file.read_text(), name))
     if "gpu" in wanted:
         draw_gpu()
         draw_scaling()
 
 
+def check(names: Iterable[str]) -> None:
+    """Raise :class:`ValueError` for the first of ``names`` that is no table's."""
+    if unknown := [name for name in names if name not in TABLES]:
+        raise ValueError(f"no page has a table {unknown[0]!r}: choose from {', '.join(TABLES)}")
+
+
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.collection.readme", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m helpers.collection.docs", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TABLES))
     names = parser.parse_args().names
-    return cli.finish(lambda: update(*names), ValueError, records.RecordError, stopped="the README is whole")
+    return cli.finish(lambda: update(*names), ValueError, records.RecordError, stopped="every page is whole")
 
 
 if __name__ == "__main__":
