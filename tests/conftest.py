@@ -1,7 +1,7 @@
 """Every test module is checked for what it leaves behind; the quick tier sees no engine and no model."""
 
 import os
-import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import hidden
@@ -32,13 +32,11 @@ def unquantized_file() -> Path:
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium: the system's, else Playwright's own if it was downloaded."""
-    from playwright.sync_api import sync_playwright
+    from helpers.collection.site import speed
 
-    with sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-        found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
-        if not Path(found).exists():
-            pytest.skip("no Chromium on this machine: install it, or run `python -m playwright install chromium`")
-        browser = playwright.chromium.launch(executable_path=found)
-        yield browser
-        browser.close()
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(speed.chromium())
+        except speed.NoBrowser as error:
+            pytest.skip(str(error))
+        yield opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def test_every_folder_has_a_charter_and_nothing_else():
 
 def test_the_tree_has_every_room():
     """Each, and every module of the ground, stands there with a line of its own; the README leads to it."""
-    tree = (paths.REPOSITORY / "docs" / "layout.md").read_text()
+    (tree,) = re.findall(r"^```text\n(.*?)^```$", (paths.REPOSITORY / "docs" / "layout.md").read_text(), re.M | re.S)
     ground = [f"{file.stem}.py" for file in HELPERS.glob("[!_]*.py")]
     rooms = [f"{name}/" for name in (*ROOMS, *LESSONS)]
     assert [name for name in (*ground, *rooms) if f" {name} " not in tree] == []

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import html
-import http.server
 import json
 import os
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from pointers import at
 from helpers import formatting, frameworks, paths, records
 from helpers.bench import timing
 from helpers.collection import claims
-from helpers.collection.site import build, built, clients, curves, fits, published, racing, sources, verdicts
+from helpers.collection.site import build, built, clients, curves, fits, published, racing, sources, speed, verdicts
 from helpers.lessons.decision import choose
 from helpers.lessons.race.lanes import WAYS, Lane
 from helpers.lessons.scaling import parallelism
@@ -29,6 +26,12 @@ from helpers.weights.sizes import GIB
 PYTHON = paths.REPOSITORY / ".venvs" / "site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OWN = (
     "index.html",
+    "take_home.html",
+    "gpu.html",
+    "setup.html",
+    "bench.html",
+    "notebooks.html",
+    "layout.html",
     "which.html",
     "fits.html",
     "features.html",
@@ -78,15 +81,8 @@ def watched(context):
 def server(site):
     """The site on a server of its own, not at its root; the address of its folder."""
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    root = site.parent.parent
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root)) as one:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{one.server_port}/some/where/"
-        one.shutdown()
+    with speed.served(site.parent.parent) as address:
+        yield f"{address}some/where/"
 
 
 # --- its files ---
@@ -215,16 +211,21 @@ def test_the_front_page_counts_the_claims_as_they_are(site):
     assert f"{counts['outdated']} are outdated, {counts['wrong']} are wrong" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "most_kb"), [("index.html", 300), ("features.html", 400), ("throughput.html", 1000), ("clients.html", 400)]
-)
-def test_a_page_is_light(site, name, most_kb):
-    """With its styles and scripts, before pictures."""
-    text = (site / name).read_text()
-    files = [site / address.partition("?")[0] for pair in SCRIPTS.findall(text) for address in pair if address]
+@pytest.mark.parametrize("name", speed.MOST_BYTES)
+def test_a_page_is_light(site, name):
+    """With its styles and scripts, before pictures; those are counted that its tags name, each once."""
+    files = {address.partition("?")[0] for pair in SCRIPTS.findall((site / name).read_text()) for address in pair if address}
+    counted = speed.page_bytes(site, name)
 
     assert len(files) > 3
-    assert sum(file.stat().st_size for file in [site / name, *files]) < most_kb * 1000
+    assert counted == sum((site / file).stat().st_size for file in [name, *files]) <= speed.MOST_BYTES[name]
+
+
+def test_a_page_that_is_too_heavy_is_named(site, monkeypatch):
+    """With its bytes and the limit; the others are not."""
+    monkeypatch.setitem(speed.MOST_BYTES, "race.html", 1000)
+    with pytest.raises(speed.TooHeavy, match=r"^race\.html has [\d,]+ bytes, more than 1,000$"):
+        speed.check(site)
 
 
 # --- in a browser ---
@@ -242,6 +243,54 @@ def test_every_page_opens_from_its_file_on_a_phone(page, site):
     assert wide == {}
     assert page.faults == []
     assert [url for url in page.seen if not url.startswith((site.as_uri(), "data:"))] == []
+
+
+@pytest.mark.parametrize(("width", "height", "whole"), [(1280, 800, True), (390, 800, False)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_screen_answers(page, site, width, height, whole, scheme):
+    """What it is, which one, how to start, what the evidence looks like: no scrolling; on a wide one with the whole picture."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
+    page.goto((site / "index.html").as_uri())
+    page.wait_for_load_state("load")
+    asked = ["side by side", "Which one should I take?", "How do I start?", "pip install nox", "the median of a record"]
+    ends = {text: bottom(page.locator("article").get_by_text(text).first) for text in asked}
+    picture = page.locator("article img").first
+
+    assert {text: end for text, end in ends.items() if end > height} == {}
+    assert bottom(picture) <= height if whole else picture.bounding_box()["y"] < height
+
+
+def bottom(place) -> float:
+    """Where an element ends, in pixels from the top of the window."""
+    box = place.bounding_box()
+    return box["y"] + box["height"]
+
+
+def test_how_soon_the_pages_answer(browser, site, capsys):
+    """It is told, and judged by nobody but the reader: a time is of this machine. Of a hundred streams frames are counted."""
+    pages, race = speed.measure(browser, site)
+    with capsys.disabled():
+        print(f"\n{speed.told(pages, race)}")
+
+    assert dict(pages["bytes"]) == {name: speed.page_bytes(site, name) for name in speed.MOST_BYTES}
+
+
+def test_a_crowded_race_has_as_many_lanes_as_asked(site):
+    """A mock: its own lanes again and again, and nothing else changes."""
+    text = (site / "race.html").read_text()
+    before, after = (speed.DATA.split(one) for one in (text, speed.crowded(text, 7)))
+    own, more = ([way["lanes"] for race in json.loads(one[2]) for way in race["ways"]] for one in (before, after))
+
+    assert (before[0], before[-1]) == (after[0], after[-1])
+    assert more == [[lanes[number % len(lanes)] for number in range(7)] for lanes in own]
+
+
+def test_without_a_site_there_is_nothing_to_measure(monkeypatch, capsys, tmp_path):
+    """One line that says what to do."""
+    monkeypatch.setattr("sys.argv", ["speed", str(tmp_path)])
+    assert speed.main() == 1
+    assert capsys.readouterr().err == f"{tmp_path} has no page: run `nox -s site`\n"
 
 
 def test_it_is_found_and_served_from_any_path(page, server):
