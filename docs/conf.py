@@ -46,6 +46,8 @@ MENDED = {
     '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="The site">',
     '<aside class="toc-drawer': '<aside aria-label="This page" class="toc-drawer',
     '<th class="head"><p></p></th>': '<td class="head"></td>',
+    '<a href="#" class="back-to-top': '<nav aria-label="To the top"><a href="#" class="back-to-top',
+    "<span>Back to top</span>\n        </a>": "<span>Back to top</span>\n        </a></nav>",
 }
 
 

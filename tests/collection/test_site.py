@@ -330,6 +330,20 @@ def test_pages_are_accessible(page, site, scheme):
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
+def test_what_leads_back_to_the_top_is_accessible(page, site):
+    """It appears when a reader scrolls up."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.goto((site / "teaching.html").as_uri())
+    page.mouse.move(600, 400)
+    page.mouse.wheel(0, 2000)
+    page.wait_for_function("scrollY >= 2000")
+    page.mouse.wheel(0, -300)
+    page.locator(".back-to-top").wait_for()
+
+    assert [(one["id"], one["nodes"][0]["html"][:120]) for one in Axe().run(page).response["violations"]] == []
+
+
 @pytest.mark.parametrize("name", OPENED)
 def test_what_a_click_opens_is_accessible_and_stays(page, site, name):
     """By the keyboard, on a phone too; axe finds nothing in it, and it is not wider than the window."""
