@@ -6,10 +6,15 @@ import html
 import json
 import os
 import re
+import socket
+import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from books import NOTEBOOKS
+from leftovers import wait_until
 from pointers import at
 
 from helpers import formatting, frameworks, paths, records
@@ -284,6 +289,20 @@ def test_a_crowded_race_has_as_many_lanes_as_asked(site):
 
     assert (before[0], before[-1]) == (after[0], after[-1])
     assert more == [[lanes[number % len(lanes)] for number in range(7)] for lanes in own]
+
+
+def test_a_browser_that_leaves_in_the_middle_is_no_error(tmp_path, capfd):
+    """It closes a tab while a picture is on its way: nothing is printed, and the server answers the next one."""
+    (tmp_path / "large.bin").write_bytes(bytes(50_000_000))
+    (tmp_path / "small.txt").write_text("here")
+    with speed.served(tmp_path) as address:
+        with socket.create_connection(("127.0.0.1", urlsplit(address).port)) as one:
+            one.sendall(b"GET /large.bin HTTP/1.0\r\n\r\n")
+            one.recv(1000)
+        assert wait_until(lambda: not any("process_request_thread" in thread.name for thread in threading.enumerate()))
+        assert httpx.get(f"{address}small.txt").text == "here"
+
+    assert capfd.readouterr().err == ""
 
 
 def test_without_a_site_there_is_nothing_to_measure(monkeypatch, capsys, tmp_path):

@@ -69,6 +69,14 @@ def check(site: Path) -> None:
         raise TooHeavy("\n".join(heavy))
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """A server that does not complain of a browser which has left in the middle of an answer."""
+
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """``folder`` on a server of its own at 127.0.0.1 while the block runs; the address of its root, which ends with a slash."""
@@ -77,7 +85,7 @@ def served(folder: Path) -> Iterator[str]:
         def log_message(self, *_) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+    with _Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
