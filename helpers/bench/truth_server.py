@@ -275,7 +275,10 @@ class Process:
 def process(**script: float) -> Iterator[Process]:
     """A truth server with this :class:`Script` in a process of its own, for the length of a ``with`` block."""
     options = [part for name, value in script.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    running = subprocess.Popen([sys.executable, "-m", "helpers.bench.truth_server", *options], stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "helpers.bench.truth_server", *options], stdout=subprocess.PIPE, text=True,
+        start_new_session=True,  # a terminal's Ctrl-C is for us: it would end a server that still starts with a traceback
+    )  # fmt: skip
     try:
         line = running.stdout.readline().strip()
         if not line:

@@ -117,6 +117,14 @@ def test_in_a_process_of_its_own_it_tells_and_forgets():
     json.dumps(did)
 
 
+def test_a_terminals_ctrl_c_is_not_for_it():
+    """It goes to a whole process group: a server that still starts would end with a traceback beside the command's own line."""
+    with truth_server.process():
+        child = psutil.Process().children()[-1]
+
+        assert os.getpgid(child.pid) != os.getpgid(0)
+
+
 def seen(late_ns: int) -> selftest.Seen:
     """A client that saw two requests, each ``late_ns`` too late, at 1 ms a token."""
     wrote = [[50_000_000 + i * 1_000_000 for i in range(10)] for _ in range(2)]

@@ -1,6 +1,8 @@
 """A minute of the soak: a real server, every fault, and what a lost request or a leak would look like."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -71,6 +73,17 @@ def test_the_command_with_a_server_that_is_a_mock(monkeypatch, tmp_path, capsys)
     assert [one["fault"] for one in kept["rounds"]] == list(soak.FAULTS)
     assert kept["rounds"][3]["client"]["broken"] and kept["rounds"][4]["client"]["broken"], out
     assert out.splitlines()[-1] == "75 requests accounted for; memory and descriptors level"
+
+
+def test_ctrl_c_under_load_is_one_line(monkeypatch, capsys, caplog):
+    """SIGINT when requests are under way at the client and in the proxy: nothing is printed of what they were cut off in."""
+    monkeypatch.setattr(soak, "Served", MockServed)
+    monkeypatch.setattr(soak.models, "vocabulary", lambda _: None)
+    monkeypatch.setattr(soak, "begin", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    code, said = soak.main(["--minutes", "1"]), capsys.readouterr()
+    assert (code, said.out, said.err) == (130, "", "stopped; the rounds that had ended are kept with --json\n")
+    assert caplog.messages == []  # asyncio's words of a task that was cancelled
 
 
 @pytest.mark.engine

@@ -104,7 +104,7 @@ class Proxy:
         if fault.kind == "killed":
             await self._close()
         elif self._server is None:
-            self._server = await asyncio.start_server(self._serve, HOST, self.port, limit=2**24)
+            self._server = await asyncio.start_server(self._begin, HOST, self.port, limit=2**24)
 
     async def _close(self) -> None:
         """End as a killed process ends: the port is closed and every open connection reset."""
@@ -114,9 +114,14 @@ class Proxy:
         for writer in list(self._open):
             _reset(writer)
 
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a new connection, in a task of ours: of one that asyncio makes, Python 3.11 prints that it was cancelled."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
-        self._tasks.add(asyncio.current_task())
         got: Received | None = None
         try:
             if (request := await _read(reader)) is None:
@@ -132,7 +137,6 @@ class Proxy:
                 got.outcome = "reset" if self.fault.kind == "killed" else "client left"
         finally:
             self._open.discard(writer)
-            self._tasks.discard(asyncio.current_task())
             writer.close()
 
     def _keep(self, path: str, body: bytes) -> Received:
@@ -176,14 +180,13 @@ class Proxy:
         except OSError:
             await _refuse(writer, 502, "Bad Gateway", "nothing listens behind the proxy")
             return "no upstream"
-        gone, reply = asyncio.ensure_future(reader.read(1)), b""
+        gone, piece, reply = asyncio.ensure_future(reader.read(1)), None, b""
         try:
             sink.write(request)
             while True:
                 piece = asyncio.ensure_future(source.read(65536))
                 await asyncio.wait({piece, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if not piece.done():
-                    piece.cancel()
                     if whole(reply):  # a client need not wait for the end of the connection
                         return "answered"
                     raise EOFError
@@ -194,6 +197,8 @@ class Proxy:
                 await writer.drain()
         finally:
             gone.cancel()
+            if piece is not None:
+                piece.cancel()
             sink.close()
 
 
