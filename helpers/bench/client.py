@@ -2,7 +2,8 @@
 
 Closed loop: so many users, each sending its next request when its last one has ended. Open
 loop: requests arrive at random, however busy the server is. Talks are either, with turns that
-wait for each other.
+wait for each other. A request that a server refuses (HTTP 429) has failed: it is not sent again, and
+a Retry-After is told and not waited for, as that would be another load than the one asked for.
 """
 
 from __future__ import annotations

@@ -7,25 +7,25 @@ would keep the interpreter from the client's event loop. A look costs the server
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from helpers.bench import client, connection
 from helpers.bench.client import Endpoint
+from helpers.bench.connection import Reply
 from helpers.bench.timing import Level, Sample
 
 EVERY_S, FIRST_LOOK_S = 1.0, 0.2  # looks during a repeat; the first one is early, as a repeat may be short
-TIMEOUT_S = 5
-LARGEST_PAGE_BYTES = 32 << 20
+TIMEOUT_S = 5  # for a whole page
+REDIRECTS, MOST_REDIRECTS = (301, 302, 307, 308), 3
 GAUGES = ("running", "waiting", "kv_used")
 
 
@@ -119,37 +119,52 @@ def kernel_of(page: str) -> str | None:
     return next((kernel for kernel, begin in begins.items() if f"\n{begin}" in f"\n{page}"), None)
 
 
-class _SameServer(urllib.request.HTTPRedirectHandler):
-    """Follows SGLang's redirect to ``/metrics/``, and none to another server: the key is for this one."""
-
-    def redirect_request(self, request, file, code, message, headers, url):
-        asked, given = urlsplit(request.full_url), urlsplit(url)
-        same = (asked.scheme, asked.netloc) == (given.scheme, given.netloc)
-        return super().redirect_request(request, file, code, message, headers, url) if same else None
-
-
 class Page:
     """The page ``/metrics`` of an endpoint, beside its ``/v1``."""
 
     def __init__(self, endpoint: Endpoint):
         url = urlsplit(endpoint.base_url)
         path = f"{url.path.rstrip('/').removesuffix('/v1')}/metrics"
+        self.endpoint = endpoint
         self.url = url._replace(netloc=url.netloc.rpartition("@")[2], path=path).geturl()
-        self.headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameServer)  # no proxy, as the client
 
     def known_lines(self) -> str:
-        """The lines that have a known name, as they are now; :class:`Unreadable` if there is no page."""
-        try:
-            with self._opener.open(urllib.request.Request(self.url, headers=self.headers), timeout=TIMEOUT_S) as answer:
-                page = answer.read(LARGEST_PAGE_BYTES)
-        except HTTPError as error:
-            error.close()
-            raise Unreadable(f"/metrics answers HTTP {error.code}") from None
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise Unreadable(f"/metrics did not answer ({' '.join(str(reason).split())[:200] or type(error).__name__})") from None
+        """The lines that have a known name, as they are now; :class:`Unreadable` if all of the page is not here in time."""
+        reply = client.run(self._asked())
+        if reply.problem or not reply.whole:
+            raise Unreadable(f"/metrics did not answer ({reply.problem or 'it closed before the end'})")
+        if reply.status != 200:
+            raise Unreadable(f"/metrics answers HTTP {reply.status}")
+        page = b"".join(part for _, part in reply.parts)
         return b"\n".join(line for line in page.splitlines() if line.startswith(KNOWN)).decode(errors="replace") + "\n"
+
+    async def _asked(self) -> Reply:
+        """The answer, after redirects on the same server (SGLang's, to ``/metrics/``): the key is for no other one."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):  # for all of it: a server may send a byte now and then
+                reply, url = await self._get(self.url), self.url
+                for _ in range(MOST_REDIRECTS):
+                    url = urljoin(url, reply.headers.get("location", ""))
+                    if reply.status not in REDIRECTS or urlsplit(url)[:2] != urlsplit(self.url)[:2]:
+                        break
+                    reply = await self._get(url)
+                return reply
+        except TimeoutError:
+            return Reply(0, problem=f"no end within {TIMEOUT_S:g} s")
+        except connection.Refused as reason:
+            return Reply(0, problem=str(reason))
+
+    async def _get(self, url: str) -> Reply:
+        connected = await self.endpoint.connect(TIMEOUT_S)
+        try:
+            return await connected.send(self._request(urlsplit(url)))
+        finally:
+            connected.close()
+
+    def _request(self, url: SplitResult) -> bytes:
+        key = f"Authorization: Bearer {self.endpoint.api_key}\r\n" if self.endpoint.api_key else ""
+        path = url._replace(scheme="", netloc="", fragment="").geturl()
+        return f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\n{key}Connection: close\r\n\r\n".encode()
 
 
 @dataclass(frozen=True)
@@ -253,9 +268,9 @@ def _ttft(pairs: Sequence[tuple[Sequence[Sample], Looks]], names: tuple[str, str
     ours = [s.ttft_s for block, _ in pairs for s in block if s.error is None and s.ttft_s is not None]
     if None in total_s or None in count or not sum(count) or not ours:
         return None
-    server, client = sum(total_s) / sum(count), float(np.mean(ours))
+    server, mean = sum(total_s) / sum(count), float(np.mean(ours))
     counted = {"server_requests": round(sum(count)), "client_requests": len(ours)}
-    return {"server": server, "client": client, "difference": client - server, **counted}
+    return {"server": server, "client": mean, "difference": mean - server, **counted}
 
 
 def line(found: Mapping | None) -> str | None:

@@ -132,7 +132,8 @@ def _check_head(answer: Reply, kind: str) -> None:
     if 300 <= answer.status < 400:
         raise _Bad(f"HTTP {answer.status}: redirected to {answer.headers.get('location', 'nowhere')}; give that address")
     if answer.status != 200:
-        raise _Bad(f"HTTP {answer.status}: {_message(b''.join(part for _, part in answer.parts))}")
+        again = f"; Retry-After: {_detail(wait)}" if (wait := answer.headers.get("retry-after")) else ""
+        raise _Bad(f"HTTP {answer.status}: {_message(b''.join(part for _, part in answer.parts))}{again}")
     if "event-stream" not in kind:
         raise _Bad(f"not a stream: content type {kind or 'missing'!r} instead of text/event-stream")
     if (packed := answer.headers.get("content-encoding", "identity")) != "identity":

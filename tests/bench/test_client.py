@@ -1,11 +1,14 @@
 """The load client against a server whose timing is scripted: stamps, counts, and every bad answer."""
 
 import asyncio
+import gzip
 import re
 import socket
 import statistics
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import combinations, permutations
 
 import pytest
@@ -392,13 +395,109 @@ def test_an_event_may_stand_on_several_lines():
     assert (stream.read(reply(said)).text, stream.read(reply(said)).error) == ("Hi", None)
 
 
-def test_a_redirect_and_a_compressed_answer_say_what_they_are():
-    """Neither is followed or unpacked: the one goes elsewhere, the other hides when a token came."""
-    moved = stream.read(reply(b"", 307, location="http://127.0.0.1:9/v1/"))
-    packed = stream.read(reply(b"\x1f\x8b", content_encoding="gzip"))
+@contextmanager
+def saying(*pieces: bytes, pause_s: float = 0.0) -> Iterator[tuple[Endpoint, list[bytes]]]:
+    """A mock of a server that answers one request with these bytes, ``pause_s`` between two pieces, and closes.
 
-    assert moved.error == "HTTP 307: redirected to http://127.0.0.1:9/v1/; give that address"
-    assert packed.error == "compressed: the server sends gzip, which was not asked for and hides when a token came"
+    Its endpoint and the requests it got; it ends when the client has gone.
+    """
+    got: list[bytes] = []
+
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as sock:
+                    got.append(_request_at(sock))
+                    with suppress(OSError):
+                        for piece in pieces:
+                            sock.sendall(piece)
+                            time.sleep(pause_s)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer)
+        server.start()
+        try:
+            yield Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m"), got
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # wakes it
+            server.join()
+
+
+def _request_at(sock: socket.socket) -> bytes:
+    """All of a request of this client."""
+    seen = b""
+    while not seen.endswith(b'"include_usage": true}}'):
+        seen += sock.recv(1 << 20)
+    return seen
+
+
+EVENTS = b"".join(b'data: {"choices": [{"text": "%d", "finish_reason": null}]}\n\n' % i for i in range(3)) + (
+    b'data: {"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}\n\ndata: [DONE]\n\n'
+)
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n" % len(EVENTS)
+
+
+def one_by_one(said: bytes) -> list[bytes]:
+    return [bytes([byte]) for byte in said]
+
+
+def test_a_server_that_sends_byte_by_byte_is_read_as_any_other():
+    """A millisecond a byte, head and events: an event's stamp is of the byte that ends its line, some 60 bytes apart."""
+    with saying(*one_by_one(OK + b"\r\n" + EVENTS), pause_s=0.001) as (endpoint, _):
+        sample = client.run(client.request(endpoint, PROMPT, 3))
+
+    assert (sample.error, sample.text, sample.output_tokens) == (None, "012", 3)
+    assert sample.ttft_s > 0.001 * len(OK) and min(sample.itl_s) > 0.03
+
+
+@pytest.mark.parametrize(("said", "told"), [(b"", "in its head"), (OK + b"\r\n", "in its first event")], ids=["head", "event"])
+def test_a_byte_a_second_is_given_up_in_time(said, told):
+    """However far the answer is: the bytes that still come do not hold up the load, and what has come is no token."""
+    with saying(said, *one_by_one(OK + b"\r\n" + EVENTS if not said else EVENTS)[:3], pause_s=1) as (endpoint, _):
+        sample = client.run(client.request(endpoint, PROMPT, 3, timeout_s=1.5))
+
+    assert (sample.error, sample.event_ns) == ("stalled: no end within 1.5 s", ()), told
+
+
+def test_a_redirect_names_the_address_and_is_not_followed():
+    """A benchmark of another address than the one that was given would be nobody's."""
+    with saying(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:9/v1/\r\nContent-Length: 0\r\n\r\n") as (endpoint, got):
+        sample = client.run(client.request(endpoint, PROMPT, 3))
+
+    assert sample.error == "HTTP 307: redirected to http://127.0.0.1:9/v1/; give that address"
+    assert len(got) == 1
+
+
+def test_a_compressed_answer_is_no_figure_and_was_not_asked_for():
+    """It hides when a token came; the request has no word of an encoding."""
+    packed = gzip.compress(EVENTS)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    with saying(head % len(packed) + packed) as (endpoint, got):
+        sample = client.run(client.request(endpoint, PROMPT, 3))
+
+    assert sample.error == "compressed: the server sends gzip, which was not asked for and hides when a token came"
+    assert b"ncoding" not in got[0]
+
+
+@pytest.mark.parametrize("cut", [30, len(OK) - 3, len(OK) + 2, len(OK) + 40, len(OK) + len(EVENTS) - 9])
+def test_wherever_a_server_closes_the_answer_has_ended_early(cut):
+    """In its head, before its first event, in one, and before the last."""
+    with saying((OK + b"\r\n" + EVENTS)[:cut]) as (endpoint, _):
+        sample = client.run(client.request(endpoint, PROMPT, 3))
+
+    assert sample.error.startswith("ended early: the "), sample.error
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_when_to_come_again_is_told_and_not_waited_for(status):
+    """Each request is sent once: one that waited for its Retry-After would be measured under another load."""
+    body = b'{"error": {"message": "slow down"}}'
+    head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nRetry-After: 60\r\nContent-Length: %d\r\nConnection: close"
+    with saying(head % (status, len(body)) + b"\r\n\r\n" + body) as (endpoint, got):
+        samples = client.run(client.closed_loop(endpoint, workload.prompts(6, 8, seed=0), users=2, output_tokens=3))
+
+    assert [sample.error for sample in samples] == 6 * [f"HTTP {status}: slow down; Retry-After: 60"]
+    assert len(got) == 6 and (samples[-1].sent_ns - samples[0].sent_ns) / 1e9 < 60
 
 
 @pytest.mark.parametrize("step_s", [5, -5])

@@ -215,6 +215,23 @@ def test_an_endpoint_without_the_page_is_no_error(answer, reason):
     assert beside.note(Level(1, (BLOCK,))).server_metrics is None
 
 
+def test_a_page_that_comes_a_byte_a_second_is_given_up_in_time(monkeypatch):
+    """Some bytes always come, and never all: the command would wait for hours before it sends the first request."""
+    gone = threading.Event()
+
+    def slowly(self) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        while not gone.wait(0.2):
+            self.wfile.write(b"#")
+
+    monkeypatch.setattr(server_metrics, "TIMEOUT_S", 1)
+    with answering(slowly) as url, pytest.raises(Unreadable, match=r"^/metrics did not answer \(no end within 1 s\)$"):
+        try:
+            Watch(Endpoint(url, "m"))
+        finally:
+            gone.set()
+
+
 def test_a_page_that_goes_away_costs_its_repeat_and_no_more():
     """The second of two repeats has no page at its end: the first one's figures stay, with its own requests."""
     gone = threading.Event()
