@@ -117,7 +117,7 @@ def first_tokens(
         for sample in samples:
             if sample.error or sample.output_tokens != k:
                 raise EndpointError(f"{name} gave no {k} tokens to compare: {sample.error or f'{sample.output_tokens} came'}")
-        answers[name] = [sample.pieces if len(sample.pieces) == k else sample.text for sample in samples]
+        answers[name] = [tuple(sample.pieces) if len(sample.pieces) == k else sample.text for sample in samples]
     return answers
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from helpers.bench.connection import Reply
+from helpers.bench.packed import Numbers, Texts
 from helpers.bench.timing import Sample
 
 SAID = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal")  # where a delta has tokens
@@ -79,18 +80,18 @@ class _Heard:
 
     def sample(self, answer: Reply, scheduled_ns: int | None, problem: str | None) -> Sample:
         """All of it, with the stamps of ``answer``."""
-        usage, lags = self.usage, tuple(answer.lags_ns[i] for i in self.times)
+        usage, lags = self.usage, [answer.lags_ns[i] for i in self.times]
         return Sample(
-            answer.sent_ns, tuple(answer.stamps_ns[i] for i in self.times), scheduled_ns=scheduled_ns,
-            written_ns=answer.written_ns, lag_ns=None if None in lags else lags, prompt_tokens=usage.get("prompt_tokens"),
-            output_tokens=usage.get("completion_tokens", len(self.times)),
+            answer.sent_ns, Numbers([answer.stamps_ns[i] for i in self.times]), scheduled_ns=scheduled_ns,
+            written_ns=answer.written_ns, lag_ns=None if None in lags else Numbers(lags),
+            prompt_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens", len(self.times)),
             token_source="server_usage" if "completion_tokens" in usage else "events",
             cached_tokens=usage.get("cached_tokens"), reasoning_tokens=usage.get("reasoning_tokens"),
-            finish_reason=self.finish_reason, pieces=tuple(self.pieces), event_tokens=self._event_tokens(),
+            finish_reason=self.finish_reason, pieces=Texts(self.pieces), event_tokens=Numbers(self._event_tokens()),
             kinds=tuple(self.kinds) if {*self.kinds} - {"text"} else (), error=problem,
         )  # fmt: skip
 
-    def _event_tokens(self) -> tuple[int, ...]:
+    def _event_tokens(self) -> Sequence[int]:
         """Tokens of each piece where every event has told how many there were; a piece that shares its event is one token."""
         if not self.running or len(self.running) < self.events:
             return ()
@@ -99,7 +100,7 @@ class _Heard:
             shared = pieces - pieces_before - 1
             counts += [tokens - tokens_before - shared, *[1] * shared]
             pieces_before, tokens_before = pieces, tokens
-        return tuple(counts) if min(counts) >= 0 else ()
+        return counts if min(counts) >= 0 else ()
 
 
 def _said(choice: dict) -> list[tuple[str, str]]:

@@ -190,7 +190,7 @@ async def _ours(endpoint: client.Endpoint, streams: int) -> AsyncIterator[Block]
     async def block(load: Load) -> list[Answered]:
         prompts = [_prompt()] * load.requests
         samples = await client.closed_loop(endpoint, prompts, users=load.streams, output_tokens=load.tokens)
-        return [(s.sent_ns, s.event_ns, s.output_tokens) for s in samples]
+        return [(s.sent_ns, tuple(s.event_ns), s.output_tokens) for s in samples]
 
     yield block
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import random
 
 import numpy as np
 import pytest
 
-from helpers.bench.timing import Level, Sample, figure, met, percentile
+from helpers.bench.timing import Level, Sample, answers_at_once, figure, met, percentile
 from helpers.formatting import told
 
 MS = 1_000_000  # ns
@@ -167,6 +168,17 @@ def test_latency_spreads_over_repeats_and_has_percentiles_over_requests():
         "median": pytest.approx(0.03), "low": pytest.approx(0.02), "high": pytest.approx(0.04), "interval": "min-max",
         "p50": pytest.approx(0.025), "p90": None, "p99": None, "n": 4,
     }  # fmt: skip
+
+
+def test_answers_at_once_are_counted_as_one_would_by_hand():
+    """For each answer's first token the answers between their first and last; two that touch are at once."""
+    draw = random.Random(0)
+    spans = [sorted(draw.choices(range(50), k=2)) for _ in range(40)] + [[5, 5]]
+    block = [Sample(0, tuple(span)) for span in spans] + [Sample(0)]
+
+    assert answers_at_once(block) == max(sum(a <= begin <= b for a, b in spans) for begin, _ in spans)
+    assert answers_at_once([Sample(0, (1, 5)), Sample(0, (5, 9)), Sample(0, (10, 12))]) == 2
+    assert answers_at_once([Sample(0)]) == 0
 
 
 def test_itl_pools_all_gaps():

@@ -51,7 +51,7 @@ def of_sample(name: str, sample: Sample, state: str | None = None) -> Lane:
     """The lane of what the client saw; with a ``state`` the answer is still under way, and that it has no end is no error."""
     rate = timing.tokens_rate((sample,))
     return Lane(
-        name, sample.pieces, tuple(round((stamp - sample.sent_ns) / 1e9, DIGITS) for stamp in sample.event_ns),
+        name, tuple(sample.pieces), tuple(round((stamp - sample.sent_ns) / 1e9, DIGITS) for stamp in sample.event_ns),
         ttft_s=sample.ttft_s and round(sample.ttft_s, DIGITS), output_tokens_per_s=rate and round(rate, 2),
         output_tokens=sample.output_tokens, prompt_tokens=sample.prompt_tokens, cached_tokens=sample.cached_tokens,
         error=None if state else sample.error, state=state,
