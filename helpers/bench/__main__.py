@@ -82,6 +82,9 @@ def _kinds_told(level: Level) -> str | None:
         first = told(level.latency("time_to_first_answer_s"), ".3f")
         seen = ", ".join(f"{count} of {kind}" for kind, count in others.items())
         said.append(f"{seen} among {sum(level.events_by_kind.values())} events; time to first answer, s: {first}")
+    if "reasoning" in others:
+        counted = level.reasoning_tokens
+        said.append("the server does not count reasoning tokens" if counted is None else f"reasoning tokens by usage: {counted}")
     if level.itl_basis.startswith("events of"):
         token = told(level.latency("token_itl_s"), ".4f")
         said.append(f"ITL is between {level.itl_basis}; per token by usage, s: {token}; TPOT is per token")

@@ -86,10 +86,15 @@ class _Heard:
             written_ns=answer.written_ns, lag_ns=None if None in lags else Numbers(lags),
             prompt_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens", len(self.times)),
             token_source="server_usage" if "completion_tokens" in usage else "events",
-            cached_tokens=usage.get("cached_tokens"), reasoning_tokens=usage.get("reasoning_tokens"),
+            cached_tokens=usage.get("cached_tokens"), reasoning_tokens=self._reasoning_tokens(),
             finish_reason=self.finish_reason, pieces=Texts(self.pieces), event_tokens=Numbers(self._event_tokens()),
             kinds=tuple(self.kinds) if {*self.kinds} - {"text"} else (), error=problem,
         )  # fmt: skip
+
+    def _reasoning_tokens(self) -> int | None:
+        """The server's count; a 0 for thoughts that have come is none: vLLM says it where its reasoning parser does not count."""
+        counted = self.usage.get("reasoning_tokens")
+        return None if counted == 0 and "reasoning" in self.kinds else counted
 
     def _event_tokens(self) -> Sequence[int]:
         """Tokens of each piece where every event has told how many there were; a piece that shares its event is one token."""

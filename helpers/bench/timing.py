@@ -263,6 +263,12 @@ class Level:
         return dict(counts)
 
     @property
+    def reasoning_tokens(self) -> int | None:
+        """Of the output tokens, by the server's own count; ``None`` where thoughts were seen that it has not counted."""
+        uncounted = any(s.reasoning_tokens is None and "reasoning" in s.kinds for s in self.samples)
+        return None if uncounted else sum(s.reasoning_tokens or 0 for s in self.samples)
+
+    @property
     def events_per_s(self) -> float | None:
         """The most events with text that the client took in per second, of all blocks."""
         return max(filter(None, (events_rate(block) for block in self.blocks)), default=None)
@@ -346,7 +352,7 @@ class Level:
             **self._times(),
             "itl_basis": self.itl_basis,
             "events_by_kind": self.events_by_kind,
-            "reasoning_tokens": sum(s.reasoning_tokens or 0 for s in self.samples),
+            "reasoning_tokens": self.reasoning_tokens,
             "client_machine": self.machine and dict(self.machine),
             "prefix_cache": self.prefix_cache and dict(self.prefix_cache),
             "server_metrics": self.server_metrics and dict(self.server_metrics),

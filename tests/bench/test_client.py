@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import re
 import socket
 import statistics
@@ -16,6 +17,7 @@ from leftovers import wait_until
 
 from helpers.bench import client, connection, stream, workload
 from helpers.bench.client import Endpoint
+from helpers.bench.timing import Level
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 
@@ -366,6 +368,17 @@ def test_reasoning_tokens_are_the_servers_own_count():
     sample = stream.read(reply(said.encode()))
 
     assert (sample.output_tokens, sample.reasoning_tokens, sample.cached_tokens, sample.prompt_tokens) == (9, 7, 4, 5)
+
+
+@pytest.mark.parametrize(("delta", "counted"), [({"reasoning": "Hm"}, None), ({"content": "Hi"}, 0)], ids=["thought", "text"])
+def test_a_count_of_none_of_a_thought_that_came_is_no_count(delta, counted):
+    """vLLM says 0 where its reasoning parser does not count; of an answer without a thought it is right."""
+    choice = json.dumps({"choices": [{"delta": delta, "finish_reason": "stop"}]}).encode()
+    usage = b'{"choices": [], "usage": {"completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 0}}}'
+    sample = stream.read(reply(b"data: %s\n\ndata: %s\n\ndata: [DONE]\n\n" % (choice, usage)))
+
+    assert (sample.error, sample.output_tokens, sample.reasoning_tokens) == (None, 1, counted)
+    assert Level(1, ((sample,),)).reasoning_tokens == counted
 
 
 def test_tokens_that_nobody_knows_give_no_figure():

@@ -266,9 +266,12 @@ def test_thoughts_and_events_of_several_tokens_are_said_under_the_table(tmp_path
 
     assert run.returncode == 0
     assert note.startswith("at 1: 12 of reasoning among 24 events; time to first answer, s: 0.0")
-    assert "; ITL is between events of 3.00 tokens; per token by usage, s: 0.00" in note
+    assert (
+        "; the server does not count reasoning tokens; ITL is between events of 3.00 tokens; per token by usage, s: 0.00" in note
+    )
     assert level["time_to_first_answer_s"]["median"] > level["ttft_s"]["median"]
     assert (level["itl_basis"], level["events_by_kind"]) == ("events of 3.00 tokens", {"reasoning": 12, "text": 12})
+    assert level["reasoning_tokens"] is None
 
 
 def test_conversations_after_a_system_prompt_show_the_expected_and_the_reported_hits(tmp_path):
