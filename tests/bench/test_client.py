@@ -623,6 +623,25 @@ def test_a_load_without_users_is_refused():
         client.run(client.closed_loop(Endpoint("http://127.0.0.1:1/v1", "m"), [PROMPT], users=0, output_tokens=2))
 
 
+def test_answers_that_wait_to_be_read_do_not_fill_the_memory(monkeypatch):
+    """Ten answers have ended at once and the memory is for four: six are read in the first turn, and then one in each."""
+    said = b'data: {"choices": [{"text": "Hi", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    monkeypatch.setattr(client, "MOST_WAITING_BYTES", 4 * len(said))
+
+    async def read() -> list[int]:
+        reader, read = client._Reader(lambda sample: None), []
+        for _ in range(10):
+            reader.put(reply(said))
+        task = asyncio.create_task(reader.work())
+        for _ in range(4):
+            await asyncio.sleep(0)
+            read.append(len(reader.samples))
+        task.cancel()
+        return read
+
+    assert client.run(read()) == [6, 7, 8, 9]
+
+
 def test_a_failed_request_does_not_end_the_load():
     """One of six gets a 503; the others are measured."""
     with TruthServer(lambda number, body: Script(status=503, answer={}) if number == 2 else Script()) as mock:
