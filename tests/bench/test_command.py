@@ -78,6 +78,15 @@ def test_an_endpoint_that_is_not_there(tmp_path):
     assert run.stderr.count("\n") == 1
 
 
+def test_an_endpoint_that_sends_a_byte_a_second_is_given_up_in_time():
+    """After the --timeout, in one line, with whatever has come."""
+    with TruthServer(Script(end="trickle")) as mock:
+        run = bench(mock.base_url, "--timeout", "1")
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"{mock.base_url} gives no answer to measure: stalled: no end within 1 s\n"
+
+
 BAD = [
     (["--repeats", "1"], "1 repeats and 1 warm-ups give no spread"),
     (["--users", "0"], "users=(0,): give numbers of at least 1, like 1,10,100"),
