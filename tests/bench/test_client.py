@@ -267,22 +267,23 @@ def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "tool_calls", "function_call", "refusal"])
 @pytest.mark.parametrize("thought", [10, 12], ids=["and then text", "and nothing else"])
 def test_tokens_that_are_no_text_are_tokens(key, thought):
-    """A model that thinks for 10 of 12 tokens, 20 ms apart: its first token is a thought, and the answer is without it."""
+    """A model that thinks for 10 of 12 tokens: its first token is a thought, and the answer is without it."""
     sample = answered(Script(first_s=0.1, gap_s=0.02, reasoning_tokens=thought, reasoning_key=key), 12, route="chat")
 
     assert (sample.error, sample.output_tokens, len(sample.event_ns)) == (None, 12, 12)
-    assert 0.1 <= sample.ttft_s < 0.2 and sample.tpot_s == pytest.approx(0.02, rel=0.3)
+    assert sample.ttft_s == (sample.event_ns[0] - sample.sent_ns) / 1e9 >= 0.1
+    assert sample.tpot_s == pytest.approx((sample.event_ns[-1] - sample.event_ns[0]) / 1e9 / 11)
     assert sample.text == " word" * (12 - thought)
     assert sample.reasoning == (" word" * thought if key.startswith("reasoning") else "")
     assert sample.refusal == (" word" * thought if key == "refusal" else "")
 
 
 def test_time_to_first_answer_waits_for_the_text():
-    """Three thoughts and then text, 20 ms apart: the first token is a thought, the answer begins three gaps later."""
+    """Three thoughts and then text: the first token is a thought, the answer begins three gaps later."""
     sample = answered(Script(first_s=0.1, gap_s=0.02, kinds=("reasoning",) * 3 + ("content",)), 8, route="chat")
 
     assert sample.ttft_s == (sample.event_ns[0] - sample.sent_ns) / 1e9
-    assert sample.time_to_first_answer_s == (sample.event_ns[3] - sample.sent_ns) / 1e9 >= sample.ttft_s + 0.05
+    assert sample.time_to_first_answer_s == (sample.event_ns[3] - sample.sent_ns) / 1e9
 
 
 def test_an_answer_that_only_calls_a_tool_has_no_time_to_first_answer():
