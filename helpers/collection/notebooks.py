@@ -21,6 +21,7 @@ import nbformat
 
 from helpers import kernels, machine, paths
 from helpers.servers import tensorrt_llm
+from helpers.weights import lora, models
 
 NOT_MADE = "FRAMEWORKS_NOT_MADE"  # a variable: JSON, name to reason, of those that the set-up had to leave out
 COMMON_NAMES = {"root", "user", "runner", "jovyan"}  # user names that are also words
@@ -42,12 +43,26 @@ def _no_network() -> str | None:
     return "nothing is downloaded unless NETWORK=1 is set" if os.environ.get("NETWORK") != "1" else None
 
 
+def _of_model(check: Callable[[models.Model], None]) -> Callable[[], str | None]:
+    def missing() -> str | None:
+        try:
+            return check(models.resolve())
+        except models.ModelError as error:
+            return str(error)
+
+    return missing
+
+
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is not met, or None
     "gpu": lambda: None if machine.has_gpu() else "no NVIDIA GPU here",
     "network": _no_network,
     "tensorrt-llm": tensorrt_llm.missing,
     **{name: _kernel(name) for name in ("transformers", "vllm", "llama-cpp", "sglang")},
     "deploy": lambda: None if kernels.installed("deploy") else "the kernel 'deploy' is not installed",
+    # these ask for the model that MODEL names, not for the machine
+    "gguf-bf16": _of_model(lambda model: models.check_form(model, "gguf-bf16")),
+    "gguf-adapter": _of_model(lora.check_gguf),
+    "chat-template": _of_model(models.check_chat_template),
 }
 
 

@@ -46,6 +46,7 @@ def merged(model: models.Model | None = None) -> Path:
 def adapter_gguf(model: models.Model | None = None) -> Path:
     """The adapter as a GGUF file for llama.cpp's ``--lora``, of models of the architecture llama; else as :func:`adapter`."""
     model = model or models.resolve()
+    check_gguf(model)
     target = path("gguf", model)
     if not target.exists():
         source = adapter(model)
@@ -53,6 +54,21 @@ def adapter_gguf(model: models.Model | None = None) -> Path:
             to_gguf(source, models.weights("safetensors", model), folder / "made")
             os.replace(folder / "made", target)
     return target
+
+
+def check_gguf(model: models.Model) -> None:
+    """:class:`ModelError` if no GGUF adapter of ``model`` is written here; nothing is trained."""
+    models.check_form(model, "safetensors")
+    if model.kind in ("default", "gguf"):
+        architecture = files.read_gguf(models.weights("gguf", model)).fields["general.architecture"].contents()
+    else:
+        architecture = json.loads((models.weights("safetensors", model) / "config.json").read_text())["model_type"]
+    _check_llama(model.name, architecture)
+
+
+def _check_llama(name: str, architecture: str) -> None:
+    if architecture != "llama":
+        raise ModelError(f"a GGUF adapter of {name} is left out: its architecture is {architecture}, not llama")
 
 
 def path(form: str, model: models.Model) -> Path:
@@ -134,8 +150,7 @@ def to_gguf(source: Path, base: Path, target: Path) -> None:
     from safetensors.numpy import load_file
 
     config, of_base = (json.loads(one.read_text()) for one in (source / "adapter_config.json", base / "config.json"))
-    if of_base["model_type"] != "llama":
-        raise ModelError(f"a GGUF adapter of {base.name} is left out: its architecture is {of_base['model_type']}, not llama")
+    _check_llama(base.name, of_base["model_type"])
     writer = gguf.GGUFWriter(target, "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

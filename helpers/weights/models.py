@@ -334,6 +334,29 @@ def vocabulary(model: Model | None = None) -> list[str]:
     return tokenizer.of_json(weights("safetensors", model) / "tokenizer.json")
 
 
+def chat_template(model: Model | None = None) -> str | None:
+    """The program, in Jinja, that makes one text of a chat, as the model's files have it; ``None`` for a model without one.
+
+    Where a folder has several by name: the one called ``default``.
+    """
+    model = model or resolve()
+    if model.kind in ("default", "gguf"):
+        found = read_gguf(weights("gguf", model)).fields.get("tokenizer.chat_template")
+        return found and found.contents()
+    folder = weights("safetensors", model)
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text()
+    settings = folder / "tokenizer_config.json"
+    given = json.loads(settings.read_text()).get("chat_template") if settings.is_file() else None
+    return {one["name"]: one["template"] for one in given}.get("default") if isinstance(given, list) else given
+
+
+def check_chat_template(model: Model) -> None:
+    """:class:`ModelError` if ``model`` has no chat template, as a base model."""
+    if not chat_template(model):
+        raise ModelError(f"{model.name} has no chat template")
+
+
 def main(argv: Sequence[str]) -> int:
     """The command: ``--check`` looks at MODEL as :func:`resolve` does, without it the default model is fetched."""
     if argv == ["--check"]:

@@ -1,11 +1,13 @@
 """What every committed notebook is held to."""
 
+import ast
 import copy
 import re
 from importlib import import_module
 
 import nbformat
 import pytest
+import tiny
 from books import NOTEBOOKS, claim_cells, code_cells, committed_claims, each_notebook, markdown
 
 from helpers import paths
@@ -82,6 +84,81 @@ def test_unknown_requirement_is_an_error(notebook):
 
     with pytest.raises(notebooks.NotebookError, match="requires 'gpuu', which is none of gpu, "):
         notebooks.settings(notebook, "x.ipynb")
+
+
+OF_THE_MODEL = ("gguf-bf16", "gguf-adapter", "chat-template")  # requirements that another MODEL may not meet
+
+
+def names(cell) -> tuple[set[str], set[str]]:
+    """What a cell binds at its top level, and what it reads; its magics and what it hands to another kernel left out."""
+    if cell.source.startswith("%%"):
+        return set(), set()
+    lines = [
+        re.sub(r"^(\s*)(\w+ = )?[!%].*", r"\1\g<2>0" if "= !" in line else r"\1pass", line) for line in cell.source.splitlines()
+    ]
+    found = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Name)]
+    bound = {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {(one.asname or one.name).partition(".")[0] for one in node.names}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(node.name)
+    return bound, {node.id for node in found if isinstance(node.ctx, ast.Load)}
+
+
+LOOKS_ITSELF = "tokenizer.chat_template"  # a cell with it chooses by what the model has
+
+
+@each_notebook
+def test_a_cell_that_a_model_leaves_out_is_not_missed(notebook):
+    """No cell that runs reads a name that only a cell made which some models cannot run."""
+    bound, lost, missed = set(), set(), {}
+    for cell in code_cells(notebook):
+        binds, reads = names(cell)
+        if set(OF_THE_MODEL) & set(cell.metadata.get("requires", [])):
+            lost |= binds - bound
+            continue
+        bound |= binds
+        lost -= binds
+        if (gone := sorted(reads & lost)) and LOOKS_ITSELF not in cell.source:
+            missed[cell.id] = gone
+
+    assert missed == {}
+
+
+@each_notebook
+def test_the_unquantized_gguf_is_asked_for(notebook):
+    """It is made of the default model only: a cell that takes it says so."""
+    takes = [cell for cell in code_cells(notebook) if re.search(r'"gguf-bf16"|get\("llama-cpp-bf16"', cell.source)]
+
+    assert [cell.id for cell in takes if "gguf-bf16" not in cell.metadata.get("requires", [])] == []
+
+
+def test_a_chat_is_asked_for_where_an_engine_refuses_a_model_without_a_template():
+    """Those of 02, 03 and 05 do; llama.cpp (04) takes a template of its own."""
+    chats = re.compile(r"chat\.completions|/chat/completions|llm\.chat\(|apply_chat_template")
+    for path in (path for path in NOTEBOOKS if path.name.startswith(("02", "03", "05"))):
+        chatting = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if chats.search(cell.source)]
+
+        assert chatting
+        assert [
+            cell.id
+            for cell in chatting
+            if "chat-template" not in cell.metadata.get("requires", []) and LOOKS_ITSELF not in cell.source
+        ] == []
+
+
+def test_another_model_leaves_out_cells_with_its_reason(tmp_path, monkeypatch):
+    """The reason names the model and what it lacks; the default model has all of it."""
+    monkeypatch.delenv("MODEL", raising=False)
+    assert [notebooks.unmet([needed]) for needed in OF_THE_MODEL] == [None, None, None]
+
+    monkeypatch.setenv("MODEL", str(tiny.gemma3(tmp_path / "tiny.gguf")))
+    assert [notebooks.unmet([needed]) for needed in OF_THE_MODEL] == [
+        "tiny as gguf-bf16 is left out: only made of the default model",
+        "a GGUF adapter of tiny is left out: its architecture is gemma3, not llama",
+        "tiny has no chat template",
+    ]
 
 
 @each_notebook

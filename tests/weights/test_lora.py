@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tiny
 
 from helpers import kernels, paths
 from helpers.weights import files, lora, models
@@ -48,6 +49,16 @@ def test_a_gguf_of_another_architecture_is_refused(tmp_path):
     with pytest.raises(ModelError, match="is left out: its architecture is gemma3, not llama$"):
         lora.to_gguf(tmp_path, tmp_path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
+
+
+def test_an_adapter_that_cannot_become_a_gguf_is_not_trained(tmp_path, monkeypatch):
+    """The refusal comes before the conversion and the training: nothing is made."""
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path / "cache")
+    model = models.resolve(str(tiny.gemma3(tmp_path / "tiny.gguf")))
+
+    with pytest.raises(ModelError, match="^a GGUF adapter of tiny is left out: its architecture is gemma3, not llama$"):
+        lora.adapter_gguf(model)
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.engine

@@ -500,3 +500,39 @@ print(made.decoder.__class__.__name__)
     command = [kernels.interpreter("transformers"), "-c", code]
     ran = subprocess.run(command, capture_output=True, text=True, env=kernels.process_environment("transformers"))
     assert ran.stdout.split() == ["ByteLevel", "ByteLevel"], ran.stderr
+
+
+@pytest.mark.engine
+def test_the_chat_template_of_the_default_model():
+    """It is the same program in the GGUF and in the folder that was made of it."""
+    found = models.chat_template()
+
+    assert "<|im_start|>" in found
+    assert models.chat_template(models.Model("made", "folder", models.weights("safetensors"))) == found
+
+
+def test_a_gguf_without_a_chat_template_has_none(tmp_path):
+    """A base model: the refusal names it."""
+    model = models.resolve(str(tiny.gemma3(tmp_path / "base.gguf")))
+
+    assert models.chat_template(model) is None
+    with pytest.raises(ModelError, match="^base has no chat template$"):
+        models.check_chat_template(model)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "found"),
+    [
+        ("chat_template.jinja", "{{ messages }}", "{{ messages }}"),
+        ("tokenizer_config.json", '{"chat_template": "{{ one }}"}', "{{ one }}"),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "default", "template": "{{ many }}"}]}', "{{ many }}"),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "rag", "template": "{{ other }}"}]}', None),
+        ("tokenizer_config.json", "{}", None),
+        ("other.json", "{}", None),
+    ],
+)
+def test_a_folder_has_its_chat_template_in_one_of_two_files(folder, file, content, found):
+    """The program alone, or in the tokenizer's settings, by name where there are several."""
+    (folder / file).write_text(content)
+
+    assert models.chat_template(models.resolve(str(folder))) == found
