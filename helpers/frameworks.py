@@ -61,3 +61,19 @@ def label(name: str, gpu: bool | None = None) -> str:
     on_gpu = machine.has_gpu() if gpu is None else gpu
     instead = None if on_gpu else INSTEAD_OF_KERNELS.get(name)
     return f"{get(name).title} ({instead})" if instead else get(name).title
+
+
+_served: dict[str, str] = {}
+
+
+def serves(name: str, dtype: str) -> None:
+    """Note that this process has started ``name`` on weights of ``dtype``: those that the reader named may be of another type."""
+    _served[name] = dtype
+
+
+def weights(name: str, gpu: bool | None = None) -> str:
+    """The type of the weights of ``name`` beside its figures; ``gpu`` as in :func:`label`.
+
+    ``None``: of what this process has started last, since a record says itself where it was measured.
+    """
+    return _served.get(name, get(name).dtype) if gpu is None else get(name).dtype

@@ -47,7 +47,7 @@ def table(levels: Mapping[str, list[dict]], gpu: bool | None = None) -> pd.DataF
     rows = [
         {
             "framework": frameworks.label(name, gpu),
-            "weights": frameworks.get(name).dtype,
+            "weights": frameworks.weights(name, gpu),
             "users": level["users"],
             "requests": f"{level['repeats']} x {level['requests']}",
             "output tokens/s": formatting.told(level["output_tokens_per_s"], none="none"),

@@ -27,6 +27,15 @@ def test_where_nothing_is_said_the_figures_are_of_this_machine(monkeypatch):
     assert repr(engines.get("sglang")) == "<SGLang (PyTorch attention): bf16 weights, kernel sglang>"
 
 
+def test_figures_of_this_machine_name_the_weights_that_were_served_here(monkeypatch):
+    """A record's are those it was made with; what was not served has its own."""
+    monkeypatch.setattr(frameworks, "_served", {})
+    frameworks.serves("llama-cpp", "Q4_K_M")
+
+    assert [frameworks.weights("llama-cpp", gpu) for gpu in (None, False, True)] == ["Q4_K_M", "Q4_1", "Q4_1"]
+    assert frameworks.weights("vllm") == "bf16"
+
+
 def test_no_two_rows_look_alike():
     """Neither in their names nor in a figure."""
     rows = frameworks.FRAMEWORKS.values()

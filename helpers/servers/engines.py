@@ -15,7 +15,7 @@ from helpers.weights import models
 
 __all__ = [
     "ENGINES", "TITLES", "Drafting", "Engine", "Start", "UnknownEngine", "at_hand", "compiled", "environment",
-    "first_rows", "get", "one_each", "with_tools",
+    "every", "first_rows", "get", "of", "one_each", "with_tools",
 ]  # fmt: skip
 
 ENGINES = {
@@ -50,6 +50,17 @@ def get(name: str) -> Engine:
     return ENGINES[name]
 
 
+def of(engine: Engine, model: models.Model) -> Engine:
+    """``engine`` with the type of the weights that it loads of ``model``: a GGUF of the reader's own says its type itself."""
+    return replace(engine, dtype=models.gguf_type(model)) if (engine.form, model.kind) == ("gguf", "gguf") else engine
+
+
+def every(model: models.Model | None = None) -> list[Engine]:
+    """All engines, as :func:`of` ``model``, whether they can serve it here or not."""
+    model = model or models.resolve()
+    return [of(engine, model) for engine in ENGINES.values()]
+
+
 def at_hand(model: models.Model | None = None) -> tuple[list[Engine], dict[str, str]]:
     """The engines that can serve ``model`` here, and the reason for each of the others.
 
@@ -58,7 +69,7 @@ def at_hand(model: models.Model | None = None) -> tuple[list[Engine], dict[str, 
     model = model or models.resolve()
     chosen = os.environ.get("FRAMEWORKS")
     here, reasons = [], {}
-    for engine in ENGINES.values():
+    for engine in every(model):
         if chosen and engine.kernel not in chosen.split(","):
             reasons[engine.name] = "not chosen"
         elif reason := models.left_out(model, engine.form):

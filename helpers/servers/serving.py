@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from helpers import kernels, machine
+from helpers import frameworks, kernels, machine
 from helpers.bench.client import Endpoint
 from helpers.servers import engines, guard
 from helpers.weights import capacity, models, sizes
@@ -126,8 +126,8 @@ def _launched(
     timeout_s: float | None = None, extra: tuple[str, ...] = (),
 ) -> Iterator[Callable[[], Server]]:  # fmt: skip
     """A server that is starting for the length of a block; what it gives waits for its first answer."""
-    engine = engines.get(engine) if isinstance(engine, str) else engine
     model = model or models.resolve()
+    engine = engines.of(engines.get(engine) if isinstance(engine, str) else engine, model)
     start = _checked(engine, model, slots, context, port)
     command = [*engine.command(start), *extra]
     _say_once_if_busy()
@@ -139,6 +139,7 @@ def _launched(
         def ready() -> Server:
             wait(f"{engine.title}'s server", running, start.port, timeout_s)
             startup_s = time.perf_counter() - started
+            frameworks.serves(engine.name, engine.dtype)
             endpoint = Endpoint(
                 f"http://{HOST}:{start.port}/v1", str(start.weights) if engine.named_by_path else model.name,
                 token_ids=engine.token_ids, fields=engine.fields, context=context, cache_fields=engine.cache_fields,

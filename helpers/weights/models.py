@@ -334,6 +334,18 @@ def vocabulary(model: Model | None = None) -> list[str]:
     return tokenizer.of_json(weights("safetensors", model) / "tokenizer.json")
 
 
+def gguf_type(model: Model) -> str:
+    """What most tensors of a GGUF are stored as, by its header's ``general.file_type``: "Q4_K_M", "bf16"; "GGUF": unsaid."""
+    from gguf import LlamaFileType
+
+    field = read_gguf(weights("gguf", model)).fields.get("general.file_type")
+    try:
+        name = LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except (AttributeError, ValueError):  # no such field, or a type that came later than this library
+        return "GGUF"
+    return name.lower() if name in ("F32", "F16", "BF16") else name
+
+
 def chat_template(model: Model | None = None) -> str | None:
     """The program, in Jinja, that makes one text of a chat, as the model's files have it; ``None`` for a model without one.
 

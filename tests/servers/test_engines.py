@@ -8,8 +8,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tiny
+from gguf import LlamaFileType
 
-from helpers import kernels, machine
+from helpers import frameworks, kernels, machine, plots
 from helpers.servers import engines, serving
 from helpers.servers.serving import ServerError
 from helpers.weights import models
@@ -145,3 +147,35 @@ def test_a_short_measurement_has_one_row_of_each_framework_that_has_kernels_here
 
     assert [engine.name for engine in engines.one_each(engines.ENGINES.values())] == left
     assert engines.one_each([engines.get("sglang")]) == [engines.get("sglang")]
+
+
+def test_a_file_of_the_readers_own_says_its_type(tmp_path, monkeypatch):
+    """In the list of engines, of its server and in a table of what it did; the default model's rows stay as they are."""
+    monkeypatch.setattr(frameworks, "_served", {})
+    model = models.resolve(str(tiny.gemma3(tmp_path / "own.gguf", stored=LlamaFileType.MOSTLY_F16)))
+    level = {
+        "users": 1,
+        "repeats": 3,
+        "requests": 1,
+        "output_tokens_per_s": None,
+        "ttft_s": None,
+        "tpot_s": None,
+        "label": "mock",
+    }
+    with serving.serve("llama-cpp", model, slots=1, context=64) as server:
+        served = server.engine.dtype
+
+    assert served == "f16"
+    assert plots.table({"llama-cpp": [level]}).index.get_level_values("weights").tolist() == ["f16"]
+    assert {engine.dtype for engine in engines.every(model) if engine.form == "gguf"} == {"f16"}
+    assert engines.every() == list(engines.ENGINES.values())
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"), [(LlamaFileType.MOSTLY_Q4_K_M, "Q4_K_M"), (LlamaFileType.ALL_F32, "f32"), (None, "GGUF")]
+)
+def test_the_type_of_a_gguf_is_what_its_header_says(tmp_path, stored, said):
+    """By llama.cpp's name of it, floats in small letters as everywhere here."""
+    model = models.resolve(str(tiny.gemma3(tmp_path / "own.gguf", stored=stored)))
+
+    assert models.gguf_type(model) == said

@@ -93,7 +93,7 @@ def table(
     rows = [
         {
             "framework": frameworks.label(found.engine, gpu),
-            "weights": frameworks.get(found.engine).dtype,
+            "weights": frameworks.weights(found.engine, gpu),
             "users": found.users,
             "FLOP/byte": f"{found.intensity:.1f}",
             "output tokens/s": formatting.told(found.rate, none="none"),
