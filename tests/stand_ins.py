@@ -45,11 +45,6 @@ class Inputs(dict):
     __getattr__ = dict.__getitem__
 
 
-def split(text: str) -> StandIn:
-    """A tokenizer for which a word is a token."""
-    return StandIn(input_ids=text.split())
-
-
 def figure(median: float) -> StandIn:
     return StandIn(median=median, low=median, high=median)
 
@@ -108,7 +103,7 @@ def left_one_by_one() -> Values:
 
 @contradicted(C030='today = ""', C031='old = "Hello, world and so on"')  # no text; the limit of 6 is kept
 def pipelines() -> Values:
-    return {"tokenizer": split, "old": "Hello, world-building " + "word " * 100, "today": "word " * 20}
+    return {"tokenizer": StandIn(tokenize=str.split), "old": "Hello, world-building " + "word " * 100, "today": "word " * 20}
 
 
 # 03 · vLLM

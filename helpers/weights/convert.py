@@ -41,6 +41,7 @@ def to_safetensors(model: models.Model, target: Path) -> None:
     if named:
         fields = files.read_gguf(file).fields
         set_special_tokens(tokenizer, fields)
+        set_begin(tokenizer, fields)
         set_decoder(tokenizer, fields)
     tokenizer.save_pretrained(target)
 
@@ -51,6 +52,16 @@ def set_special_tokens(tokenizer, fields) -> None:
     for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         if (name := f"tokenizer.ggml.{theirs}_token_id") in fields:
             setattr(tokenizer, f"{ours}_token", entries[int(fields[name].contents())])
+
+
+def set_begin(tokenizer, fields) -> None:
+    """Let ``tokenizer`` begin a text with the token for it where a GGUF's ``fields`` say so: Transformers 5.19 forgets it.
+
+    llama.cpp heeds the field. Without the token a Gemma repeats itself, and the engines would not be given the same text.
+    """
+    if (name := "tokenizer.ggml.add_bos_token") in fields and fields[name].contents():
+        tokenizer.add_bos_token = True
+        tokenizer.update_post_processor()
 
 
 def set_decoder(tokenizer, fields) -> None:

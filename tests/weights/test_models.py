@@ -485,6 +485,24 @@ def test_a_folder_made_of_a_gguf_has_the_files_special_tokens():
 
 
 @pytest.mark.engine
+def test_a_folder_made_of_a_gguf_begins_texts_as_the_file_says():
+    """Transformers 5.19 forgets the field that llama.cpp heeds; a file without it, or that says no, is left alone."""
+    code = """
+from types import SimpleNamespace
+from transformers import AutoTokenizer
+from helpers.weights import convert, models
+for said in ({}, {"tokenizer.ggml.add_bos_token": False}, {"tokenizer.ggml.add_bos_token": True}):
+    tokenizer = AutoTokenizer.from_pretrained(models.weights("safetensors"))
+    convert.set_begin(tokenizer, {name: SimpleNamespace(contents=lambda: value) for name, value in said.items()})
+    print(tokenizer("Hello").input_ids.count(tokenizer.bos_token_id))
+"""
+    command = [kernels.interpreter("transformers"), "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, env=kernels.process_environment("transformers"))
+
+    assert ran.stdout.split() == ["0", "0", "1"], ran.stderr
+
+
+@pytest.mark.engine
 def test_a_folder_made_of_a_gguf_decodes_bytes_alone():
     """Another step in the decoder, and a library that makes masks takes the entries for text (vLLM, SGLang on a GPU)."""
     code = """
