@@ -119,14 +119,22 @@ PEERS = {  # load clients that ours is compared with, made by `nox -s peers` onl
     "inference-perf": Environment("inference-perf", "inference-perf.txt", 0.6, 1, bare=True, python=(3, 12)),
 }
 ENVIRONMENTS |= PEERS
+REPLAY = {"REPLAY": "1", "JUPYTER_PATH": str(ROOT / ".jupyter" / "replay")}  # of processes that start no engine
 BOOK = {"site": Environment("Site", "site.txt", 0.2, 0.5, bare=True)}  # Sphinx, made by `nox -s site` and `test`
 ENVIRONMENTS |= BOOK
 
 
 @nox.session(venv_backend="none")
 def tour(session: nox.Session) -> None:
-    """Set up, run every notebook this machine can run, and print the comparison; `--from FOLDER`: without a network."""
-    asked = _offline(session, session.posargs)
+    """Set up, run every notebook this machine can run, and print the comparison; `--from FOLDER`: without a network.
+
+    `--replay`: only the lab is set up, and what needs an engine is shown as it was recorded; numbers select notebooks.
+    """
+    words, replayed = _replay(session.posargs)
+    if replayed:
+        _replayed(session, words)
+        return
+    asked = _offline(session, words)
     frameworks = _known(session, asked)
     light = [name for name in frameworks if not ENVIRONMENTS[name].heavy]
     if light and not all(_is_made(name) for name in frameworks if name not in light):
@@ -159,13 +167,38 @@ def check(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lab(session: nox.Session) -> None:
-    """Open JupyterLab with every kernel, or with those named; then JupyterLab's own options; `--from FOLDER` as for the tour."""
-    frameworks, options = _named(_offline(session, session.posargs))
+    """Open JupyterLab with every kernel, or with those named; then JupyterLab's own options; `--from FOLDER` as for the tour.
+
+    `--replay`: only the lab is set up, and cells that need an engine show what was recorded.
+    """
+    words, replayed = _replay(session.posargs)
+    frameworks, options = _named(_offline(session, words))
     if given := next((word for word in options if word.partition("=")[0] in ("--ip", "--ServerApp.ip")), None):
         session.error(f"{given}: JupyterLab listens on 127.0.0.1 only; leave it out")
-    chosen = _known(session, frameworks)
-    _prepare(session, *chosen, *([] if frameworks else TOOLS))
-    _lab(session, *jupyterlab(options), JUPYTER_CONFIG_PATH=str(lab_settings()))
+    if replayed and frameworks:
+        session.error(f"a replay starts no engine: leave {' '.join(frameworks)} out, or --replay")
+    variables = {"JUPYTER_CONFIG_PATH": str(lab_settings())}
+    if replayed:
+        _prepare(session, model=False)
+        _lab(session, "-m", "helpers.collection.replay")
+        variables |= REPLAY
+    else:
+        _prepare(session, *_known(session, frameworks), *([] if frameworks else TOOLS))
+    _lab(session, *jupyterlab(options), **variables)
+
+
+def _replay(words: Sequence[str]) -> tuple[list[str], bool]:
+    """``words`` without `--replay`, and whether it was there."""
+    return [word for word in words if word != "--replay"], "--replay" in words
+
+
+def _replayed(session: nox.Session, words: Sequence[str]) -> None:
+    """The tour without any engine, through all notebooks or those whose numbers are in ``words``; only the lab is set up."""
+    numbers, options = _named(words)
+    if wrong := [word for word in numbers if not word[:2].isdecimal()] + options:
+        session.error(f"{wrong[0]}: a replay starts no engine; name notebooks by their numbers, as in --replay 07 14")
+    _prepare(session, model=False)
+    _lab(session, "-m", "helpers.collection.run", "replay", *numbers)
 
 
 @nox.session(venv_backend="none", name="wheelhouse")

@@ -26,6 +26,7 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from helpers import paths
 
 START_TIMEOUT_S = 60
+REPLAY = "REPLAY"  # a variable: 1 where notebooks are replayed without any engine (helpers.collection.replay)
 
 QUIET = {  # no telemetry, no update checks, no hub: for kernels and servers alike
     "DO_NOT_TRACK": "1",
@@ -51,8 +52,15 @@ def specs() -> KernelSpecManager:
     return manager
 
 
+def replaying() -> bool:
+    """Whether this process belongs to a replay, which starts no engine even where one is installed."""
+    return os.environ.get(REPLAY) == "1"
+
+
 def interpreter(kernel: str) -> str:
-    """The Python that ``kernel`` runs; :class:`MissingKernel` with the next step if there is none."""
+    """The Python that ``kernel`` runs; :class:`MissingKernel` with the next step if there is none, and in a replay."""
+    if replaying():
+        raise MissingKernel(f"a replay starts no engine, and the kernel {kernel!r} is asked for")
     try:
         spec = specs().get_kernel_spec(kernel)
     except NoSuchKernel:
@@ -120,7 +128,12 @@ def process_environment(kernel: str) -> dict[str, str]:
 
 
 def installed(kernel: str) -> bool:
-    """Whether ``kernel`` is installed and its interpreter is there."""
+    """Whether ``kernel`` is installed and its interpreter is there.
+
+    A replay has no answer, since "no" would be read as what this machine has: :class:`MissingKernel`.
+    """
+    if replaying():
+        return bool(interpreter(kernel))
     try:
         return bool(interpreter(kernel))
     except MissingKernel:

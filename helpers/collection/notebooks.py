@@ -2,12 +2,14 @@
 
 A notebook's metadata has a table ``collection``: ``requires`` (a list of the values below; a
 cell may have one too), ``compare`` (``strict``: all outputs, ``lax``: claim cells) and
-``cell_timeout_s``: what a cell may take on an idle machine like that of its minutes (:class:`Budget`).
+``cell_timeout_s``: what a cell may take on an idle machine like that of its minutes (:class:`Budget`). The run that wrote
+its outputs adds ``recorded``: machine, day, and a digest of them (:func:`recorded`).
 """
 
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import re
@@ -29,6 +31,8 @@ COMMON_NAMES = {"root", "user", "runner", "jovyan"}  # user names that are also 
 
 def _kernel(name: str) -> Callable[[], str | None]:
     def missing() -> str | None:
+        if kernels.replaying():
+            return None  # the replay's kernel says of each cell what it leaves out
         if why := json.loads(os.environ.get(NOT_MADE) or "{}").get(name):
             return f"{name} could not be set up: {why}"
         chosen = os.environ.get("FRAMEWORKS")
@@ -58,7 +62,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is 
     "network": _no_network,
     "tensorrt-llm": tensorrt_llm.missing,
     **{name: _kernel(name) for name in ("transformers", "vllm", "llama-cpp", "sglang")},
-    "deploy": lambda: None if kernels.installed("deploy") else "the kernel 'deploy' is not installed",
+    "deploy": lambda: None if kernels.replaying() or kernels.installed("deploy") else "the kernel 'deploy' is not installed",
     # these ask for the model that MODEL names, not for the machine
     "gguf-bf16": _of_model(lambda model: models.check_form(model, "gguf-bf16")),
     "gguf-adapter": _of_model(lora.check_gguf),
@@ -96,7 +100,7 @@ class Settings:
 def settings(notebook: nbformat.NotebookNode, name: str) -> Settings:
     """The notebook's :class:`Settings`; :class:`NotebookError` for an unknown value."""
     given = dict(notebook.metadata.get("collection", {}))
-    if set(given) != {"requires", "compare", "cell_timeout_s"} or given["compare"] not in ("strict", "lax"):
+    if set(given) - {"recorded"} != {"requires", "compare", "cell_timeout_s"} or given["compare"] not in ("strict", "lax"):
         raise NotebookError(f"{name}: its metadata needs collection = requires, compare (strict or lax) and cell_timeout_s")
     check_requires([given["requires"], *(c.metadata.get("requires", []) for c in notebook.cells)], name)
     return Settings(tuple(given["requires"]), given["compare"], given["cell_timeout_s"])
@@ -148,6 +152,25 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
         else:
             found.append(output)
     return found
+
+
+def stamp(notebook: nbformat.NotebookNode, where: str, day: str) -> None:
+    """Note in the notebook on which machine (in words) and on which day its outputs were made."""
+    notebook.metadata["collection"]["recorded"] = {"machine": where, "day": day, "outputs_sha256": _digest(notebook)}
+
+
+def recorded(notebook: nbformat.NotebookNode) -> str:
+    """Where and when its outputs were made, as its last run by `nox -s outputs` noted; else that its file does not say it."""
+    noted = notebook.metadata.get("collection", {}).get("recorded")
+    if not noted or noted["outputs_sha256"] != _digest(notebook):
+        return "as saved in the notebook, which does not say where"
+    return f"recorded on {noted['machine']}, {noted['day']}"
+
+
+def _digest(notebook: nbformat.NotebookNode) -> str:
+    """A hash of every output's content."""
+    shown = [[output.get("text") or output.get("data") for output in cell.get("outputs", [])] for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def private_words() -> list[str]:

@@ -1,6 +1,6 @@
-"""Run the numbered notebooks: the tour, and their committed outputs anew.
+"""Run the numbered notebooks: the tour, a replay of them without any engine, and their committed outputs anew.
 
-python -m helpers.collection.run tour|comparison|outputs [NAME ...]
+python -m helpers.collection.run tour|comparison|replay|outputs [NAME ...]
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 
-from helpers import cli, machine, paths
-from helpers.collection import notebooks, timetable
+from helpers import cli, kernels, machine, paths
+from helpers.collection import notebooks, replay, timetable
 from helpers.weights import models
 
 TOUR = paths.REPOSITORY / "tour"
 TABLE = paths.REPOSITORY / "docs" / "notebooks.md"  # has the minutes of each notebook
+REPLAYED = paths.REPOSITORY / "replay"
 
 
 COMPARISON = ("00", "07")  # what a tour is for: they run first
@@ -79,9 +81,10 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_complete=lambda cell, cell_index: on_cell(cell_index),
     )  # fmt: skip
+    env = os.environ | {replay.NOTEBOOK: str(path)}
     with tempfile.TemporaryFile("w+") as log:  # what engines say on their way out is not for the terminal
         try:
-            client.execute(stdout=log, stderr=log)
+            client.execute(stdout=log, stderr=log, env=env)
         except CellExecutionError as error:
             raise notebooks.NotebookError(f"{path.name} failed: {error.ename}: {error.evalue}") from None
         except CellTimeoutError as error:
@@ -101,23 +104,23 @@ def execute(path: Path, on_cell: Callable[[int], None] = lambda index: None) -> 
     return notebook
 
 
-def tour(frameworks: list[str], only: tuple[str, ...] = ("",)) -> int:
+def tour(frameworks: list[str], only: tuple[str, ...] = ("",), folder: Path | None = None) -> int:
     """Run every notebook that can run here, or those that begin with ``only``, into ``tour/``; print the comparison.
 
     Ends with what ran, what did not and why. Returns 1 if something is broken: neither a notebook that is left out nor a
     slow machine is.
     """
-    os.environ["FRAMEWORKS"] = ",".join(frameworks)
-    TOUR.mkdir(exist_ok=True)
+    os.environ["FRAMEWORKS"], folder = ",".join(frameworks), folder or TOUR
+    folder.mkdir(exist_ok=True)
     order = sorted(paths.notebooks(), key=lambda p: (not p.name.startswith(COMPARISON), p.name))
     visits: list[Visit] = []
     try:
         for path in order:
             if path.name.startswith(only):
-                visits.append(_visit(path))
+                visits.append(_visit(path, folder))
     finally:
         print(summary(visits), flush=True)
-    print(f"\nThe executed notebooks lie in {TOUR.relative_to(Path.cwd()) if TOUR.is_relative_to(Path.cwd()) else TOUR}.")
+    print(f"\nThe executed notebooks lie in {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}.")
     return int(any(visit.end == FAILED for visit in visits))
 
 
@@ -133,7 +136,7 @@ def summary(visits: Sequence[Visit]) -> str:
     return "\n".join(["", *map(str, sorted(visits, key=lambda visit: visit.name)), f"{last}; {broken}"])
 
 
-def _visit(path: Path) -> Visit:
+def _visit(path: Path, folder: Path) -> Visit:
     notebook = nbformat.read(path, as_version=4)
     if reason := notebooks.unmet(notebooks.settings(notebook, path.name).requires):
         print(f"{path.stem}: left out, {reason}", flush=True)
@@ -149,8 +152,8 @@ def _visit(path: Path) -> Visit:
         end = STOPPED if isinstance(error, TooSlow) else FAILED
         return Visit(path.stem, end, why, (time.monotonic() - started) / 60, forecast)
     took_s = time.monotonic() - started
-    paths.write(TOUR / path.name, nbformat.writes(done))
-    paths.write(TOUR / f"{path.stem}.html", _html(done))
+    paths.write(folder / path.name, nbformat.writes(done))
+    paths.write(folder / f"{path.stem}.html", _html(done))
     print(f"{path.stem}: ran in {took_s:.0f} s", flush=True)
     for cell in done.cells:
         if "comparison" in cell.metadata.get("tags", []):
@@ -165,7 +168,10 @@ def _forecast_minutes(notebook: nbformat.NotebookNode) -> float | None:
 
 
 def _cells_left_out(done: nbformat.NotebookNode) -> str:
-    """How many cells were left out, for which reason; nothing if none was."""
+    """How many cells were left out, for which reason; nothing if none was. In a replay: how many are as recorded."""
+    if kernels.replaying():
+        code = [cell for cell in done.cells if cell.cell_type == "code"]
+        return f"{len(code) - len(replay.shown(code))} of {len(code)} cells ran, the others are as recorded"
     reasons = Counter(filter(None, (notebooks.unmet(cell.metadata.get("requires", [])) for cell in done.cells)))
     return ", ".join(f"without {count} cell{'s' * (count > 1)}: {reason}" for reason, count in reasons.items())
 
@@ -192,11 +198,19 @@ def comparison(frameworks: list[str]) -> int:
     return tour(frameworks, COMPARISON)
 
 
+def replayed(names: list[str]) -> int:
+    """Run the notebooks (or those whose file name starts with one of ``names``) without any engine, into ``replay/``."""
+    os.environ |= {kernels.REPLAY: "1", "JUPYTER_PATH": str(replay.kernelspecs())}
+    return tour([], tuple(names) or ("",), REPLAYED)
+
+
 def outputs(names: list[str]) -> int:
     """Execute the notebooks (or those whose file name starts with one of ``names``) and rewrite them."""
     chosen = [path for path in paths.notebooks() if not names or path.name.startswith(tuple(names))]
     if not chosen:
         raise notebooks.NotebookError(f"no notebook begins with {' or '.join(names)}")
+    if kernels.replaying():
+        raise notebooks.NotebookError(f"a replay measures nothing: unset {kernels.REPLAY}; nothing was rewritten")
     for path in chosen:
         if reason := notebooks.unmet(notebooks.settings(nbformat.read(path, as_version=4), path.name).requires):
             raise notebooks.NotebookError(f"{path.name} cannot be run here: {reason}; nothing was rewritten")
@@ -213,6 +227,8 @@ def outputs(names: list[str]) -> int:
         for cell in done.cells:
             if cell.cell_type == "markdown":
                 cell.source = MINUTES.sub(rf"\g<1>{minutes}\g<2>", cell.source)
+        notebooks.canonical(done)  # first in the form that is committed: that is what is noted
+        notebooks.stamp(done, "{cpu}, {cores} cores".format_map(machine.facts()), datetime.now(UTC).date().isoformat())
         paths.write(path, notebooks.canonical(done))
         paths.write(TABLE, with_minutes(TABLE.read_text(), path.name, minutes))
         timetable.write()
@@ -228,11 +244,11 @@ def with_minutes(text: str, notebook: str, minutes: str) -> str:
 def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description="Run the numbered notebooks.")
-    parser.add_argument("what", choices=("tour", "comparison", "outputs"))
-    parser.add_argument("names", nargs="*", help="frameworks for tour, notebook numbers for outputs")
+    parser.add_argument("what", choices=("tour", "comparison", "replay", "outputs"))
+    parser.add_argument("names", nargs="*", help="frameworks for tour, notebook numbers for replay and outputs")
     options = parser.parse_args()
     os.environ.setdefault("JUPYTER_PATH", str(paths.REPOSITORY / ".jupyter"))
-    asked = {"tour": tour, "comparison": comparison, "outputs": outputs}[options.what]
+    asked = {"tour": tour, "comparison": comparison, "replay": replayed, "outputs": outputs}[options.what]
 
     def program() -> int:
         models.check_hub(models.resolve())  # a bad MODEL fails here, and not in every notebook

@@ -64,7 +64,8 @@ def every(model: models.Model | None = None) -> list[Engine]:
 def at_hand(model: models.Model | None = None) -> tuple[list[Engine], dict[str, str]]:
     """The engines that can serve ``model`` here, and the reason for each of the others.
 
-    ``FRAMEWORKS`` in the environment, a list with commas, restricts them.
+    ``FRAMEWORKS`` in the environment, a list with commas, restricts them. In a replay
+    :class:`~helpers.kernels.MissingKernel`.
     """
     model = model or models.resolve()
     chosen = os.environ.get("FRAMEWORKS")

@@ -17,19 +17,25 @@ from helpers import kernels, paths
 from helpers.servers import engines, llama_cpp
 
 
-def kernelspec(kernel: str, title: str, python: str, env: Mapping[str, str] | None = None) -> Path:
+def kernelspec(
+    kernel: str, title: str, python: str, env: Mapping[str, str] | None = None, *, folder: Path | None = None,
+    options: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry and history off.
+
+    It goes into ``kernels`` in ``folder`` (default: the repository's ``.jupyter``); ``options`` are ipykernel's.
 
     ipykernel stops capturing file descriptors where that variable stands, and an engine that
     redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
     All kernels of a user share one history database, and one that finds it locked by another says
     so in the output of whichever cell runs.
     """
-    folder = paths.REPOSITORY / ".jupyter" / "kernels" / kernel
+    folder = (folder or paths.REPOSITORY / ".jupyter") / "kernels" / kernel
     spec = {
         "argv": [
             shutil.which("env") or "/usr/bin/env", "-u", "PYTEST_CURRENT_TEST",
             python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR", "--HistoryManager.enabled=False",
+            *options,
         ],
         "display_name": title,
         "language": "python",

@@ -49,7 +49,7 @@ class Racers:
 
     def __str__(self) -> str:
         if not self.servers:
-            return "no framework is installed here: the recorded race is shown"
+            return f"no engine runs here: the race that is shown was {records.describe(records.load(NAME))}"
         return "\n".join(f"{frameworks.label(name)}: loaded in {s.startup_s:.0f} s" for name, s in self.servers.items())
 
     def lanes(self, run: Sequence[Lane] = ()) -> list[Lane]:
@@ -60,7 +60,12 @@ class Racers:
 
 
 def entered() -> tuple[list[engines.Engine], dict[str, str]]:
-    """The first row of each framework at hand, and for each of the others the reason under the name of its first row."""
+    """The first row of each framework at hand, and for each of the others the reason under the name of its first row.
+
+    In a replay none: the recorded race is shown.
+    """
+    if kernels.replaying():
+        return [], {}
     here, reasons = engines.at_hand()
     first = engines.first_rows(here)
     absent: dict[str, tuple[str, str]] = {}

@@ -300,3 +300,25 @@ def test_only_one_of_several_engines_is_awake():
 
     assert (good.error, none.error) == (None, "stalled: no end within 1 s")
     assert stopped and gone([process.pid for process in processes])
+
+
+LEARNER = """
+import sys
+from helpers.servers import serving
+with serving.serve("llama-cpp", slots=1, context=64) as server:
+    print(server.base_url, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_learners_on_one_machine_run_the_same_cell_at_once():
+    """Neither names a port, each gets a free one, and each has its own server's answer until they end it."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    learners = [subprocess.Popen([sys.executable, "-c", LEARNER], **pipes) for _ in range(2)]
+    try:
+        addresses = [learner.stdout.readline().strip() for learner in learners]
+        answers = [httpx.get(f"{address}/models", trust_env=False).status_code for address in addresses]
+    finally:
+        ends = [(learner.communicate("\n", timeout=60), learner.returncode)[1] for learner in learners]
+
+    assert len(set(addresses)) == 2 and answers == [200, 200] and ends == [0, 0]
