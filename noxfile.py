@@ -194,9 +194,11 @@ def _replay(words: Sequence[str]) -> tuple[list[str], bool]:
 
 def _replayed(session: nox.Session, words: Sequence[str]) -> None:
     """The tour without any engine, through all notebooks or those whose numbers are in ``words``; only the lab is set up."""
+    words, folder = _option(session, words, "--from")
     numbers, options = _named(words)
     if wrong := [word for word in numbers if not word[:2].isdecimal()] + options:
         session.error(f"{wrong[0]}: a replay starts no engine; name notebooks by their numbers, as in --replay 07 14")
+    _offline(session, ["--from", folder] if folder else [])
     _prepare(session, model=False)
     _lab(session, "-m", "helpers.collection.run", "replay", *numbers)
 

@@ -9,10 +9,14 @@ import sys
 from contextlib import contextmanager
 
 import httpx
+import nbformat
+import psutil
 import pytest
+from jupyter_client import BlockingKernelClient
 from leftovers import wait_until
 
 from helpers import paths
+from helpers.collection import notebooks, replay
 from helpers.servers import serving
 
 
@@ -37,6 +41,8 @@ def test_a_bad_model_is_refused_before_anything_is_set_up(session):
     [
         (["olama"], "no framework is called olama: choose from transformers"),
         (["transformers", "--ip=0.0.0.0"], "--ip=0.0.0.0: JupyterLab listens on 127.0.0.1 only"),
+        (["--replay", "--ip=0.0.0.0"], "--ip=0.0.0.0: JupyterLab listens on 127.0.0.1 only"),
+        (["vllm", "--replay"], "a replay starts no engine: leave vllm out, or --replay"),
     ],
 )
 def test_what_the_lab_is_not_opened_with(asked, said):
@@ -54,6 +60,11 @@ def test_what_the_lab_is_not_opened_with(asked, said):
             "/no/such/house is no folder: give the one that `nox -s wheelhouse` has made",
         ),
         (["tour", "--", "transformers", "--from"], "--from names no folder: write --from FOLDER"),
+        (
+            ["tour", "--", "--replay", "vllm"],
+            "vllm: a replay starts no engine; name notebooks by their numbers, as in",
+        ),
+        (["tour", "--", "--replay", "07", "--all"], "--all: a replay starts no engine; name notebooks by their numbers"),
         (["wheelhouse", "--", "olama"], "no framework is called olama: choose from transformers"),
         (["wheelhouse", "--", "--to", "/proc/house"], "/proc/house cannot be written to"),
         (["check", "--", "olama"], "no framework is called olama: choose from transformers"),
@@ -114,16 +125,15 @@ def test_root_is_allowed_and_nobody_else_asks(noxfile, monkeypatch, user, asks):
 
 
 @contextmanager
-def open_lab(noxfile, folder):
-    """JupyterLab as `nox -s lab -- --no-browser --port PORT` starts it; its address and its page, once it answers."""
+def open_lab(noxfile, folder, **variables):
+    """JupyterLab as `nox -s lab -- --no-browser --port PORT` starts it, with ``variables``; its address, once it answers."""
     noxfile.ROOT = folder  # its settings are written there
     port, token = serving.free_port(), "secret"
     options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0"]
-    env = {**os.environ, "JUPYTER_CONFIG_PATH": str(noxfile.lab_settings()), "JUPYTER_CONFIG_DIR": str(folder / "mine")}
+    settings = {"JUPYTER_CONFIG_PATH": str(noxfile.lab_settings()), "JUPYTER_CONFIG_DIR": str(folder / "mine")}
+    env, command = os.environ | settings | variables, [sys.executable, *noxfile.jupyterlab(options)]
     with open(folder / "log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, *noxfile.jupyterlab(options)], cwd=paths.REPOSITORY, env=env, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=paths.REPOSITORY, env=env, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}/lab?token={token}"
     try:
         assert wait_until(lambda: process.poll() is not None or answers(address), 60), (folder / "log").read_text()
@@ -139,6 +149,50 @@ def answers(address: str) -> bool:
         return httpx.get(address, trust_env=False, follow_redirects=True).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def test_the_lab_of_a_replay_shows_a_notebooks_own_output(noxfile, tmp_path, monkeypatch):
+    """Really started: the kernel that JupyterLab gives a notebook starts no engine and finds what it was committed with."""
+    monkeypatch.setattr(replay, "FOLDER", tmp_path / "replay")
+    variables = {**noxfile.REPLAY, "JUPYTER_PATH": str(replay.kernelspecs())}
+    path = paths.notebook("07")
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    (at,) = (at for at, cell in enumerate(code) if cell.source.startswith("here, left_out ="))
+    with open_lab(noxfile, tmp_path, **variables) as address:
+        asked = {"path": path.name, "type": "notebook", "name": path.name, "kernel": {"name": "lab"}}
+        own = httpx.Client(headers={"Authorization": "token secret"}, trust_env=False, timeout=60)
+        kernel = own.post(f"{address.partition('/lab')[0]}/api/sessions", json=asked).json()["kernel"]["id"]
+        *_, shown = run_in(kernel, [cell.source for cell in code[: at + 1]])
+
+    assert shown[0].startswith("left out: a replay starts no engine") and "; below: recorded on " in shown[0]
+    assert shown[1:] == [notebooks.plain(output) for output in code[at].outputs]
+
+
+def run_in(kernel: str, cells: list[str]) -> list[list[str]]:
+    """The text of each output of each cell in the running kernel with this id."""
+    (process,) = (one for one in psutil.process_iter() if f"kernel-{kernel}.json" in " ".join(command_line(one)))
+    file = next(word for word in process.cmdline() if word.endswith(f"kernel-{kernel}.json"))
+    client = BlockingKernelClient(connection_file=file)
+    client.load_connection_file()
+    client.start_channels()
+    try:
+        client.kernel_info(reply=True, timeout=60)  # wait_for_ready calls a busy kernel dead after a second
+        return [outputs_of(client, source) for source in cells]
+    finally:
+        client.stop_channels()
+
+
+def outputs_of(client: BlockingKernelClient, source: str) -> list[str]:
+    said: list[dict] = []
+    client.execute_interactive(source, timeout=60, output_hook=lambda message: said.append(message["content"]))
+    return [notebooks.plain(output) for output in said if "text" in output or "data" in output]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_the_lab_opens_and_asks_nothing(noxfile, tmp_path, browser):

@@ -129,6 +129,8 @@ class ReplayKernel(IPythonKernel):
 
     async def do_execute(self, code, silent, *arguments, **options):
         """As any kernel, but a cell that cannot run here is left out, and that is no error."""
+        if silent:  # asked by a program, not by a cell
+            return await super().do_execute(code, silent, *arguments, **options)
         self.caught = why = self.replay.why_not(code)
         reply = await super().do_execute("pass" if why else code, silent, *arguments, **options)
         if self.caught is None:

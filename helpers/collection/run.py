@@ -141,7 +141,7 @@ def _visit(path: Path, folder: Path) -> Visit:
     if reason := notebooks.unmet(notebooks.settings(notebook, path.name).requires):
         print(f"{path.stem}: left out, {reason}", flush=True)
         return Visit(path.stem, LEFT_OUT, reason)
-    if word := machine.busy_word():
+    if not kernels.replaying() and (word := machine.busy_word()):
         print(f"{path.stem}: {word}", flush=True)
     forecast, started = _forecast_minutes(notebook), time.monotonic()
     try:
@@ -162,7 +162,9 @@ def _visit(path: Path, folder: Path) -> Visit:
 
 
 def _forecast_minutes(notebook: nbformat.NotebookNode) -> float | None:
-    """What its row "Minutes" says, times how slow this machine is now; ``None`` without that row."""
+    """What its row "Minutes" says, times how slow this machine is now; ``None`` without that row, and in a replay."""
+    if kernels.replaying():
+        return None
     said = notebooks.facts(notebook).get("Minutes")
     return int(said) * machine.slowness() if said else None
 
