@@ -1,5 +1,7 @@
 """Notebooks without an engine: what runs is what was recorded, what does not run says so and pretends nothing."""
 
+import functools
+
 import hidden
 import nbformat
 import pytest
@@ -7,7 +9,12 @@ import pytest
 from helpers import kernels, paths
 from helpers.collection import notebooks, replay, run
 
-COMPARING = ("00", "07", "08", "09", "10", "11", "12", "13", "14", "15")
+FROM_RECORDS = {  # of each notebook a cell that stands on records, and is computed again
+    "00": "race.watch(", "07": "today.load()", "08": "tables.memory_use()", "09": "conformance.table(", "10": "drafted.table(",
+    "11": 'records.load("quantization")', "12": "", "13": "divided.compared(", "14": "tables.throughput()",
+    "15": "references.papers()", "16": 'records.load("clients")',
+}  # fmt: skip
+SLOW = ("16",)  # it loads the client for half a minute
 OF_NOW = ("race.start", "race.watch", "race.finding", "machine.slowness()")  # the race's record, and how slow this machine is
 
 
@@ -32,6 +39,7 @@ def text(cell) -> str:
     return "".join(map(notebooks.plain, cell.outputs)).strip()
 
 
+@functools.cache
 def both(number: str) -> tuple[list, list, str]:
     """The code cells of a notebook as they are committed and as they are replayed, and where the committed ones were made."""
     path = paths.notebook(number)
@@ -39,7 +47,7 @@ def both(number: str) -> tuple[list, list, str]:
     return code(committed), code(run.execute(path)), notebooks.recorded(committed)
 
 
-@pytest.mark.parametrize("number", [*COMPARING, pytest.param("16", marks=pytest.mark.engine)])  # 16: a minute of load
+@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.engine] if n in SLOW else []) for n in FROM_RECORDS])
 def test_a_notebook_runs_to_its_end_without_any_engine(alone, number):
     """No error; a cell that is left out has a line, and the committed output below it with machine and day; nothing is lost."""
     committed, replayed, recorded = both(number)
@@ -52,18 +60,26 @@ def test_a_notebook_runs_to_its_end_without_any_engine(alone, number):
             assert notebooks.plain(note).startswith("left out: ") and bool(below) == bool(old.outputs)
             assert not below or notebooks.plain(note).endswith(f"; below: {recorded}"), notebooks.plain(note)
             assert text(old) in text(new)
-        elif number != "16" and not any(word in old.source for word in OF_NOW):
+        elif number not in SLOW and not any(word in old.source for word in OF_NOW):
             assert text(new) == text(old), old.source
 
 
-def test_what_stands_on_records_is_computed_again(alone):
-    """The GPU part of 07 runs, its measurement of this machine does not; and no check of it runs on nothing."""
-    committed, replayed, _ = both("07")
+@pytest.mark.parametrize("number", [number for number, piece in FROM_RECORDS.items() if piece and number not in SLOW])
+def test_what_stands_on_records_is_computed_again(alone, number):
+    """A table of a record is made, not shown as it was."""
+    _, replayed, _ = both(number)
     left = replay.shown(replayed)
-    ran = [cell.source for cell in replayed if cell not in left]
 
-    assert any("records.load" in source for source in ran) and any("today.load()" in source for source in ran)
-    assert all(cell in left for cell in replayed if "measured" in cell.source and "records" not in cell.source)
+    assert any(FROM_RECORDS[number] in cell.source for cell in replayed if cell not in left)
+
+
+def test_no_check_of_a_measurement_runs_on_nothing(alone):
+    """In 07 every cell between the imports and the record is about this machine's servers, and is left out, its checks too."""
+    _, replayed, _ = both("07")
+    left = replay.shown(replayed)
+    (end,) = (at for at, cell in enumerate(replayed) if cell.source.startswith('record = records.load("throughput")'))
+
+    assert end > 5 and all(cell in left for cell in replayed[1:end])
 
 
 SETTINGS = {"requires": [], "compare": "lax", "cell_timeout_s": 60}
