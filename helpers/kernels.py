@@ -57,10 +57,15 @@ def replaying() -> bool:
     return os.environ.get(REPLAY) == "1"
 
 
+def missing_in_replay(kernel: str) -> str:
+    """What a replay says of a cell that needs ``kernel``."""
+    return f"a replay starts no engine, and the kernel {kernel!r} is asked for"
+
+
 def interpreter(kernel: str) -> str:
     """The Python that ``kernel`` runs; :class:`MissingKernel` with the next step if there is none, and in a replay."""
     if replaying():
-        raise MissingKernel(f"a replay starts no engine, and the kernel {kernel!r} is asked for")
+        raise MissingKernel(missing_in_replay(kernel))
     try:
         spec = specs().get_kernel_spec(kernel)
     except NoSuchKernel:

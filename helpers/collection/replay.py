@@ -35,6 +35,7 @@ KERNELS = {  # all that a notebook may name, with their titles; here each is the
 }
 NOTEBOOK = "JPY_SESSION_NAME"  # the notebook of a kernel: JupyterLab sets it, and so does helpers.collection.run
 LEFT_OUT = (kernels.MissingKernel, ModelError, ModuleNotFoundError)
+IN_KERNEL = re.compile(r"%%in\s+(\S+)")
 SHELL = re.compile(r"%%(?:bash|sh)\b")
 VARIABLE = re.compile(r"\$\{?([A-Z_][A-Z_0-9]*)")
 
@@ -62,7 +63,9 @@ class Replay:
         return cls({cell.source.strip(): cell.outputs for cell in code}, notebooks.recorded(notebook))
 
     def why_not(self, source: str) -> str | None:
-        """Why the cell cannot run, as far as its text says: it reads what is missing."""
+        """Why the cell cannot run, as far as its text says: it is for another kernel, or reads what is missing."""
+        if kernel := IN_KERNEL.match(source):  # the magic may not be loaded, where the cell that loads it is left out
+            return kernels.missing_in_replay(kernel[1])
         if SHELL.match(source):
             unset = [name for name in VARIABLE.findall(source) if name not in os.environ]
             return f"no server was started, so ${unset[0]} is not set" if unset else None

@@ -117,29 +117,29 @@ def test_a_cell_that_reads_what_is_missing_is_left_out_with_its_reason(alone, tm
     assert own.startswith("left out: found is missing: ") and own.endswith("all are high: True")
 
 
-def test_what_a_reader_makes_anew_is_no_longer_missing(alone, tmp_path):
-    """Their own value takes the place of the one that no cell has made."""
-    *_, shown = executed(tmp_path, (LIVE, ""), ("rate = 5", ""), ("print(rate)", "3\n"))
+CANNOT_RUN = {
+    "%%in vllm -o seen\nseen = 1": "a replay starts no engine, and the kernel 'vllm' is asked for",
+    "%%bash\necho $SERVER": "no server was started, so $SERVER is not set",
+    "import ray": "there is no package 'ray' in the lab's environment",
+    "from helpers.weights import models; models.shape()": "the default model is not here yet",
+    "from helpers.servers import engines; engines.at_hand()": "a replay starts no engine, and the kernel ",
+    "print('half')\nfrom helpers import kernels; kernels.interpreter('sglang')": "a replay starts no engine",
+}
 
-    assert shown == "5"
 
+def test_what_cannot_run_says_why_and_prints_no_half(alone, tmp_path):
+    """One line; without a committed output nothing below it. What a reader makes anew is no longer missing."""
+    cells = [
+        ("%load_ext helpers.kernels", ""),
+        *((source, "") for source in CANNOT_RUN),
+        ("seen = 5", ""),
+        ("print(seen)", "1\n"),
+    ]
+    _, *shown, _, mine = executed(tmp_path, *cells)
 
-@pytest.mark.parametrize(
-    ("source", "why"),
-    [
-        ("%%in vllm -o seen\nseen = 1", "a replay starts no engine, and the kernel 'vllm' is asked for"),
-        ("%%bash\necho $SERVER", "no server was started, so $SERVER is not set"),
-        ("import ray", "there is no package 'ray' in the lab's environment"),
-        ("from helpers.weights import models; models.shape()", "the default model is not here yet"),
-        ("from helpers.servers import engines; engines.at_hand()", "a replay starts no engine"),
-        ("print('half')\nfrom helpers import kernels; kernels.interpreter('sglang')", "a replay starts no engine"),
-    ],
-)
-def test_what_cannot_run_says_why_and_prints_no_half(alone, tmp_path, source, why):
-    """One line; without a committed output nothing below it."""
-    (shown,) = executed(tmp_path, (source, ""))
-
-    assert shown.startswith(f"left out: {why}") and "below" not in shown and "half" not in shown and "\n" not in shown
+    assert all(one.startswith(f"left out: {why}") for one, why in zip(shown, CANNOT_RUN.values())), shown
+    assert not any(word in one for one in shown for word in ("below", "half", "\n"))
+    assert mine == "5"
 
 
 def test_an_error_of_the_readers_own_is_still_an_error(alone, tmp_path):
