@@ -129,13 +129,7 @@ CANNOT_RUN = {
 
 def test_what_cannot_run_says_why_and_prints_no_half(alone, tmp_path):
     """One line; without a committed output nothing below it. What a reader makes anew is no longer missing."""
-    cells = [
-        ("%load_ext helpers.kernels", ""),
-        *((source, "") for source in CANNOT_RUN),
-        ("seen = 5", ""),
-        ("print(seen)", "1\n"),
-    ]
-    _, *shown, _, mine = executed(tmp_path, *cells)
+    *shown, _, mine = executed(tmp_path, *((source, "") for source in CANNOT_RUN), ("seen = 5", ""), ("print(seen)", "1\n"))
 
     assert all(one.startswith(f"left out: {why}") for one, why in zip(shown, CANNOT_RUN.values())), shown
     assert not any(word in one for one in shown for word in ("below", "half", "\n"))
