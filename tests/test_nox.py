@@ -124,6 +124,30 @@ def test_root_is_allowed_and_nobody_else_asks(noxfile, monkeypatch, user, asks):
     assert ("--allow-root" in noxfile.jupyterlab()) is asks
 
 
+@pytest.mark.parametrize(
+    ("session", "asked", "last", "variables"),
+    [
+        ("lab", ["--replay", "--no-browser"], "--no-browser", {"REPLAY": "1"}),
+        ("tour", ["--replay", "07", "14"], "14", {}),
+        ("tour", ["--replay"], "replay", {}),
+    ],
+)
+def test_a_replay_sets_up_the_lab_alone(noxfile, monkeypatch, session, asked, last, variables):
+    """With mocks of the set-up and of the lab's Python: no framework and no model is prepared."""
+    prepared, ran = [], []
+    monkeypatch.setattr(noxfile, "_prepare", lambda session, *names, model=True: prepared.append((names, model)))
+    monkeypatch.setattr(noxfile, "_lab", lambda session, *arguments, **given: ran.append((arguments[-1], given)))
+    monkeypatch.setattr(noxfile, "lab_settings", lambda: "settings")
+
+    class Session:
+        posargs = asked
+
+    getattr(noxfile, session)(Session())
+
+    assert prepared == [((), False)]
+    assert ran[-1][0] == last and variables.items() <= ran[-1][1].items()
+
+
 @contextmanager
 def open_lab(noxfile, folder, **variables):
     """JupyterLab as `nox -s lab -- --no-browser --port PORT` starts it, with ``variables``; its address, once it answers."""
