@@ -3,13 +3,13 @@
 A notebook's metadata has a table ``collection``: ``requires`` (a list of the values below; a
 cell may have one too), ``compare`` (``strict``: all outputs, ``lax``: claim cells) and
 ``cell_timeout_s``: what a cell may take on an idle machine like that of its minutes (:class:`Budget`). The run that wrote
-its outputs adds ``recorded``: machine, day, and a digest of them (:func:`recorded`).
+its outputs adds ``recorded``: machine, day, and a digest of them
+(:mod:`helpers.collection.recorded`).
 """
 
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import os
 import re
@@ -152,25 +152,6 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
         else:
             found.append(output)
     return found
-
-
-def stamp(notebook: nbformat.NotebookNode, where: str, day: str) -> None:
-    """Note in the notebook on which machine (in words) and on which day its outputs were made."""
-    notebook.metadata["collection"]["recorded"] = {"machine": where, "day": day, "outputs_sha256": _digest(notebook)}
-
-
-def recorded(notebook: nbformat.NotebookNode) -> str:
-    """Where and when its outputs were made, as its last run by `nox -s outputs` noted; else that its file does not say it."""
-    noted = notebook.metadata.get("collection", {}).get("recorded")
-    if not noted or noted["outputs_sha256"] != _digest(notebook):
-        return "as saved in the notebook, which does not say where"
-    return f"recorded on {noted['machine']}, {noted['day']}"
-
-
-def _digest(notebook: nbformat.NotebookNode) -> str:
-    """A hash of every output's content."""
-    shown = [[output.get("text") or output.get("data") for output in cell.get("outputs", [])] for cell in notebook.cells]
-    return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def private_words() -> list[str]:

@@ -9,6 +9,7 @@ and the day.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -17,12 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-import nbformat
 from ipykernel.ipkernel import IPythonKernel
 from IPython.display import clear_output, publish_display_data
 
 from helpers import kernels, paths
-from helpers.collection import bindings, notebooks
+from helpers.collection import bindings, recorded
 from helpers.frameworks import FRAMEWORKS
 from helpers.servers import install
 from helpers.weights.named import ModelError
@@ -48,7 +48,7 @@ class Replay:
     each name why no cell has made it.
     """
 
-    cells: Mapping[str, list[nbformat.NotebookNode]] = field(default_factory=dict)
+    cells: Mapping[str, list[dict]] = field(default_factory=dict)
     recorded: str = ""
     missing: dict[str, str] = field(default_factory=dict)
     functions: dict[str, bindings.Names] = field(default_factory=dict)
@@ -58,9 +58,10 @@ class Replay:
         """The replay of the notebook at ``path``; of none where there is no such notebook."""
         if path.suffix != ".ipynb" or not path.exists():
             return cls()
-        notebook = nbformat.read(path, as_version=4)
-        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        return cls({cell.source.strip(): cell.outputs for cell in code}, notebooks.recorded(notebook))
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        outputs = {recorded.text(cell["source"]).strip(): cell["outputs"] for cell in code}
+        return cls(outputs, recorded.where(notebook))
 
     def why_not(self, source: str) -> str | None:
         """Why the cell cannot run, as far as its text says: it is for another kernel, or reads what is missing."""
@@ -96,7 +97,7 @@ class Replay:
             _show(output)
 
 
-def shown(cells: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+def shown(cells: Iterable[Mapping]) -> list[Mapping]:
     """Those of executed ``cells`` that did not run, but show what was recorded."""
     return [cell for cell in cells if any(note(output) is not None for output in cell.get("outputs", []))]
 
@@ -106,13 +107,14 @@ def note(output: Mapping) -> str | None:
     return output.get("metadata", {}).get("replay")
 
 
-def _show(output: nbformat.NotebookNode) -> None:
-    if output.output_type == "stream":
-        stream = sys.stderr if output.name == "stderr" else sys.stdout
-        stream.write(output.text)
+def _show(output: Mapping) -> None:
+    if "text" in output:
+        stream = sys.stderr if output["name"] == "stderr" else sys.stdout
+        stream.write(recorded.text(output["text"]))
         stream.flush()
     elif "data" in output:
-        publish_display_data(output.data, output.metadata)
+        data = {kind: value if kind.endswith("json") else recorded.text(value) for kind, value in output["data"].items()}
+        publish_display_data(data, output["metadata"])
 
 
 class ReplayKernel(IPythonKernel):

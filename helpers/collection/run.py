@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 
 from helpers import cli, kernels, machine, paths
-from helpers.collection import notebooks, replay, timetable
+from helpers.collection import notebooks, recorded, replay, timetable
 from helpers.weights import models
 
 TOUR = paths.REPOSITORY / "tour"
@@ -230,7 +230,7 @@ def outputs(names: list[str]) -> int:
             if cell.cell_type == "markdown":
                 cell.source = MINUTES.sub(rf"\g<1>{minutes}\g<2>", cell.source)
         notebooks.canonical(done)  # first in the form that is committed: that is what is noted
-        notebooks.stamp(done, "{cpu}, {cores} cores".format_map(machine.facts()), datetime.now(UTC).date().isoformat())
+        recorded.stamp(done, "{cpu}, {cores} cores".format_map(machine.facts()), datetime.now(UTC).date().isoformat())
         paths.write(path, notebooks.canonical(done))
         paths.write(TABLE, with_minutes(TABLE.read_text(), path.name, minutes))
         timetable.write()

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from helpers import kernels, paths
-from helpers.collection import notebooks, replay, run
+from helpers.collection import notebooks, recorded, replay, run
 
 FROM_RECORDS = {  # of each notebook a cell that stands on records, and is computed again
     "00": "race.watch(", "07": "today.load()", "08": "tables.memory_use()", "09": "conformance.table(", "10": "drafted.table(",
@@ -44,21 +44,21 @@ def both(number: str) -> tuple[list, list, str]:
     """The code cells of a notebook as they are committed and as they are replayed, and where the committed ones were made."""
     path = paths.notebook(number)
     committed = nbformat.read(path, as_version=4)
-    return code(committed), code(run.execute(path)), notebooks.recorded(committed)
+    return code(committed), code(run.execute(path)), recorded.where(committed)
 
 
 @pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.engine] if n in SLOW else []) for n in FROM_RECORDS])
 def test_a_notebook_runs_to_its_end_without_any_engine(alone, number):
     """No error; a cell that is left out has a line, and the committed output below it with machine and day; nothing is lost."""
-    committed, replayed, recorded = both(number)
+    committed, replayed, where = both(number)
     left = replay.shown(replayed)
 
-    assert recorded.startswith("recorded on "), f"{number}: {recorded}: execute it with `nox -s outputs -- {number}`"
+    assert where.startswith("recorded on "), f"{number}: {where}: execute it with `nox -s outputs -- {number}`"
     for old, new in zip(committed, replayed):
         if new in left:
             note, *below = new.outputs
             assert notebooks.plain(note).startswith("left out: ") and bool(below) == bool(old.outputs)
-            assert not below or notebooks.plain(note).endswith(f"; below: {recorded}"), notebooks.plain(note)
+            assert not below or notebooks.plain(note).endswith(f"; below: {where}"), notebooks.plain(note)
             assert text(old) in text(new)
         elif number not in SLOW and not any(word in old.source for word in OF_NOW):
             assert text(new) == text(old), old.source
@@ -94,7 +94,7 @@ def executed(folder, *cells: tuple[str, str]) -> list:
         made.append(nbformat.v4.new_code_cell(source, outputs=outputs))
     lab = {"display_name": "Lab", "language": "python", "name": "lab"}
     book = nbformat.v4.new_notebook(metadata={"collection": dict(SETTINGS), "kernelspec": lab}, cells=made)
-    notebooks.stamp(book, "a mock, 9 cores", "2001-02-03")
+    recorded.stamp(book, "a mock, 9 cores", "2001-02-03")
     nbformat.write(book, folder / "small.ipynb")
     return [text(cell) for cell in code(run.execute(folder / "small.ipynb"))]
 
@@ -145,12 +145,12 @@ def test_an_error_of_the_readers_own_is_still_an_error(alone, tmp_path):
 def test_outputs_of_another_run_are_not_said_to_be_recorded(tmp_path):
     """Who runs a notebook and saves it has other outputs than those whose machine was noted."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[])], metadata={"collection": dict(SETTINGS)})
-    notebooks.stamp(book, "a mock, 9 cores", "2001-02-03")
-    before = notebooks.recorded(book)
+    recorded.stamp(book, "a mock, 9 cores", "2001-02-03")
+    before = recorded.where(book)
     book.cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text="mine\n")]
 
     assert before == "recorded on a mock, 9 cores, 2001-02-03"
-    assert notebooks.recorded(book) == "as saved in the notebook, which does not say where"
+    assert recorded.where(book) == recorded.NOT_SAID
 
 
 def test_a_replay_that_was_saved_keeps_where_it_was_recorded(tmp_path):
