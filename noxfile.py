@@ -107,6 +107,7 @@ RECORDS = {  # what `nox -s record` runs, and its minutes on two cores
     "throughput": ("helpers.studies.throughput", 75),
     "choices": ("helpers.studies.choices", 10),
     "race": ("helpers.studies.race", 2),
+    "steps": ("helpers.studies.steps", 1),
     "quantization": ("helpers.studies.quantization", 6),
     "conformance": ("helpers.studies.conformance", 10),
 }

@@ -43,13 +43,16 @@ OWN = (
     "throughput.html",
     "clients.html",
     "race.html",
+    "batch.html",
+    "cache.html",
     "data.html",
     "search.html",
 )  # beside the notebooks
 SHOWN = {  # to axe, which takes its time
     "light": OWN,
-    "dark": ("features.html", "throughput.html", "clients.html", "notebooks/02_transformers.html"),
+    "dark": ("features.html", "throughput.html", "clients.html", "batch.html", "cache.html", "notebooks/02_transformers.html"),
 }
+STEPPED = {"batch.html": "batches", "cache.html": "caches"}  # pages of an engine's steps, and where their data stand
 OPENED = {"features.html": "#grid button", "throughput.html": "#chart .mark", "clients.html": "#clients-in-order button"}
 CHAT = {"work": "chat", "device": "datacentre", "users": "hundred"}
 SCRIPTS = re.compile(r"<script[^>]* src=\"([^\"]+)\"|<link[^>]* href=\"([^\"]+\.css[^\"]*)\"")
@@ -205,6 +208,120 @@ def test_every_number_of_the_clients_is_in_its_record(site):
             seen.append((file, pointer))
 
     assert len(seen) == len(set(seen)) == sum(len(record["summary"]) for _, record in sources.every(peers.NAME))
+
+
+def of_steps(site, name: str) -> list[tuple[list[str], dict, dict, dict]]:
+    """Of a page of steps each row of the table of steps, with the step, its run and the record that the row names."""
+    found = []
+    for caption, rows in tables(site, name):
+        if caption.startswith("The steps"):
+            for *cells, file, pointer in rows:
+                record = json.loads((paths.REPOSITORY / file).read_text())
+                assert cells[0] == f"Step {pointer.rpartition('/')[2]}"
+                found.append((cells[1:], at(record, pointer), at(record, pointer.partition("/steps/")[0]), record))
+    return found
+
+
+def figures(step: dict) -> list[str]:
+    """When a step began and how long it took, of all its passes."""
+    took = formatting.told(vars(timing.figure(step["took_ms"])), ",.1f")
+    return [f"{timing.figure(step['at_ms']).median:,.1f}", took]
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def test_every_number_of_the_batch_is_in_its_record(site):
+    """Times, tokens of prefill by request, who is in decode, who waits, who ended; every step of a newest record is there."""
+    rows = of_steps(site, "batch.html")
+    for cells, step, run, _ in rows:
+        prompt = {name: run["requests"][name]["prompt_tokens"] for name in step["scheduled"]}
+        prefill = {name: tokens for name, tokens in step["scheduled"].items() if step["computed"][name] < prompt[name]}
+        decode = [name for name in step["scheduled"] if name not in prefill]
+
+        assert all(step["scheduled"][name] == 1 for name in decode)
+        assert cells[:2] == figures(step) and cells[2] == str(sum(step["scheduled"].values()))
+        assert cells[3] == (", ".join(f"{name} {tokens}" for name, tokens in prefill.items()) or "-")
+        for cell, names in zip(cells[4:], (decode, step["waiting"], step["ended"]), strict=True):
+            assert re.findall(r"\b[A-Z]\b", cell) == names
+
+    assert len(rows) == sum(len(record["runs"]["batch"]["steps"]) for _, record in sources.newest("steps"))
+
+
+def test_every_number_of_the_cache_is_in_its_record(site):
+    """Times, computed tokens, the blocks held and whose, kept, evicted; every step of a newest record is there."""
+    rows = of_steps(site, "cache.html")
+    before = None
+    for cells, step, run, record in rows:
+        before = None if step is run["steps"][0] else before
+        held = {block for own in step["blocks"].values() for block in own}
+        kept = [block for block in range(record["pool"]["blocks"]) if step["contents"][block] and block not in held]
+        lost = [block for block, content in enumerate(before or []) if content and step["contents"][block] != content]
+        before = step["contents"]
+
+        assert cells[:4] == [*figures(step), str(sum(step["scheduled"].values())), str(len(held))]
+        whose = dict(one.split(": ") for one in cells[4].split("; "))
+        assert {name: listed(told) for name, told in whose.items()} == step["blocks"]
+        assert [listed(cell) for cell in cells[5:]] == [kept, lost]
+
+    assert len(rows) == sum(len(record["runs"]["cache"]["steps"]) for _, record in sources.newest("steps"))
+
+
+def listed(told: str) -> list[int]:
+    """The numbers in words: ``1 to 3 and 7`` are 1, 2, 3, 7; a dash is none."""
+    found = []
+    for part in re.split(", | and ", told if told != "-" else ""):
+        ends = numbers(part)
+        found += range(ends[0], ends[-1] + 1) if ends else []
+    return found
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_every_number_in_the_words_for_a_step_is_in_its_record(site, name):
+    """What was asked and given, its sums and differences, the limits, blocks that are held in it or were before it."""
+    text = (site / name).read_text()
+    data = json.loads(re.search(rf'id="{STEPPED[name]}">(.*?)</script>', text, re.S)[1])
+    for one in data:
+        record = json.loads((paths.REPOSITORY / one["file"]).read_text())
+        for shown in one["steps"]:
+            step, run = at(record, shown["at"]), at(record, shown["at"].partition("/steps/")[0])
+            done = {key: (step["computed"][key], step["scheduled"][key]) for key in step["scheduled"]}
+            asked = [value for key in done for value in run["requests"][key].values() if isinstance(value, int)]
+            prefill = sum(tokens for key, (before, tokens) in done.items() if before < run["requests"][key]["prompt_tokens"])
+            tokens = sum(step["scheduled"].values())
+            right = {*asked, *record["provenance"]["limits"].values(), tokens, prefill, sum(n == 1 for _, n in done.values())}
+            for key, (before, count) in done.items():
+                like = min(run["requests"][key]["like_tokens"], run["requests"][key]["prompt_tokens"] - 1)
+                left = run["requests"][key]["prompt_tokens"] - before
+                could = like // record["pool"]["block_tokens"] * record["pool"]["block_tokens"] - before
+                right |= {before, before + 1, before + count, left, could}
+            right |= set(range(1, record["pool"]["blocks"])) if name == "cache.html" else set()
+
+            assert set(numbers(shown["said"])) <= right, (shown["at"], shown["said"])
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_every_number_of_the_requests_is_in_its_record(site, name):
+    """What was asked, when it joined, when its prompt was whole and when it ended."""
+    seen = 0
+    found = [record for _, record in sources.newest("steps")]
+    asked_for = [rows for caption, rows in tables(site, name) if caption.startswith("The requests")]
+    for record, rows in zip(found, asked_for, strict=True):
+        run = record["runs"][name.removesuffix(".html")]
+        for key, *cells in rows:
+            asked, steps_of = run["requests"][key], run["steps"]
+            mine = [number for number, step in enumerate(steps_of) if key in step["scheduled"]]
+            prefill = [number for number in mine if steps_of[number]["computed"][key] < asked["prompt_tokens"]]
+
+            assert cells[:2] == [str(asked["prompt_tokens"]), str(asked["output_tokens"])] and cells[-1] == str(mine[-1])
+            if name == "batch.html":
+                assert [cells[2], listed(cells[3]), cells[4]] == [str(asked["joins_step"]), prefill, str(prefill[-1])]
+            else:
+                assert numbers(cells[2]) == ([asked["like_tokens"]] if asked["like"] else [])
+                assert [cells[3], *numbers(cells[4])] == [str(asked["joins_step"]), steps_of[mine[0]]["computed"][key]]
+            seen += 1
+    assert seen == sum(len(record["runs"][name.removesuffix(".html")]["requests"]) for record in found)
 
 
 def test_the_front_page_counts_the_claims_as_they_are(site):
@@ -589,7 +706,125 @@ def test_the_race_does_not_move_for_who_asked_so(race):
     assert race.locator(".levels caption").count() == len(WAYS) * len(json.loads(race.locator("#races").text_content()))
 
 
-@pytest.mark.parametrize("name", OPENED)
+@pytest.fixture(params=STEPPED)
+def stepped_page(request, page, site):
+    """A page of an engine's steps, opened, and the first of its records."""
+    page.goto((site / request.param).as_uri())
+    return page, json.loads(page.locator(f"#{STEPPED[request.param]}").text_content())[0]
+
+
+def shows(page, record: dict, number: int) -> bool:
+    """Whether the page is at step ``number``: its words, its time, the frame in the picture and the slider."""
+    step = record["steps"][number]
+    wide = page.locator("#grid .frame").evaluate("one => Number(one.getAttribute('width')) + 2")
+    return (
+        page.locator("#said").inner_text() == f"Step {number}, {step['took']} ms. {step['said']}"
+        and page.locator("#clock").inner_text() == f"Step {number} of {len(record['steps']) - 1}"
+        and page.locator("#step").input_value() == str(number)
+        and page.locator("#grid .frame").get_attribute("x") == str(wide * number + 1)
+    )
+
+
+def test_steps_are_chosen_with_the_keyboard(stepped_page):
+    """One on, one back, not beyond the ends; with the slider, too."""
+    page, record = stepped_page
+    last = len(record["steps"]) - 1
+    assert shows(page, record, 0)
+    for button, number in (("#next", 1), ("#next", 2), ("#back", 1), ("#back", 0), ("#back", 0)):
+        page.locator(button).press("Enter")
+        assert shows(page, record, number), (button, number)
+    for key, number in (("ArrowRight", 1), ("End", last), ("ArrowLeft", last - 1), ("Home", 0)):
+        page.locator("#step").press(key)
+        assert shows(page, record, number), (key, number)
+    assert page.faults == []
+
+
+def test_a_click_into_the_picture_chooses_its_step(stepped_page):
+    """The column that was hit."""
+    page, record = stepped_page
+    wide = page.locator("#grid .frame").evaluate("one => Number(one.getAttribute('width')) + 2")
+    page.locator("#grid svg[role=img]").click(position={"x": wide * 7.5, "y": 100})
+
+    assert shows(page, record, 7)
+
+
+def test_steps_are_played_to_the_end(stepped_page):
+    """By the keyboard, as fast as they were; a reader's own step ends it. Nothing is read out meanwhile."""
+    page, record = stepped_page
+    page.select_option("#pace", label="as it was")
+    page.locator("#play").press("Enter")
+    page.locator("#next").press("Enter")
+    assert page.locator("#play").inner_text() == "Play" and page.locator("#said").get_attribute("aria-live") == "polite"
+    page.locator("#step").press("Home")
+    page.locator("#play").press("Enter")
+    assert page.locator("#said").get_attribute("aria-live") == "off"
+    page.wait_for_function("document.getElementById('play').textContent === 'Play'")
+
+    assert shows(page, record, len(record["steps"]) - 1)
+    assert page.locator("#said").get_attribute("aria-live") == "polite" and page.faults == []
+
+
+def test_steps_do_not_move_for_who_asked_so(stepped_page):
+    """The last one is there at once."""
+    page, record = stepped_page
+    page.emulate_media(reduced_motion="reduce")
+    page.locator("#play").click()
+
+    assert page.locator("#play").inner_text() == "Play" and shows(page, record, len(record["steps"]) - 1)
+
+
+def test_a_step_is_accessible_on_a_phone(stepped_page):
+    """In the middle of the run: axe finds nothing, the page is not wider than the window, the frame is in sight."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, record = stepped_page
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.reload()
+    page.locator("#step").press("End")
+    frame, place = page.locator("#grid .frame").bounding_box(), page.locator("#grid").bounding_box()
+
+    assert place["x"] <= frame["x"] and frame["x"] + frame["width"] <= place["x"] + place["width"] + 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.faults == []  # axe, which asks for the styles, adds some
+    assert [(one["id"], one["nodes"][0]["html"][:120]) for one in Axe().run(page).response["violations"]] == []
+
+
+def test_the_picture_of_the_batch_has_all_that_is_computed(page, site):
+    """A mark for each request in prefill, with its tokens, in decode, and that waits; a bar for each step."""
+    page.goto((site / "batch.html").as_uri())
+    record = json.loads(page.locator("#batches").text_content())[0]
+    prefill = [str(tokens) for request in record["requests"] for step in record["steps"]
+               for name, tokens in step["prefill"].items() if name == request["name"]]  # fmt: skip
+
+    assert page.locator("#grid .count").all_inner_texts() == prefill
+    for kind, key in (("decode", "decode"), ("waits", "waiting")):
+        bars = sum(not step["prefill"] for step in record["steps"]) if kind == "decode" else 0
+        assert page.locator(f"#grid .{kind}").count() == sum(len(step[key]) for step in record["steps"]) + bars
+
+
+def test_the_picture_of_the_cache_has_every_block(page, site):
+    """A stripe for each holder, a line for what is kept, a cross for what is evicted; the block tables of the step."""
+    page.goto((site / "cache.html").as_uri())
+    record = json.loads(page.locator("#caches").text_content())[0]
+    steps_of = record["steps"]
+    held = sum(len(own) for step in steps_of for own in step["held"].values())
+
+    assert page.locator("#grid rect[fill]").count() == held
+    assert page.locator("#grid .kept").count() == sum(len(step["kept"]) for step in steps_of)
+    assert page.locator("#grid .evicted").count() == sum(len(step["evicted"]) for step in steps_of)
+    for number, step in enumerate(steps_of):
+        whole, told = {block for own in step["held"].values() for block in own}, page.locator("#counts").inner_text()
+        names, books = page.locator("#books dt").all_inner_texts(), page.locator("#books ol")
+        boxes = {name: books.nth(row).locator("li").all_inner_texts() for row, name in enumerate(names)}
+
+        assert {name: [numbers(box)[0] for box in own] for name, own in boxes.items()} == step["held"]
+        assert bool(page.locator("#books .shared").count()) == (len(whole) < sum(map(len, step["held"].values())))
+        assert f"Held: {len(whole)} of {record['blocks']} blocks. Kept: {len(step['kept'])}." in told
+        if number < len(steps_of) - 1:
+            page.locator("#next").press("Enter")
+
+
+@pytest.mark.parametrize("name", [*OPENED, *STEPPED])
 def test_without_javascript_every_table_is_there(browser, site, name):
     """And no control that would do nothing; notebooks read as they are."""
     context = browser.new_context(java_script_enabled=False, offline=True)
@@ -603,7 +838,7 @@ def test_without_javascript_every_table_is_there(browser, site, name):
     context.close()
 
 
-@pytest.mark.parametrize("name", ["index.html", *OPENED])
+@pytest.mark.parametrize("name", ["index.html", *OPENED, *STEPPED])
 def test_nothing_moves_for_who_asked_so(page, site, name):
     """prefers-reduced-motion: no animation and no transition in any element."""
     page.emulate_media(reduced_motion="reduce")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import steps_by_hand
 import yaml
 from books import NOTEBOOKS, books, each_notebook
 from pointers import at
@@ -20,7 +21,9 @@ from pointers import at
 from helpers import paths, records
 from helpers.collection import claims
 from helpers.collection.site import (
+    batch,
     built,
+    cache,
     clients,
     curves,
     elsewhere,
@@ -32,6 +35,7 @@ from helpers.collection.site import (
     published,
     sources,
     stage,
+    stepped,
     verdicts,
 )
 from helpers.lessons.structured import features
@@ -495,6 +499,118 @@ def test_the_server_did_what_the_record_says():
             for key, name in (("ttft_ms", "true_ttft_ms"), ("output_tokens_per_s_percent", "true_output_tokens_per_s")):
                 assert row["figures"][key]["was"] == kept[name], (file, row["at"])
                 assert row["figures"][key]["off"] == kept[key], (file, row["at"])
+
+
+# --- an engine's steps: the batch, the cache ---
+
+
+@pytest.fixture
+def of_steps(tmp_path, monkeypatch):
+    """What writes a record of steps, the only one there is, and reads it as the site does."""
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "measurements")
+
+    def read(found: dict, version: int = records.SCHEMA_VERSION) -> list:
+        records.write_json(records.FOLDER / "m" / "steps.2026-01-01.json", {"version": version, **found})
+        return stepped.recorded()
+
+    return read
+
+
+def test_without_a_record_of_steps_nothing_is_built(of_steps):
+    """It is said how to make one."""
+    with pytest.raises(records.RecordError, match="^no record has an engine's steps: make one with `nox -s record -- steps`$"):
+        stepped.recorded()
+
+
+def test_a_record_of_steps_of_an_older_format_is_named(of_steps):
+    """With its file."""
+    with pytest.raises(records.RecordError, match="^record steps.2026-01-01.json has format 1, this code reads 2$"):
+        of_steps(steps_by_hand.record(), version=1)
+
+
+def test_a_request_that_never_ended_ends_the_build(of_steps):
+    """The file, the run, the request, the next step."""
+    found = steps_by_hand.record()
+    found["runs"]["cache"]["steps"][2]["ended"] = []
+    with pytest.raises(records.RecordError) as error:
+        of_steps(found)
+
+    assert str(error.value) == (
+        "measurements/m/steps.2026-01-01.json, run 'cache': request B never ended: make it again with `nox -s record -- steps`"
+    )
+
+
+def test_a_sound_record_of_steps_becomes_both_pages(of_steps):
+    """A table of requests and one of steps each, and the data for the script."""
+    found = of_steps(steps_by_hand.record())
+    for text in (batch.html(found), cache.html(found)):
+        assert re.findall("<caption>The (requests|steps)", text) == ["requests", "steps"]
+        assert '<script type="application/json"' in text
+
+
+def said(page, number: int) -> str:
+    """The words for a step of the record by hand."""
+    return page.played("x.json", steps_by_hand.record())["steps"][number]["said"]
+
+
+def test_a_step_of_the_batch_in_words():
+    """Prefill and decode and how many tokens of each; who waits and why; who leaves."""
+    assert said(batch, 0) == (
+        "6 tokens, all of prefill. A: its whole prompt of 2 tokens, and its first token comes out. "
+        "B: tokens 1 to 4 of its prompt of 6."
+    )
+    assert said(batch, 1) == (
+        "3 tokens in one step: 2 of prefill and 1 of decode. B: tokens 5 to 6 of its prompt of 6: the prompt is whole, and its "
+        "first token comes out. A gets one token. C waits: all 2 slots are taken."
+    )
+    assert said(batch, 2).endswith("C waits: all 2 slots are taken. A and B have their last tokens and leave.")
+
+
+def test_who_waits_for_a_full_step_is_told_so():
+    """And not that the slots are taken."""
+    found = steps_by_hand.record()
+    found["provenance"]["limits"] = {**steps_by_hand.LIMITS, "max_num_seqs": 3}
+    found["runs"]["batch"]["steps"][0]["waiting"] = ["C"]
+
+    assert batch.played("x", found)["steps"][0]["said"].endswith("C waits: the step is full with 6.")
+
+
+def test_a_step_of_the_cache_in_words():
+    """What is found and where, who takes what, what is evicted, what becomes of blocks that are given back."""
+    assert said(cache, 1) == (
+        "B begins; the first 2 of its 4 prompt tokens are A's. 2 are found in block 1, which A holds too; 2 are left to compute. "
+        "A takes block 3. B takes block 4. A has its last token and gives back blocks 1 to 3: B still holds 1; 2 is kept for who "
+        "begins alike; 3 is free, not full."
+    )
+    assert "C takes blocks 6, 3 and 2. To make room, what block 2 kept is evicted." in said(cache, 3)
+    assert "2 are found in block 1, which nobody holds; 3 are left to compute. 2 more stood in block 2" in said(cache, 4)
+
+
+def test_a_quiet_step_of_the_cache_is_told_so():
+    """Where nobody takes a block or gives one back."""
+    found = steps_by_hand.record()
+    steps_of = found["runs"]["cache"]["steps"]
+    steps_of[1:1] = [{**steps_of[1], "ended": []}] * 2
+
+    assert cache.played("x", found)["steps"][2]["said"].startswith("No block changes hands")
+
+
+def test_blocks_are_held_kept_or_free():
+    """By step, as the script draws them."""
+    steps_of = cache.played("x.json", steps_by_hand.record())["steps"]
+
+    assert [step["kept"] for step in steps_of] == [[], [], [2], [1, 4], [2, 3, 6]]
+    assert [step["evicted"] for step in steps_of] == [[], [], [], [2], [4]]
+    assert [step["stored"] for step in steps_of] == [{"A": 4}, {"A": 5, "B": 4}, {"B": 5}, {"C": 6}, {"D": 5}]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"), [([], ""), ([4], "4"), ([1, 2], "1 and 2"), ([1, 2, 3, 5], "1 to 3 and 5"), ([6, 3, 2], "6, 3 and 2")]
+)
+def test_numbers_are_drawn_together(numbers, told):
+    """From three neighbours on, in their order."""
+    assert stepped.spans(numbers) == told
 
 
 def test_llms_txt_names_every_notebook():

@@ -24,6 +24,8 @@ TOLD = {  # the pages beside the notebooks, as llms.txt names them
     "features.html": ("Who does what", "features on every framework's server: ignored silently, refused, works; what came back"),
     "clients.html": ("Your client's error", "what load clients said beside what the server did, by number of streams and by day"),
     "race.html": ("The race", "one prompt to every engine, replayed at its recorded stamps"),
+    "batch.html": ("The batch", "who waits, is in prefill or in decode in each step of a recorded run of vLLM, and its time"),
+    "cache.html": ("The cache", "whose each block of the KV cache is in each step of a recorded run of vLLM, shared or evicted"),
     "teaching.html": ("Teaching with this collection", "paths with computed minutes, the room, what goes wrong"),
     "data.html": ("Data for programs", "the fields of results.json and claims.json"),
 }

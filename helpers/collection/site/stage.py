@@ -12,7 +12,21 @@ import nbformat
 
 from helpers import paths
 from helpers.collection import claims
-from helpers.collection.site import clients, curves, embedded, fits, levels, pages, published, racing, sources, verdicts
+from helpers.collection.site import (
+    batch,
+    cache,
+    clients,
+    curves,
+    embedded,
+    fits,
+    levels,
+    pages,
+    published,
+    racing,
+    sources,
+    stepped,
+    verdicts,
+)
 from helpers.studies import conformance, peers
 
 DOCS = paths.REPOSITORY / "docs"
@@ -42,6 +56,8 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
     _write(folder / "made", {"features.html": verdicts.html(sources.newest(conformance.NAME))})
     _write(folder / "made", {"clients.html": clients.html(sources.every(peers.NAME))})
     _write(folder / "made", {"race.html": racing.html(racing.recorded())})
+    engine = stepped.recorded()
+    _write(folder / "made", {"batch.html": batch.html(engine), "cache.html": cache.html(engine)})
     _write(folder / "made", {"curves.html": curves.html(curves.groups(levels.results()))})
     _write(folder / "made", {f"{name.removesuffix('.json')}.md": published.fields(name) for name in published.SCHEMAS})
     _write(folder / "extra", published.made(notebooks))
