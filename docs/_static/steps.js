@@ -39,9 +39,10 @@ function stepper(RECORDS, lay, show) {
   function play() {
     if (state.playing) { go(state.step); return; }
     if (still.matches) { go(last()); return; }
-    if (state.step >= last()) { state.step = 0; update(); }
+    if (state.step >= last()) state.step = 0;
     Object.assign(state, { playing: true, from_ms: record().steps[state.step].at_ms, since: performance.now() });
     document.getElementById("play").textContent = "Pause";
+    update();
     requestAnimationFrame(frame);
   }
 

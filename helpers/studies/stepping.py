@@ -51,6 +51,10 @@ def _noted(scheduler, decided) -> dict:
     A block has a ``content`` (its hash) while what it holds would be found by a request that begins alike.
     """
     manager, cached = scheduler.kv_cache_manager, decided.scheduled_cached_reqs
+    if manager.num_kv_cache_groups != 1:
+        raise ValueError(
+            f"the model has {manager.num_kv_cache_groups} kinds of cache, each with blocks of its own: choose another"
+        )
     before = {one.req_id: one.num_computed_tokens for one in decided.scheduled_new_reqs}
     before |= dict(zip(cached.req_ids, cached.num_computed_tokens))
     return {
@@ -68,7 +72,10 @@ def _name(request_id: str) -> str:
 
 
 def run(engine, noted: list[dict], requests: Mapping[str, Mapping]) -> list[dict]:
-    """One pass: every request joins before its step, and the engine steps until all have ended."""
+    """One pass: every request joins before its step, and the engine steps until all have ended.
+
+    Raises :class:`ValueError` where all have ended before the next one joins.
+    """
     from vllm import SamplingParams
 
     steps, names, start_ns = [], {}, time.perf_counter_ns()
@@ -81,6 +88,8 @@ def run(engine, noted: list[dict], requests: Mapping[str, Mapping]) -> list[dict
         begun_ns = time.perf_counter_ns()
         outputs = engine.step()
         ended_ns = time.perf_counter_ns()
+        if not noted:
+            raise ValueError(f"no request is there in step {len(steps)}: let the next one join earlier")
         (decided,) = noted
         decided["contents"] = [content and names.setdefault(content, len(names) + 1) for content in decided["contents"]]
         ended = [one.request_id for one in outputs if one.finished]

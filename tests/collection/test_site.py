@@ -796,7 +796,7 @@ def test_the_picture_of_the_batch_has_all_that_is_computed(page, site):
     prefill = [str(tokens) for request in record["requests"] for step in record["steps"]
                for name, tokens in step["prefill"].items() if name == request["name"]]  # fmt: skip
 
-    assert page.locator("#grid .count").all_inner_texts() == prefill
+    assert page.locator("#grid .count").all_text_contents() == prefill
     for kind, key in (("decode", "decode"), ("waits", "waiting")):
         bars = sum(not step["prefill"] for step in record["steps"]) if kind == "decode" else 0
         assert page.locator(f"#grid .{kind}").count() == sum(len(step[key]) for step in record["steps"]) + bars

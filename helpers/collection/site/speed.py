@@ -27,7 +27,7 @@ from helpers.collection.site import build, built
 
 MOST_BYTES = {  # with styles, scripts and data, before pictures
     "index.html": 300_000, "which.html": 1_000_000, "fits.html": 1_000_000, "features.html": 400_000,
-    "throughput.html": 1_000_000, "clients.html": 400_000, "race.html": 1_000_000,
+    "throughput.html": 1_000_000, "clients.html": 400_000, "race.html": 1_000_000, "batch.html": 400_000, "cache.html": 400_000,
 }  # fmt: skip
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 NOT_HERE = "no Chromium on this machine: install it, or run `python -m playwright install chromium`"
