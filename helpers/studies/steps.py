@@ -53,7 +53,7 @@ RUNS = {  # there is a request in every step, so that no step is empty
         "B": Request(3, 146, 14, "A", 96),
         "C": Request(5, 70, 10),
         "D": Request(17, 126, 8, "A", 96),
-        "E": Request(20, 460, 6),
+        "E": Request(20, 490, 6),
         "F": Request(29, 136, 6, "A", 136),
     },
     "batch": {

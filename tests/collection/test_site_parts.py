@@ -584,7 +584,34 @@ def test_a_step_of_the_cache_in_words():
         "begins alike; 3 is free, not full."
     )
     assert "C takes blocks 6, 3 and 2. To make room, what block 2 kept is evicted." in said(cache, 3)
-    assert "2 are found in block 1, which nobody holds; 3 are left to compute. 2 more stood in block 2" in said(cache, 4)
+    assert "2 are found in block 1, which nobody held; 3 are left to compute. 2 more stood in block 2" in said(cache, 4)
+
+
+def test_what_was_evicted_is_told_where_its_block_is_filled_again():
+    """In the same step by the one who looked for it."""
+    found = steps_by_hand.record()
+    before, step = found["runs"]["cache"]["steps"][3:]
+    before["contents"][2] = None
+    step |= {"blocks": {"D": [1, 2, 5]}, "contents": [None, 1, 2, 4, 3, None, 6]}
+
+    assert "2 more stood in block 2 and were evicted since." in cache.played("x", found)["steps"][4]["said"]
+
+
+@pytest.mark.parametrize("changed", [{"prompt_tokens": 4}, {"like_tokens": 3}])
+def test_what_could_not_be_found_was_not_evicted(changed):
+    """The last token of a prompt is always computed, and a block that is half alike is none."""
+    found = steps_by_hand.record()
+    found["runs"]["cache"]["requests"]["D"] |= changed
+
+    assert "evicted since" not in cache.played("x", found)["steps"][4]["said"]
+
+
+def test_what_still_stands_there_was_not_evicted():
+    """Also where it was not found."""
+    found = steps_by_hand.record()
+    found["runs"]["cache"]["requests"]["B"] |= {"prompt_tokens": 5, "like_tokens": 4}
+
+    assert "evicted" not in cache.played("x", found)["steps"][1]["said"]
 
 
 def test_a_quiet_step_of_the_cache_is_told_so():

@@ -176,6 +176,10 @@ def test_a_pass_that_differs_is_named(found):
     with pytest.raises(steps.StepsError, match="^run 'cache': pass 3 differs from the first in step 3: make it again"):
         steps.merged("cache", one)
     one = passes(found)
+    one[1][2]["contents"][2] = None
+    with pytest.raises(steps.StepsError, match="^run 'cache': pass 2 differs from the first in step 2: "):
+        steps.merged("cache", one)
+    one = passes(found)
     one[1].append(one[1][-1])
     with pytest.raises(steps.StepsError, match="^run 'cache': pass 2 has 6 steps, the first 5: make it again"):
         steps.merged("cache", one)

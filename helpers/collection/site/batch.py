@@ -67,7 +67,7 @@ def _said(run: Mapping, limits: Mapping, number: int) -> Iterator[str]:
     if prefill and decode:
         yield f"{tokens(whole)} in one step: {of_prompts} of prefill and {len(decode)} of decode."
     else:
-        yield f"{tokens(whole)}, all of {'prefill' if prefill else 'decode'}."
+        yield f"{tokens(whole)}{', all' if whole > 1 else ''} of {'prefill' if prefill else 'decode'}."
     for name, count in prefill.items():
         yield _of_prompt(name, step["computed"][name], count, run["requests"][name]["prompt_tokens"])
     if decode:

@@ -116,7 +116,7 @@ def _begins(run: Mapping, block_tokens: int, number: int, name: str) -> Iterator
     first = "all" if whole else f"the first {asked['like_tokens']}"
     yield f"{name} begins; {first} of its {asked['prompt_tokens']} prompt tokens are {asked['like']}'s."
     others = [one for one, held in step["blocks"].items() if one != name and set(own) & set(held)]
-    whose = f"{stepped.verb(others, 'holds', 'hold')} too" if others else "nobody holds"
+    whose = f"{stepped.verb(others, 'holds', 'hold')} too" if others else "nobody held"
     if own:
         yield f"{count} are found in {blocks(own)}, which {whose}; {asked['prompt_tokens'] - count} are left to compute."
     if gone := missed(run, block_tokens, number, name):
@@ -125,13 +125,13 @@ def _begins(run: Mapping, block_tokens: int, number: int, name: str) -> Iterator
 
 def missed(run: Mapping, block_tokens: int, number: int, name: str) -> list[int]:
     """The blocks in which ``name`` would have found more of its prompt, had what they kept not been evicted before."""
-    asked, step = run["requests"][name], run["steps"][number]
+    asked, found = run["requests"][name], run["steps"][number]["computed"][name] // block_tokens
     full = min(asked["like_tokens"], asked["prompt_tokens"] - 1) // block_tokens
     last = next((one for one in reversed(run["steps"][:number]) if asked["like"] in one["blocks"]), None)
     if last is None:
         return []
-    there = last["blocks"][asked["like"]][step["computed"][name] // block_tokens : full]
-    return [block for block in there if last["contents"][block] and step["contents"][block] != last["contents"][block]]
+    then, now = last["contents"], run["steps"][number - 1]["contents"]  # in its own step the block may have been filled again
+    return [block for block in last["blocks"][asked["like"]][found:full] if then[block] and now[block] != then[block]]
 
 
 def _ends(step: Mapping, name: str) -> str:
