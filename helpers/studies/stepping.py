@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from helpers import kernels, machine
+from helpers import kernels
 
 KERNEL = "vllm"
 DIGITS = 3  # of a millisecond
@@ -109,8 +109,7 @@ def main() -> None:
     from vllm import LLM
 
     scheduler = watching()
-    on_device = {"gpu_memory_utilization": 0.3} if machine.has_gpu() else {"enforce_eager": True}
-    llm = LLM(job["folder"], scheduler_cls=scheduler, use_tqdm_on_load=False, **on_device, **job["options"])
+    llm = LLM(job["folder"], scheduler_cls=scheduler, use_tqdm_on_load=False, **job["options"])
     cache, passes = llm.llm_engine.vllm_config.cache_config, {}
     for name, requests in job["runs"].items():
         passes[name] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jsonschema
 
-from helpers import cli, kernels, paths, records
+from helpers import cli, kernels, machine, paths, records
 from helpers.bench import workload
 from helpers.servers import engines, install
 from helpers.studies import stepping
@@ -83,11 +83,7 @@ def record() -> dict:
 
     Raises :class:`StepsError` if a pass was not like the first one, or if what came back is not what was asked.
     """
-    source, vocabulary = _provenance(), models.vocabulary()
-    options = {
-        **LIMITS, "dtype": "bfloat16", "block_size": BLOCK_TOKENS, "async_scheduling": False,
-        "kv_cache_memory_bytes": BLOCKS * BLOCK_TOKENS * sizes.kv_bytes_per_token(models.shape()),
-    }  # fmt: skip
+    source, vocabulary, asked = _provenance(), models.vocabulary(), options(LIMITS, BLOCKS)
     runs = {
         name: {
             key: {"joins_step": plan[key].joins_step, "output_tokens": plan[key].output_tokens, "prompt": ids}
@@ -95,16 +91,24 @@ def record() -> dict:
         }
         for name, plan in RUNS.items()
     }
-    job = {"folder": str(models.weights("safetensors")), "options": options, "passes": PASSES, "runs": runs}
+    job = {"folder": str(models.weights("safetensors")), "options": asked, "passes": PASSES, "runs": runs}
     came = stepping.watched(job)
     found = {
         "pool": came["pool"],
         "runs": {name: {"requests": _asked(plan), "steps": merged(name, came["runs"][name])} for name, plan in RUNS.items()},
-        "provenance": {**source, "arguments": {"vllm": [f"{key}={value}" for key, value in options.items()]}, "limits": LIMITS},
+        "provenance": {**source, "arguments": {"vllm": [f"{key}={value}" for key, value in asked.items()]}, "limits": LIMITS},
     }
     check(found, "this run")
     records.save(NAME, found)
     return found
+
+
+def options(limits: Mapping[str, int], blocks: int) -> dict:
+    """How vLLM is started: with ``limits`` and a pool of ``blocks``; one step is decided when the one before it is done."""
+    on_device = {"gpu_memory_utilization": 0.3} if machine.has_gpu() else {"enforce_eager": True}
+    pool_bytes = blocks * BLOCK_TOKENS * sizes.kv_bytes_per_token(models.shape())
+    pool = {"block_size": BLOCK_TOKENS, "kv_cache_memory_bytes": pool_bytes}
+    return {"dtype": "bfloat16", **limits, **pool, "async_scheduling": False, **on_device}
 
 
 def _asked(plan: Mapping[str, Request]) -> dict:

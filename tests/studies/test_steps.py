@@ -268,8 +268,7 @@ def test_a_real_engine_tells_its_steps():
         key: {"joins_step": one.joins_step, "output_tokens": one.output_tokens, "prompt": ids[key]} for key, one in plan.items()
     }
     limits = {"max_num_seqs": 2, "max_num_batched_tokens": 64, "max_model_len": 128}
-    pool = {"block_size": 32, "kv_cache_memory_bytes": 12 * 32 * steps.sizes.kv_bytes_per_token(models.shape())}
-    options = {**limits, **pool, "dtype": "bfloat16", "async_scheduling": False}
+    options = steps.options(limits, 12)
     came = stepping.watched(
         {"folder": str(models.weights("safetensors")), "options": options, "passes": 2, "runs": {"batch": requests}}
     )
