@@ -213,7 +213,7 @@ def test_an_open_loop_is_poisson_and_seeded():
     def due(seed: int) -> list[float]:
         with TruthServer() as mock:
             load = client.open_loop(
-                Endpoint(mock.base_url, "m"), workload.prompts(40, 8, seed=0), rate_per_s=200, seed=seed, output_tokens=1
+                Endpoint(mock.base_url, "m"), workload.prompts(40, 8, seed=0), rate_per_s=1000, seed=seed, output_tokens=1
             )
             samples = sorted(client.run(load), key=lambda sample: sample.scheduled_ns)
         assert all(sample.error is None and sample.queue_s >= 0 for sample in samples)
@@ -268,10 +268,10 @@ def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
 @pytest.mark.parametrize("thought", [10, 12], ids=["and then text", "and nothing else"])
 def test_tokens_that_are_no_text_are_tokens(key, thought):
     """A model that thinks for 10 of 12 tokens: its first token is a thought, and the answer is without it."""
-    sample = answered(Script(first_s=0.1, gap_s=0.02, reasoning_tokens=thought, reasoning_key=key), 12, route="chat")
+    sample = answered(Script(first_s=0.05, gap_s=0.01, reasoning_tokens=thought, reasoning_key=key), 12, route="chat")
 
     assert (sample.error, sample.output_tokens, len(sample.event_ns)) == (None, 12, 12)
-    assert sample.ttft_s == (sample.event_ns[0] - sample.sent_ns) / 1e9 >= 0.1
+    assert sample.ttft_s == (sample.event_ns[0] - sample.sent_ns) / 1e9 >= 0.05
     assert sample.tpot_s == pytest.approx((sample.event_ns[-1] - sample.event_ns[0]) / 1e9 / 11)
     assert sample.text == " word" * (12 - thought)
     assert sample.reasoning == (" word" * thought if key.startswith("reasoning") else "")
@@ -311,7 +311,7 @@ def test_kinds_are_told_apart_in_every_order(kinds):
 @pytest.mark.parametrize("together", [{}, {"tokens_per_event": 3}, {"events_per_write": 2}, {"role_first": True}], ids=str)
 def test_two_kinds_in_one_event_are_two_pieces_with_one_stamp(mix, together):
     """As vLLM sends the end of a thought and the beginning of the answer; no token is lost and none is counted twice."""
-    sample = answered(Script(gap_s=0.01, kinds=("reasoning", "+".join(mix), "content"), **together), 24, route="chat")
+    sample = answered(Script(gap_s=0.003, kinds=("reasoning", "+".join(mix), "content"), **together), 24, route="chat")
     second = [i for i, ns in enumerate(sample.event_ns) if ns == sample.event_ns[1]][:2]
 
     assert (sample.error, sample.output_tokens, "".join(sample.pieces)) == (None, 24, " word" * 24)
@@ -611,7 +611,7 @@ def test_a_bad_key_is_refused_and_not_repeated(key):
 def test_a_closed_loop_has_so_many_requests_at_once(users, most):
     """Never more than users, and as many as there are prompts."""
     prompts, seen = workload.prompts(12, 8, seed=0), []
-    with TruthServer(Script(first_s=0.1)) as mock:
+    with TruthServer(Script(first_s=0.05)) as mock:
         endpoint = Endpoint(mock.base_url, "m")
         samples = client.run(client.closed_loop(endpoint, prompts, users=users, output_tokens=2, on_sample=seen.append))
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from helpers.bench import find, measure
+from helpers.bench import client, find, measure
 from helpers.bench.client import Endpoint
 from helpers.bench.find import Found, Judged, Search
 from helpers.bench.measure import Plan, Sender
@@ -204,20 +204,25 @@ def test_every_block_has_prompts_of_its_own_after_a_warm_up():
     ]
 
 
-@pytest.mark.parametrize("unit", ["users", "requests/s"])
-def test_a_real_server_with_room_for_three_is_found(unit):
-    """It answers at once while it has at most three requests, and late to the fourth: three users, or a rate between."""
-    with TruthServer(lambda number, body: Script(first_s=0.03 if mock.at_once <= 3 else 0.3)) as mock:
+@pytest.mark.parametrize(("unit", "takes_s"), [("users", 0.02), ("requests/s", 0.005)])
+def test_a_real_server_with_room_for_three_is_found(unit, takes_s, monkeypatch):
+    """It answers soon while it has at most three requests, and late to the fourth: three users, or a rate between.
+
+    How closely a rate is found is seen above.
+    """
+    monkeypatch.setattr(client, "CONNECT_AHEAD_S", 0.05)  # before each of a rate's many blocks
+    monkeypatch.setattr(find, "RESOLUTION", 0.5)
+    with TruthServer(lambda number, body: Script(first_s=takes_s if mock.at_once <= 3 else 0.15)) as mock:
         plan = Plan(input_tokens=8, output_tokens=2, timeout_s=20)
         target = measure.probe(Endpoint(mock.base_url, "m"), plan)
-        most = 16 if unit == "users" else 400
+        first, most = (1, 16) if unit == "users" else (50, 1600)
         send = Sender(target, replace_open(plan, unit), unit, None)
-        found = Search(send, LIMITS, 0.9, 1 if unit == "users" else 10, most, unit).run()
+        found = Search(send, {"ttft_s": 0.1}, 0.9, first, most, unit).run()
 
     if unit == "users":
         assert (found.keeps, found.exceeds) == (3, 4)
     else:
-        assert 10 <= found.keeps < found.exceeds <= 400
+        assert 50 <= found.keeps < found.exceeds <= 1600
 
 
 def replace_open(plan: Plan, unit: str) -> Plan:

@@ -199,7 +199,7 @@ def test_warm_ups_go_on_until_steady():
     """A server that answers its first requests ever faster: warm-ups as long as it does, and no label."""
 
     def wakes(number: int, body: dict) -> Script:
-        return Script(first_s=(1.6, 1.6, 0.8, 0.4, 0.2)[min(number, 4)])
+        return Script(first_s=(0.0, 0.6, 0.45, 0.32, 0.2)[min(number, 4)])  # the first is the probe
 
     with TruthServer(wakes) as mock:
         (level,) = measure.measure(endpoint(mock), Plan(requests=1, **SMALL))
@@ -209,15 +209,16 @@ def test_warm_ups_go_on_until_steady():
 
 def test_a_server_long_at_work_needs_no_more_than_the_asked_warm_up():
     """Not settled: one warm-up, three repeats, no label."""
-    with TruthServer(lambda number, body: Script(first_s=0.6 / 1.5**number)) as mock:
+    with TruthServer(lambda number, body: Script(first_s=0.2 / 1.5**number)) as mock:
         (level,) = measure.measure(endpoint(mock), Plan(requests=1, settle=False, **SMALL))
 
     assert (level.warmups, level.label) == (1, None)
 
 
 def test_a_server_that_is_never_steady_is_labelled():
-    """Twice as fast each time: six warm-ups and no more, and the level says so."""
-    with TruthServer(lambda number, body: Script(first_s=2 / 1.5**number)) as mock:
+    """Faster by a tenth of a second each time: six warm-ups and no more, and the level says so."""
+    took_s = (0.0, 0.5, 0.4, 0.3, 0.2, 0.1)  # the first is the probe
+    with TruthServer(lambda number, body: Script(first_s=took_s[number] if number < len(took_s) else 0.0)) as mock:
         (level,) = measure.measure(endpoint(mock), Plan(requests=1, **SMALL))
 
     assert (level.warmups, level.label) == (6, "not steady: still faster after 6 warm-ups")
@@ -297,12 +298,12 @@ def test_an_engine_against_itself_gets_other_prompts_each_time():
 
 
 def test_an_open_loop_sends_at_its_rate_however_slow_the_server():
-    """40 requests/s to a server that takes 0.3 s: many at once, and no wait in the client."""
-    with TruthServer(Script(first_s=0.3)) as mock:
-        (level,) = measure.measure(endpoint(mock), Plan(rates_per_s=(40.0,), requests=20, **SMALL))
+    """200 requests/s to a server that takes 0.1 s: many at once, and no wait in the client."""
+    with TruthServer(Script(first_s=0.1)) as mock:
+        (level,) = measure.measure(endpoint(mock), Plan(rates_per_s=(200.0,), requests=20, **SMALL))
 
         assert mock.most_at_once > 4
-    assert (level.users, level.rate_per_s, len(level.blocks[0])) == (None, 40.0, 20)
+    assert (level.users, level.rate_per_s, len(level.blocks[0])) == (None, 200.0, 20)
     assert 0 <= level.latency("queue_s")["median"] < level.latency("ttft_s")["median"]
 
 

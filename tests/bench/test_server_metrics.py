@@ -23,7 +23,7 @@ from helpers.bench.truth_server import TruthServer
 from helpers.paths import REPOSITORY
 
 SMALL = Plan(users=(4,), requests=4, input_tokens=8, output_tokens=4, settle=False)
-SLOW = Script(first_s=0.5, gap_s=0.01)
+SLOW = Script(first_s=0.3, gap_s=0.01)  # the first look at the page is after 0.2 s
 
 
 def first_tokens_s(mock: TruthServer) -> list[float]:
@@ -63,7 +63,7 @@ def answering(answer) -> Iterator[str]:
     """A server whose every GET is answered by ``answer(handler)``; its base URL."""
     handler = type("Handler", (BaseHTTPRequestHandler,), {"do_GET": answer, "log_message": lambda *_: None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -111,7 +111,7 @@ def test_the_table_the_json_and_the_page_have_them(measured):
     made = page.html(content, [level], "x")
 
     assert content["levels"][0]["server_metrics"] == level.server_metrics
-    assert note.startswith("at 4: the server's own metrics (vllm): TTFT 0.5")
+    assert note.startswith("at 4: the server's own metrics (vllm): TTFT 0.3")
     assert ", at most 4, waiting 2, at most 2, KV cache used 25.0%, at most 25.0%, 0 prompt tokens from its" in note
     assert "<h2>The server&#x27;s own metrics</h2>" in made and "<td>25.0%, at most 25.0%</td>" in made
 
@@ -328,11 +328,11 @@ def command(mock: TruthServer, *arguments: str) -> subprocess.CompletedProcess:
 def test_the_command_reads_the_page(tmp_path):
     """The note, the level's figures, and where they come from."""
     file = tmp_path / "figures.json"
-    with like_vllm() as mock:
+    with like_vllm(Script(first_s=0.1)) as mock:
         done = command(mock, "--json", str(file))
     found = json.loads(file.read_text())
 
-    assert done.returncode == 0 and "at 2: the server's own metrics (vllm): TTFT 0.5" in done.stdout
+    assert done.returncode == 0 and "at 2: the server's own metrics (vllm): TTFT 0.1" in done.stdout
     assert found["levels"][0]["server_metrics"]["ttft_s"]["server_requests"] == 12  # four in each of three repeats
     assert found["provenance"]["server_metrics"] == "of vllm, from /metrics"
 

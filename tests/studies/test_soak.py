@@ -41,9 +41,9 @@ class MockServed:
             "--port",
             str(self.port),
             "--first",
-            "0.1",
+            "0.05",
             "--gap",
-            "0.02",
+            "0.01",
         ]
         self.running = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.running.stdout.readline()
@@ -63,8 +63,8 @@ def test_the_command_with_a_server_that_is_a_mock(monkeypatch, tmp_path, capsys)
     """Client, proxy, faults and accounting are the real ones; every round is kept as it ends, from the first one on."""
     monkeypatch.setattr(soak, "Served", MockServed)
     monkeypatch.setattr(soak.models, "vocabulary", lambda _: None)  # prompts are plain words
-    monkeypatch.setattr(soak, "SHORT_TIMEOUT_S", 0.7)
-    monkeypatch.setattr(soak, "FAULT_S", 1)
+    monkeypatch.setattr(soak, "SHORT_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(soak, "FAULT_S", 0.6)
     written = tmp_path / "soak.json"
     code = soak.main(["--minutes", "0.001", "--json", str(written)])
 

@@ -176,7 +176,7 @@ class TestKilled:
         from helpers.lessons.deployment.pipeline import Pipeline, Stage
 
         def slow(item):
-            time.sleep(0.02)
+            time.sleep(0.01)
             return item.value + "."
 
         with Pipeline(sys.argv[1], [Stage("one", slow), Stage("two", slow)], workers=3) as made:
