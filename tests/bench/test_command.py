@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from leftovers import wait_until
 
-from helpers.bench import __main__
+from helpers.bench import __main__, selftest
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
 from helpers.paths import REPOSITORY
@@ -33,6 +32,14 @@ def command(url: str, *arguments: str) -> list[str]:
 def bench(url: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, **env}
     return subprocess.run(command(url, *arguments), capture_output=True, text=True, timeout=60, cwd=REPOSITORY, env=environment)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The command in this process, for what it says and not for how its process ends: its exit code."""
+    monkeypatch.setattr(__main__.cli, "interruptible", lambda: None)  # the signals are those of the tests
+    monkeypatch.chdir(REPOSITORY)
+    return __main__.main
 
 
 def test_the_json_has_the_promised_fields(tmp_path):
@@ -123,16 +130,15 @@ BAD = [
 ]
 
 
-def test_bad_arguments_are_one_line_and_nothing_is_sent():
-    """Exit code 2."""
-    with TruthServer() as mock, ThreadPoolExecutor() as pool:
-        runs = list(pool.map(lambda arguments: bench(mock.base_url, *arguments), (arguments for arguments, _ in BAD)))
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments)[:40] for arguments, _ in BAD])
+def test_bad_arguments_are_one_line_and_nothing_is_sent(here, capsys, arguments, message):
+    """Exit code 2; that it is the process's too is seen of a malformed trace."""
+    with TruthServer() as mock:
+        code = here(command(mock.base_url, *arguments)[3:])
+    out, err = capsys.readouterr()
 
-    told = {message: run for (_, message), run in zip(BAD, runs, strict=True)}
-    assert [message for message, run in told.items() if (run.returncode, run.stdout) != (2, "")] == []
-    assert [(message, run.stderr) for message, run in told.items() if not run.stderr.startswith(message)] == []
-    assert [message for message, run in told.items() if run.stderr.count("\n") != 1] == []
-    assert mock.received == []
+    assert (code, out, mock.received) == (2, "", [])
+    assert err.startswith(message) and err.count("\n") == 1
 
 
 def test_a_table_that_cannot_be_printed_costs_no_figure(tmp_path):
@@ -146,17 +152,16 @@ def test_a_table_that_cannot_be_printed_costs_no_figure(tmp_path):
     assert json.loads(file.read_text())["levels"][0]["output_tokens_per_s"]
 
 
-def test_figures_that_cannot_be_written_any_more_are_in_the_table(tmp_path, monkeypatch, capsys):
+def test_figures_that_cannot_be_written_any_more_are_in_the_table(tmp_path, here, monkeypatch, capsys):
     """A mock of a disk that is full when all is measured: said, and the table follows."""
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(__main__.records, "write_json", full)
-    monkeypatch.setattr(__main__.cli, "interruptible", lambda: None)  # this is not its process
     with TruthServer() as mock:
         asked = command(mock.base_url, "--users", "1", "--requests", "1", "--json", str(tmp_path / "x.json"))
-        code = __main__.main(asked[3:])
+        code = here(asked[3:])
     out, err = capsys.readouterr()
 
     assert code == 1 and out.startswith(" users")
@@ -224,30 +229,30 @@ def test_a_server_that_refuses_ignore_eos_is_asked_without():
 
 
 def test_goodput_counts_the_requests_within_the_limits(tmp_path):
-    """Every second answer begins after 0.3 s: with a limit of 0.2 s half of the requests are good."""
+    """Every second answer begins after 0.2 s: with a limit of 0.1 s half of the requests are good."""
     file = tmp_path / "figures.json"
-    with TruthServer(lambda number, body: Script(first_s=0.3 * (number % 2))) as mock:
-        run = bench(mock.base_url, "--users", "1", "--requests", "4", "--slo", "ttft=0.2,tpot=5", "--json", str(file))
+    with TruthServer(lambda number, body: Script(first_s=0.2 * (number % 2))) as mock:
+        run = bench(mock.base_url, "--users", "1", "--requests", "4", "--slo", "ttft=0.1,tpot=5", "--json", str(file))
     (level,) = json.loads(file.read_text())["levels"]
 
     per_request = level["output_tokens_per_s"]["median"] / 4
     assert run.returncode == 0 and "goodput, requests/s" in run.stdout
-    assert level["slo"] == {"ttft_s": 0.2, "tpot_s": 5.0}
+    assert level["slo"] == {"ttft_s": 0.1, "tpot_s": 5.0}
     assert level["goodput_requests_per_s"]["median"] == pytest.approx(per_request / 2, rel=0.2)
 
 
 def test_the_most_users_that_keep_limits_are_found(tmp_path):
     """A server with room for two: the table of what was tried, and the result with its interval, in words and in the JSON."""
     file = tmp_path / "figures.json"
-    asked = ("--find", "ttft=0.2", "--share", "0.9", "--users", "1,8", "--json", str(file))
-    with TruthServer(lambda number, body: Script(first_s=0.03 if mock.at_once <= 2 else 0.5)) as mock:
+    asked = ("--find", "ttft=0.1", "--share", "0.9", "--users", "1,8", "--json", str(file))
+    with TruthServer(lambda number, body: Script(first_s=0.02 if mock.at_once <= 2 else 0.15)) as mock:
         run = bench(mock.base_url, *asked)
     found = json.loads(file.read_text())
 
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.splitlines()[-1].startswith("2 users keep ttft <= 0.2 s for 90 % of the requests (")
+    assert run.stdout.splitlines()[-1].startswith("2 users keep ttft <= 0.1 s for 90 % of the requests (")
     assert (found["found"]["keeps"], found["found"]["exceeds"], found["found"]["share"]) == (2, 3, 0.9)
-    assert {level["users"] for level in found["levels"]} >= {1, 2, 3} and found["levels"][0]["slo"] == {"ttft_s": 0.2}
+    assert {level["users"] for level in found["levels"]} >= {1, 2, 3} and found["levels"][0]["slo"] == {"ttft_s": 0.1}
 
 
 def test_a_price_per_hour_gives_prices_per_million_tokens(tmp_path):
@@ -299,9 +304,9 @@ def test_conversations_after_a_system_prompt_show_the_expected_and_the_reported_
 
 
 def test_a_trace_is_replayed(tmp_path):
-    """Four requests in 0.3 s, stretched to twice the time: their rate, and the file's name and hash and nothing of its folder."""
+    """Four requests in 0.06 s, stretched to twice the time: their rate, the file's name and hash, nothing of its folder."""
     file, trace = tmp_path / "figures.json", tmp_path / "trace.jsonl"
-    rows = [{"timestamp": 100 * i, "input_length": 600, "output_length": 3, "hash_ids": [0, i]} for i in range(4)]
+    rows = [{"timestamp": 20 * i, "input_length": 600, "output_length": 3, "hash_ids": [0, i]} for i in range(4)]
     trace.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with TruthServer() as mock:
         run = bench(mock.base_url, "--trace", str(trace), "--stretch", "2", "--json", str(file))
@@ -309,9 +314,9 @@ def test_a_trace_is_replayed(tmp_path):
     (level,), source = found["levels"], found["provenance"]["plan"]["source"]
 
     assert (run.returncode, run.stderr) == (0, "")
-    assert (level["requests"], level["rate_per_s"], level["prompt_tokens"]) == (4, pytest.approx(4 / 0.6), [600])
+    assert (level["requests"], level["rate_per_s"], level["prompt_tokens"]) == (4, pytest.approx(4 / 0.12), [600])
     assert level["prefix_cache"]["expected_high"] == 3 * 3 * 512
-    assert (source["kind"], source["file"], source["span_s"]) == ("trace", "trace.jsonl", pytest.approx(0.6))
+    assert (source["kind"], source["file"], source["span_s"]) == ("trace", "trace.jsonl", pytest.approx(0.12))
     assert str(tmp_path) not in json.dumps(found)
 
 
@@ -340,13 +345,13 @@ def test_a_malformed_trace_names_its_line_and_nothing_is_sent(tmp_path):
 
 
 def test_an_open_loop_has_rates_instead_of_users(tmp_path):
-    """20 requests/s: the level has the rate, the wait in the client, and no number of users."""
+    """100 requests/s: the level has the rate, the wait in the client, and no number of users."""
     file = tmp_path / "figures.json"
     with TruthServer() as mock:
-        run = bench(mock.base_url, "--rate", "20", "--requests", "10", "--json", str(file))
+        run = bench(mock.base_url, "--rate", "100", "--requests", "10", "--json", str(file))
     (level,) = json.loads(file.read_text())["levels"]
 
-    assert (run.returncode, level["users"], level["rate_per_s"], level["requests"]) == (0, None, 20.0, 10)
+    assert (run.returncode, level["users"], level["rate_per_s"], level["requests"]) == (0, None, 100.0, 10)
     assert level["queue_s"]["n"] == 30
     assert run.stdout.splitlines()[0].split()[0] == "rate/s"
 
@@ -363,22 +368,13 @@ def test_a_tokenizer_gives_prompts_of_its_words(tmp_path):
     assert said <= {entry[1:] for entry in words if entry[0] == "\u0120"}
 
 
-@pytest.fixture(scope="module")
-def self_tests(tmp_path_factory) -> dict:
-    """A self-test before a measurement and one alone. At once: what they say is looked at, and not how good it is."""
-    file = tmp_path_factory.mktemp("first") / "figures.json"
-    with TruthServer() as mock:
-        first = [part for part in command(mock.base_url, "--users", "2", "--json", str(file)) if part != "--no-self-test"]
-        alone = [sys.executable, "-m", "helpers.bench", "--self-test", "--users", "1"]
-        how = {"capture_output": True, "text": True, "timeout": 120, "cwd": REPOSITORY}
-        with ThreadPoolExecutor() as at_once:
-            first, alone = at_once.map(lambda asked: subprocess.run(asked, **how), (first, alone))
-    return {"first": first, "alone": alone, "json": json.loads(file.read_text())}
-
-
-def test_the_client_measures_itself_first(self_tests):
+def test_the_client_measures_itself_first(tmp_path):
     """Its error and its ceiling are printed, and stand in the provenance."""
-    run, tested = self_tests["first"], self_tests["json"]["provenance"]["instrument"]["2"]
+    file = tmp_path / "figures.json"
+    with TruthServer() as mock:
+        asked = [part for part in command(mock.base_url, "--users", "2", "--json", str(file)) if part != "--no-self-test"]
+        run = subprocess.run(asked, capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
+    tested = json.loads(file.read_text())["provenance"]["instrument"]["2"]
 
     assert run.returncode == 0
     error = r"TTFT [+-]\d+\.\d\d ms, tokens/s .* %, ITL p99 .* %"
@@ -386,26 +382,28 @@ def test_the_client_measures_itself_first(self_tests):
     assert tested["users"] == 2 and tested["ceiling_events_per_s"] > 0
 
 
-def test_the_self_test_needs_no_endpoint(self_tests):
-    """And an endpoint is missed where there is no self-test."""
-    tested = self_tests["alone"]
-    missed = subprocess.run([sys.executable, "-m", "helpers.bench"], capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+def test_the_self_test_needs_no_endpoint(here, monkeypatch, capsys):
+    """A short one: what it says is looked at, and not how good it is. An endpoint is missed where there is no self-test."""
+    monkeypatch.setattr(selftest, "TOKENS", 8)
+    monkeypatch.setattr(selftest, "CEILING_RATES", (10_000,))
+    monkeypatch.setattr(selftest, "CEILING_S", 0.1)
 
-    assert (tested.returncode, tested.stderr) == (0, "") and tested.stdout.startswith("instrument at 1 users: TTFT ")
-    assert (missed.returncode, missed.stdout) == (2, "")
-    assert missed.stderr.startswith("--base-url and --model are missing: give the address")
+    code, out, err = here(["--self-test", "--users", "1"]), *capsys.readouterr()
+    assert (code, err) == (0, "") and out.startswith("instrument at 1 users: TTFT ")
+    code, out, err = here([]), *capsys.readouterr()
+    assert (code, out) == (2, "") and err.startswith("--base-url and --model are missing: give the address")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_in_the_middle_it_keeps_what_was_measured(tmp_path, number, code):
     """The first number of users is done, the second stalls: the file has the first, and nothing lies beside it."""
     file = tmp_path / "figures.json"
-    with TruthServer(lambda n, body: Script(first_s=0.6) if n < 2 + 5 else Script(end="stall")) as mock:
+    with TruthServer(lambda n, body: Script(first_s=0.05) if mock.at_once < 2 else Script(end="stall")) as mock:
         process = subprocess.Popen(
-            command(mock.base_url, "--users", "1,2", "--requests", "1", "--json", str(file)),
+            command(mock.base_url, "--users", "1,2", "--requests", "2", "--json", str(file)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
         )  # fmt: skip
-        assert wait_until(lambda: len(mock.received) > 7, 30)
+        assert wait_until(lambda: mock.most_at_once == 2, 30)
         process.send_signal(number)
         output, errors = process.communicate(timeout=20)
 
