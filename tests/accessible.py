@@ -1,0 +1,12 @@
+"""Who cannot see a page, or not well: what axe finds in it."""
+
+
+def faults(page) -> list[tuple[str, list[str]]]:
+    """The rules that an open ``page`` of Playwright breaks, each with the first three places.
+
+    What keeps a rule is counted by axe and not written out, which would take longer than to look for it.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]
