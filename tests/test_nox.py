@@ -228,7 +228,8 @@ def test_the_lab_opens_and_asks_nothing(noxfile, tmp_path, browser):
         tab.on("request", lambda request: asked.append(request.url))
         tab.goto(address)
         tab.wait_for_selector(".jp-Launcher, .jp-FileBrowser", timeout=60_000)
-        tab.wait_for_timeout(3000)
+        tab.wait_for_load_state("networkidle")
+        tab.wait_for_timeout(500)  # a question would have come before
         text = tab.inner_text("body")
 
     assert "notified about official Jupyter news" not in text

@@ -10,11 +10,14 @@ import shutil
 import subprocess
 import threading
 import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from helpers.paths import REPOSITORY as ROOT
 
@@ -44,17 +47,41 @@ def yanked(pins: str, *options: str, **variables: str) -> dict[str, str]:
 def test_no_pinned_package_was_withdrawn():
     """Each file's pins, indirect ones too; a new choice is due where one was."""
     files = sorted((ROOT / "requirements").glob("*.txt"))
+    newer = [file for file in files if "inference-perf" in file.name]
+    usual = [file for file in files if file not in newer]
+    asked = [*((batch, ()) for batch in batches(usual)), *((batch, NEWER_PYTHON) for batch in batches(newer))]
     with ThreadPoolExecutor() as at_once:  # each waits for the index most of its time
-        found = dict(zip(files, at_once.map(withdrawn, files)))
+        found = list(at_once.map(lambda batch: yanked("\n".join(batch[0]), *batch[1]), asked))
 
-    assert {file.name: packages for file, packages in found.items() if packages} == {}
+    assert {line for batch, _ in asked for line in batch} == {line for file in files for line in pinned(file)}
+    assert {pin: reason for packages in found for pin, reason in packages.items()} == {}
 
 
-def withdrawn(file: Path) -> dict[str, str]:
-    """Those of a requirement file's pins that the index calls yanked."""
+def pinned(file: Path) -> list[str]:
+    """The lines of a requirement file that name a package."""
     lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
-    pins = "\n".join(line for line in lines if line and not line.startswith("-"))
-    return yanked(pins, *(NEWER_PYTHON if "inference-perf" in file.name else ()))
+    return [line for line in lines if line and not line.startswith("-")]
+
+
+def batches(files: Sequence[Path]) -> list[list[str]]:
+    """The lines of all ``files``, each once; one batch has one of each package, as uv takes no two versions together."""
+    found: list[dict[str, str]] = []
+    for line in sorted({line for file in files for line in pinned(file)}):
+        name = canonicalize_name(Requirement(line).name)
+        fitting = next((batch for batch in found if name not in batch), None)
+        if fitting is None:
+            found.append(fitting := {})
+        fitting[name] = line
+    return [list(batch.values()) for batch in found]
+
+
+def test_no_batch_has_a_package_twice_and_no_line_is_left_out(tmp_path):
+    """With mocks of two files."""
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for file, text in zip(files, ("-c b.txt\nThing==1.0  # why\nother==3\n", "thing==2.0\nother==3\n")):
+        file.write_text(text)
+
+    assert batches(files) == [["Thing==1.0", "other==3"], ["thing==2.0"]]
 
 
 @pytest.fixture
@@ -82,7 +109,7 @@ def index(tmp_path):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
