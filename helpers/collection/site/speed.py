@@ -34,8 +34,10 @@ NOT_HERE = "no Chromium on this machine: install it, or run `python -m playwrigh
 STREAMS = 100  # of the race that is timed
 FRAMES_S = 3  # for so long its frames are counted
 DATA = re.compile(r'(<script type="application/json" id="races">)(.*?)(</script>)', re.S)
-FIRST_INPUT = """globalThis.firstInput = new Promise(done =>
-    new PerformanceObserver(list => done(list.getEntries()[0].duration)).observe({ type: "first-input", buffered: true }))"""
+FIRST_INPUT = """globalThis.firstInput = new Promise(done => {
+    new PerformanceObserver(list => done(list.getEntries()[0].duration)).observe({ type: "first-input", buffered: true });
+    setTimeout(() => done(NaN), 5000);
+})"""  # a browser that tells of none is waited for no longer
 LOADED = "() => performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
 FRAMES = """seconds => new Promise(done => {
     const stamps = [];
