@@ -12,11 +12,19 @@ from helpers.gpu import random_model
 HIDDEN, FEED, VOCABULARY = 64, 128, 512
 
 
-def gemma3(path: Path, layers: int = 6, window: int = 512, context: int = 8192, stored: gguf.LlamaFileType | None = None) -> Path:
-    """Every sixth layer keeps every token, the others the last ``window``: one KV head of 32; its header says ``stored``."""
+def gemma3(
+    path: Path, layers: int = 6, window: int = 512, context: int = 8192,
+    stored: gguf.LlamaFileType | None = None, begins: bool | None = None,
+) -> Path:  # fmt: skip
+    """Every sixth layer keeps every token, the others the last ``window``: one KV head of 32.
+
+    Its header says what it is ``stored`` as and whether a text ``begins`` with the token for it, or (``None``) nothing of it.
+    """
     writer = _writer(path, "gemma3", layers, context)
     if stored is not None:
         writer.add_file_type(stored)
+    if begins is not None:
+        writer.add_add_bos_token(begins)
     for name, value in {"head_count": 2, "head_count_kv": 1, "key_length": 32, "value_length": 32}.items():
         writer.add_uint32(f"gemma3.attention.{name}", value)
     if window:

@@ -485,21 +485,23 @@ def test_a_folder_made_of_a_gguf_has_the_files_special_tokens():
 
 
 @pytest.mark.engine
-def test_a_folder_made_of_a_gguf_begins_texts_as_the_file_says():
-    """Transformers 5.19 forgets the field that llama.cpp heeds; a file without it, or that says no, is left alone."""
+def test_a_folder_made_of_a_gguf_begins_texts_as_the_file_says(tmp_path):
+    """Transformers 5.19 forgets the field that llama.cpp heeds; a file that does not have it, or says no, is left alone."""
+    given = [str(tiny.gemma3(tmp_path / f"{begins}.gguf", begins=begins)) for begins in (None, False, True)]
     code = """
-from types import SimpleNamespace
+import sys
+from pathlib import Path
 from transformers import AutoTokenizer
 from helpers.weights import convert, models
-for said in ({}, {"tokenizer.ggml.add_bos_token": False}, {"tokenizer.ggml.add_bos_token": True}):
-    tokenizer = AutoTokenizer.from_pretrained(models.weights("safetensors"))
-    convert.set_begin(tokenizer, {name: SimpleNamespace(contents=lambda: value) for name, value in said.items()})
-    print(tokenizer("Hello").input_ids.count(tokenizer.bos_token_id))
+for path in map(Path, sys.argv[1:]):
+    convert.to_safetensors(models.resolve(str(path)), path.with_suffix(""))
+    tokenizer = AutoTokenizer.from_pretrained(path.with_suffix(""))
+    print(tokenizer("Hello").input_ids[0] == tokenizer.bos_token_id)
 """
-    command = [kernels.interpreter("transformers"), "-c", code]
+    command = [kernels.interpreter("transformers"), "-c", code, *given]
     ran = subprocess.run(command, capture_output=True, text=True, env=kernels.process_environment("transformers"))
 
-    assert ran.stdout.split() == ["0", "0", "1"], ran.stderr
+    assert ran.stdout.split() == ["False", "False", "True"], ran.stderr
 
 
 @pytest.mark.engine
