@@ -172,7 +172,7 @@ def held_by_llama() -> Values:
         "state_bytes": 623_149, "llm": StandIn(n_tokens=27), "per_token": 23_040, "on_gpu": False,
         "file_mapped": 92 * 2**20, "anonymous_added": 29 * 2**20, "small": 24 * 2**20, "large": 90 * 2**20,
         "sizes": StandIn(weights_bytes={"gguf": 96_576_768}.__getitem__),
-        "bounds": StandIn(work=lambda form: StandIn(parameters=134_515_008)),
+        "bounds": StandIn(work=lambda form: StandIn(parameters=134_515_008)), "shape": StandIn(kept=None),
     }  # fmt: skip
 
 

@@ -89,21 +89,21 @@ def test_unknown_requirement_is_an_error(notebook):
 OF_THE_MODEL = ("gguf-bf16", "gguf-adapter", "chat-template")  # requirements that another MODEL may not meet
 
 
+MAGIC = re.compile(r"^(\s*)((?:\w+ = )?)[!%].*", re.M)  # a shell's or IPython's line, or what is assigned from one
+
+
 def names(cell) -> tuple[set[str], set[str]]:
-    """What a cell binds at its top level, and what it reads; its magics and what it hands to another kernel left out."""
+    """What a cell binds, and what it reads; nothing of what it hands to another kernel or a shell."""
     if cell.source.startswith("%%"):
         return set(), set()
-    lines = [
-        re.sub(r"^(\s*)(\w+ = )?[!%].*", r"\1\g<2>0" if "= !" in line else r"\1pass", line) for line in cell.source.splitlines()
-    ]
-    found = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Name)]
-    bound = {node.id for node in found if isinstance(node.ctx, ast.Store)}
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            bound |= {(one.asname or one.name).partition(".")[0] for one in node.names}
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound.add(node.name)
-    return bound, {node.id for node in found if isinstance(node.ctx, ast.Load)}
+    nodes = list(ast.walk(ast.parse(MAGIC.sub(r"\1\g<2>0", cell.source))))
+    named = [node for node in nodes if isinstance(node, ast.Name)]
+    imported = [one.asname or one.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for one in node.names]
+    defined = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    bound = {*defined, *(name.partition(".")[0] for name in imported)}
+    return bound | {one.id for one in named if isinstance(one.ctx, ast.Store)}, {
+        one.id for one in named if isinstance(one.ctx, ast.Load)
+    }
 
 
 LOOKS_ITSELF = "tokenizer.chat_template"  # a cell with it chooses by what the model has
@@ -149,16 +149,22 @@ def test_a_chat_is_asked_for_where_an_engine_refuses_a_model_without_a_template(
 
 
 def test_another_model_leaves_out_cells_with_its_reason(tmp_path, monkeypatch):
-    """The reason names the model and what it lacks; the default model has all of it."""
-    monkeypatch.delenv("MODEL", raising=False)
-    assert [notebooks.unmet([needed]) for needed in OF_THE_MODEL] == [None, None, None]
-
+    """The reason names the model and what it lacks."""
     monkeypatch.setenv("MODEL", str(tiny.gemma3(tmp_path / "tiny.gguf")))
+
     assert [notebooks.unmet([needed]) for needed in OF_THE_MODEL] == [
         "tiny as gguf-bf16 is left out: only made of the default model",
         "a GGUF adapter of tiny is left out: its architecture is gemma3, not llama",
         "tiny has no chat template",
     ]
+
+
+@pytest.mark.engine
+def test_the_default_model_leaves_out_nothing(monkeypatch):
+    """It has all that a cell may ask of a model."""
+    monkeypatch.delenv("MODEL", raising=False)
+
+    assert [notebooks.unmet([needed]) for needed in OF_THE_MODEL] == [None, None, None]
 
 
 @each_notebook
