@@ -2,10 +2,12 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 import tiny
 
+from helpers import kernels
 from helpers.servers import llama_cpp, metrics, serving
 from helpers.weights import bounds, capacity, models, shapes, sizes
 from helpers.weights.files import ModelError
@@ -267,3 +269,30 @@ class TestLlamaCpp:
 
         assert found.bytes + 4 * cache.state_bytes == 4 * cache.bytes(4096)
         assert float(state) == pytest.approx(4 * cache.state_bytes / MIB, abs=0.005)
+
+
+@pytest.mark.engine
+def test_the_static_cache_of_transformers_is_what_the_calculator_says(tmp_path):
+    """Of a real file with one full layer and five with a window of 16: longer than the window, at it and shorter."""
+    code = """
+import sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM, StaticCache
+from helpers.weights import convert, models, sizes
+path = Path(sys.argv[1])
+model, made = models.resolve(str(path)), path.with_suffix("")
+convert.to_safetensors(model, made)
+loaded = AutoModelForCausalLM.from_pretrained(made, dtype=torch.bfloat16)
+for tokens in (32, 16, 8):
+    cache = StaticCache(config=loaded.config, max_cache_len=tokens)
+    with torch.no_grad():
+        loaded(torch.tensor([[5, 6, 7]]), past_key_values=cache)
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    print(held, sizes.cache(models.shape(model)).bytes(tokens))
+"""
+    command = [kernels.interpreter("transformers"), "-c", code, str(tiny.gemma3(tmp_path / "tiny.gguf", window=16))]
+    ran = subprocess.run(command, capture_output=True, text=True, env=kernels.process_environment("transformers"))
+    pairs = [line.split() for line in ran.stdout.splitlines()]
+
+    assert len(pairs) == 3 and all(held == said for held, said in pairs), ran.stdout + ran.stderr
