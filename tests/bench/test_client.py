@@ -161,7 +161,7 @@ def test_several_tokens_in_one_event_are_counted_by_the_server():
 )  # fmt: skip
 def test_tokens_are_right_to_the_event_for_every_odd_stream(odd, route):
     """As many events with text as the server wrote, and its count where it gives one."""
-    with TruthServer(Script(first_s=0.02, gap_s=0.005, **odd)) as mock:
+    with TruthServer(Script(first_s=0.01, gap_s=0.002, **odd)) as mock:
         sample = ask(mock, 17, route=route)
         did = mock.received[0]
 
@@ -245,20 +245,20 @@ def test_a_rate_of_none_is_refused():
         (Script(end="cut"), "ended early: the connection closed in the middle of the answer"),
         (Script(end="silence"), "ended early: the server closed without an answer"),
         (Script(end="reset"), r"reset: the connection broke \(.*\)"),
-        (Script(end="stall"), "stalled: no end within 0.5 s"),
+        (Script(end="stall"), "stalled: no end within 0.2 s"),
         (Script(end="malformed"), "malformed: .*"),
         (Script(end="not an object"), "malformed: .*"),
         (Script(end="odd usage"), "malformed: .*"),
         (Script(end="odd text"), "malformed: .*"),
         (Script(end="not utf-8"), "malformed: .*utf-8.*"),
-        (Script(end="trickle"), "stalled: no end within 0.5 s"),
+        (Script(end="trickle"), "stalled: no end within 0.2 s"),
         (Script(end="long line"), "too large: an answer of more than 64 MiB"),
         (Script(end="error"), "server error: .*out of blocks.*"),
     ],
 )
 def test_a_bad_answer_is_a_sample_with_its_kind(script, error):
     """One line, ``kind: detail``, and no exception: a load goes on after it."""
-    sample = answered(script, timeout_s=0.5 if script.end in ("stall", "trickle") else 20)
+    sample = answered(script, timeout_s=0.2 if script.end in ("stall", "trickle") else 20)
 
     assert sample.error is not None and "\n" not in sample.error
     assert re.fullmatch(error, sample.error)

@@ -229,9 +229,9 @@ def test_a_server_that_refuses_ignore_eos_is_asked_without():
 
 
 def test_goodput_counts_the_requests_within_the_limits(tmp_path):
-    """Every second answer begins after 0.2 s: with a limit of 0.1 s half of the requests are good."""
+    """Every second answer begins after 0.15 s: with a limit of 0.1 s half of the requests are good."""
     file = tmp_path / "figures.json"
-    with TruthServer(lambda number, body: Script(first_s=0.2 * (number % 2))) as mock:
+    with TruthServer(lambda number, body: Script(first_s=0.15 * (number % 2))) as mock:
         run = bench(mock.base_url, "--users", "1", "--requests", "4", "--slo", "ttft=0.1,tpot=5", "--json", str(file))
     (level,) = json.loads(file.read_text())["levels"]
 

@@ -48,8 +48,9 @@ class Stream(io.StringIO):
 
 @pytest.fixture
 def often(monkeypatch) -> None:
-    """Short blocks are looked at too."""
+    """Short blocks are looked at too, and follow each other closely."""
     monkeypatch.setattr(live, "EVERY_S", 0.01)
+    monkeypatch.setattr(client, "CONNECT_AHEAD_S", 0.05)
 
 
 def test_a_block_counts_what_has_come():

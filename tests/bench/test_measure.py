@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.bench import checks, measure
+from helpers.bench import checks, client, measure
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.measure import Plan, TooFewRepeats
 from helpers.bench.truth_script import Script
@@ -297,8 +297,9 @@ def test_an_engine_against_itself_gets_other_prompts_each_time():
     assert found.keys() == {"A", "again"}
 
 
-def test_an_open_loop_sends_at_its_rate_however_slow_the_server():
+def test_an_open_loop_sends_at_its_rate_however_slow_the_server(monkeypatch):
     """200 requests/s to a server that takes 0.1 s: many at once, and no wait in the client."""
+    monkeypatch.setattr(client, "CONNECT_AHEAD_S", 0.05)
     with TruthServer(Script(first_s=0.1)) as mock:
         (level,) = measure.measure(endpoint(mock), Plan(rates_per_s=(200.0,), requests=20, **SMALL))
 
