@@ -167,7 +167,7 @@ def test_thought_and_answer_are_told_apart(seen):
     assert {*thought.piece_kinds[first_text:]} == {"text"} and thought.reasoning and thought.text
     assert thought.ttft_s == (thought.event_ns[0] - thought.sent_ns) / 1e9
     assert thought.time_to_first_answer_s == (thought.event_ns[first_text] - thought.sent_ns) / 1e9 > thought.ttft_s
-    assert thought.token_source == "server_usage" and len(thought.event_ns) <= thought.output_tokens == 24
+    assert thought.token_source == "server_usage" and len(thought.event_ns) <= thought.output_tokens <= 24
 
 
 def test_a_thought_and_a_call_without_an_answer(seen):
