@@ -9,8 +9,8 @@ from helpers.bench import connection, stream
 from helpers.bench.packed import Numbers, Texts
 from helpers.bench.timing import Level
 
-ANSWERS, TOKENS = 20, 1000
-MOST_BYTES = 40  # a token: 10,000 answers of 1,000 tokens and what the client itself takes stay below 500 MB
+ANSWERS, TOKENS = 40, 1000
+MOST_BYTES = 45  # a token: 10,000 answers of 1,000 tokens and what the client itself takes stay below 500 MB
 
 
 @pytest.mark.parametrize(
