@@ -49,6 +49,8 @@ def _no_network() -> str | None:
 
 def _of_model(check: Callable[[models.Model], None]) -> Callable[[], str | None]:
     def missing() -> str | None:
+        if kernels.replaying():  # it has no model to ask
+            return None
         try:
             return check(models.resolve())
         except models.ModelError as error:

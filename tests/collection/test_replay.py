@@ -136,6 +136,11 @@ def test_what_cannot_run_says_why_and_prints_no_half(alone, tmp_path):
     assert mine == "5"
 
 
+def test_no_requirement_but_a_gpu_and_a_network_skips_a_cell_of_a_replay(alone):
+    """A cell that is skipped before the kernel sees it would lose its committed output."""
+    assert {name for name, unmet in notebooks.REQUIREMENTS.items() if unmet()} <= {"gpu", "network", "tensorrt-llm"}
+
+
 def test_an_error_of_the_readers_own_is_still_an_error(alone, tmp_path):
     """A replay hides no mistake."""
     with pytest.raises(notebooks.NotebookError, match="small.ipynb failed: ZeroDivisionError"):
