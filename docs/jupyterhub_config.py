@@ -15,7 +15,7 @@ ROOM = Path(os.environ.get("HUB_FOLDER", Path.home() / "llm-room"))  # the hub's
 MODELS = Path.home() / ".cache" / "llm-frameworks-measured"  # made once by the set-up, with the conversions
 PORT = int(os.environ.get("HUB_PORT", "8000"))  # and the three after it
 PEOPLE = 30
-IDLE_S = 3600  # a kernel that nobody used for so long ends, and the engine in it
+IDLE_S = 3600  # a kernel whose page is closed ends when nothing has run in it for so long, and its server with it
 
 if not os.environ.get("HUB_PASSWORD"):
     sys.exit("HUB_PASSWORD is not set, and without one anybody on this machine could come in: HUB_PASSWORD=... jupyterhub ...")
