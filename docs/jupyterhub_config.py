@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent  # the repository, set up with `nox -s tour`; people only read it
 ROOM = Path(os.environ.get("HUB_FOLDER", Path.home() / "llm-room"))  # the hub's own files, and a folder for each person
 MODELS = Path.home() / ".cache" / "llm-frameworks-measured"  # made once by the set-up, with the conversions
-PORT = int(os.environ.get("HUB_PORT", "8000"))  # and the three after it
+PORT = int(os.environ.get("HUB_PORT", "8000"))  # and the two after it
 PEOPLE = 30
 IDLE_S = 3600  # a kernel whose page is closed ends when nothing has run in it for so long, and its server with it
 
