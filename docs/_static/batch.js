@@ -15,7 +15,9 @@ function bars(steps) {
     const high = BARS * step.took_ms / longest, kind = Object.keys(step.prefill).length ? "prefill" : "decode";
     return drawn("rect", { x: wide * number + 3, y: 16 + BARS - high, width: wide - 6, height: high, class: kind });
   });
-  const told = drawn("text", { x: middle(slowest), y: 11, "text-anchor": "middle" }, `${longest} ms`);
+  const side = slowest < 2 ? "start" : slowest > steps.length - 3 ? "end" : "middle";
+  const x = { start: wide * slowest, middle: middle(slowest), end: wide * (slowest + 1) }[side];
+  const told = drawn("text", { x, y: 11, class: "longest", "text-anchor": side }, `${longest.toLocaleString("en")} ms`);
   return [...made, told];
 }
 

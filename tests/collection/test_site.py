@@ -21,7 +21,7 @@ from pointers import at
 from helpers import formatting, frameworks, paths, records
 from helpers.bench import timing
 from helpers.collection import claims
-from helpers.collection.site import build, built, clients, curves, fits, published, racing, sources, speed, verdicts
+from helpers.collection.site import batch, build, built, clients, curves, fits, published, racing, sources, speed, verdicts
 from helpers.lessons.decision import choose
 from helpers.lessons.race.lanes import WAYS, Lane
 from helpers.lessons.scaling import parallelism
@@ -801,6 +801,23 @@ def test_the_picture_of_the_batch_has_all_that_is_computed(page, site):
     for kind, key in (("decode", "decode"), ("waits", "waiting")):
         bars = sum(not step["prefill"] for step in record["steps"]) if kind == "decode" else 0
         assert page.locator(f"#grid .{kind}").count() == sum(len(step[key]) for step in record["steps"]) + bars
+
+
+@pytest.mark.parametrize("slowest", [0, 1, 14, -2, -1])
+def test_the_longest_time_is_whole_wherever_it_is(page, site, slowest):
+    """Also at the edges; a mock, made of the newest record, in which one step took longest."""
+    (file, record), *_ = sources.newest("steps")
+    record["runs"]["batch"]["steps"][slowest]["took_ms"] = [98765.4] * 3
+    before, _, rest = (site / "batch.html").read_text().partition('<script type="application/json" id="batches">')
+    mock = site / "batch_mock.html"
+    mock.write_text(before + batch.html([(file, record)]) + rest.partition("</script>")[2])
+    page.goto(mock.as_uri())
+    told, picture = (page.locator(f"#grid {one}").bounding_box() for one in (".longest", "svg[role=img]"))
+    text = page.locator("#grid .longest").text_content()
+    mock.unlink()
+
+    assert text == "98,765.4 ms"
+    assert picture["x"] <= told["x"] and told["x"] + told["width"] <= picture["x"] + picture["width"]
 
 
 def test_the_picture_of_the_cache_has_every_block(page, site):

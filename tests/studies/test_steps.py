@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from statistics import median
 
 import pytest
 import steps_by_hand
@@ -73,6 +74,16 @@ def test_in_the_batch_a_long_prompt_shares_its_steps_and_others_wait():
         assert len(chunks) > 2 and all(len(step["scheduled"]) > 1 for step in chunks)
         assert len(run["requests"]) > limits["max_num_seqs"] and any(step["waiting"] for step in run["steps"])
         assert len({asked["output_tokens"] for asked in run["requests"].values()}) > 3
+
+
+def test_a_step_with_a_piece_of_the_long_prompt_takes_longer():
+    """As the page says: by the median of the steps that are full with it, beside those of decode alone."""
+    for one in recorded():
+        run, limits = one["runs"]["batch"], one["provenance"]["limits"]
+        took = [(sum(step["scheduled"].values()), len(step["scheduled"]), median(step["took_ms"])) for step in run["steps"]]
+        full = [ms for tokens, _, ms in took if tokens == limits["max_num_batched_tokens"]]
+
+        assert median(full) > median(ms for tokens, requests, ms in took if tokens == requests)
 
 
 def test_in_the_cache_blocks_are_shared_by_two_kept_and_evicted():
