@@ -79,7 +79,7 @@ def gguf_types(found: Mapping[str, Mapping], notes: Sequence[str] = ()):
 def _of_types(found: Mapping[str, Mapping]) -> str:
     """What is to see of types: the smallest beside the largest, and which loses most."""
     small, large = (pick(found, key=lambda name: found[name]["mib"]) for pick in (min, max))
-    fewer = found[large]["mib"] / found[small]["mib"]
+    left = found[small]["mib"] / found[large]["mib"]
     faster = median(found[small]["tokens_per_s"]) / median(found[large]["tokens_per_s"])
     worst = max(found, key=lambda name: found[name]["kl"] or 0)
-    return f"{small}: {fewer:.1f} times fewer bytes than {large}, {faster:.1f} times its speed; most is lost in {worst}"
+    return f"{small}: {left:.0%} of the bytes of {large}, {faster:.1f} times its speed; most is lost in {worst}"

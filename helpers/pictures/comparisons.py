@@ -102,10 +102,14 @@ def columns(seconds: Mapping[str, Sequence[float]], title: str = "", notes: Sequ
     return plots.titled(figure, title, notes)
 
 
+DASHES = ("-", "--", ":", "-.")
+
+
 def times(gains: Mapping[str, Mapping[str, float]], title: str = "", notes: Sequence[str] = (), ylabel: str = "times as fast"):
     """Draw how many times as fast each name of ``gains`` is, over the number of users, with the line of no change.
 
-    ``gains`` maps a name to factors by the number of users (a number, or its text). Returns a matplotlib figure.
+    ``gains`` maps a name to factors by the number of users (a number, or its text). What stands before the first comma of a name
+    has one colour, what follows one marker and dash. Returns a matplotlib figure.
     """
     from matplotlib.figure import Figure
 
@@ -114,10 +118,12 @@ def times(gains: Mapping[str, Mapping[str, float]], title: str = "", notes: Sequ
     axes = figure.subplots()
     axes.axhline(1, color="0.4", linewidth=1)
     axes.annotate("no change", (0, 1), fontsize=8, va="bottom")
-    for number, (name, by_users) in enumerate(gains.items()):
+    whose, which = (list(dict.fromkeys(name.partition(", ")[part] for name in gains)) for part in (0, 2))
+    for name, by_users in gains.items():
         points = sorted((users.index(int(count)), factor) for count, factor in by_users.items())
-        dashes = "-" if number < len(plots.COLOURS) else "--"  # the colours come again
-        axes.plot(*zip(*points), linewidth=1.5, linestyle=dashes, **plots.told_apart(number, name))
+        colour, look = (of.index(name.partition(", ")[part]) for part, of in ((0, whose), (2, which)))
+        how = {"color": plots.COLOURS[colour % len(plots.COLOURS)], "linestyle": DASHES[look % len(DASHES)]}
+        axes.plot(*zip(*points), linewidth=1.5, **plots.told_apart(look, name) | how)
     axes.set_xticks(range(len(users)), [str(count) for count in users])
     axes.set(xlabel="users at once", ylabel=ylabel, ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)

@@ -162,7 +162,8 @@ def finding(alone: Sequence[Lane], together: Sequence[Lane], gpu: bool | None = 
     longer = [_longer(done[lane.name], lane) for lane in together if lane.name in done and lane.output_tokens_per_s]
     if not longer:
         return said
-    return f"{said} All at once, each took {min(longer):.2g} to {max(longer):.2g} times as long for as much text."
+    least, most = (float(f"{times:.2g}") for times in (min(longer), max(longer)))  # two digits, and no exponent above 99
+    return f"{said} All at once, each took {least:g} to {most:g} times as long for the same amount of text."
 
 
 def _longer(alone: Lane, together: Lane) -> float:

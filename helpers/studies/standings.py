@@ -52,6 +52,14 @@ def change(before: Mapping, after: Mapping) -> str:
     return "less" if after["high"] < before["low"] else "no more"
 
 
+def first(figures: Mapping[str, Mapping]) -> str | None:
+    """The name with the highest median of ``figures``; ``None`` where its range touches another's, or if it is 0."""
+    best = max(figures, key=lambda name: figures[name]["median"], default=None)
+    others = [figure for name, figure in figures.items() if name != best]
+    apart = best is not None and all(change(other, figures[best]) == "more" for other in others)
+    return best if apart and figures[best]["median"] > 0 else None
+
+
 def ahead(found: Mapping) -> list[str]:
     """A line for each number of users: who makes the most tokens/s, and how many times the next framework's."""
     gpu = records.on_gpu(found)
@@ -63,7 +71,8 @@ def _ahead(lead: Lead, gpu: bool) -> str:
     if lead.second is None:
         return f"{said}, no other figure"
     how = "the ranges do not touch" if lead.apart else "the ranges touch, so this may be chance"
-    return f"{said}, {lead.times:.1f} times {frameworks.label(lead.second, gpu)}; {how}"
+    times = f"{lead.times:.{1 if lead.times >= 1.1 else 2}f}"  # "1.0 times" would read as no difference
+    return f"{said}, {times} times {frameworks.label(lead.second, gpu)}; {how}"
 
 
 def headline(found: Mapping) -> str:

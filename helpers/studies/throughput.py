@@ -19,6 +19,7 @@ from dataclasses import replace
 from helpers import cli, frameworks, kernels, machine, plots, records
 from helpers.bench import checks, measure, selftest
 from helpers.bench.client import EndpointError
+from helpers.formatting import users_told
 from helpers.lessons.memory import bandwidth
 from helpers.servers import engines, install, llama_cpp, metrics, serving
 from helpers.servers.serving import Server
@@ -185,13 +186,25 @@ def notes(found: Mapping) -> list[str]:
     of, modes = rates(found["engines"]), found.get("provenance", {}).get("modes", {})
     said = [f"{frameworks.TITLES[frameworks.get(name).kernel]}: {mode}" for name, mode in modes.items() if mode]
     said = list(dict.fromkeys(said))  # llama.cpp's rows are one build
-    if len([name for name in of if frameworks.get(name).kernel == "llama-cpp"]) > 1:
-        said.append(f"llama.cpp is compared by its fastest type here, {frameworks.get(best(of, 'llama-cpp')).dtype}")
+    said += _fastest_type({name: rates for name, rates in of.items() if frameworks.get(name).kernel == "llama-cpp"})
     if BATCH in of:
         said.append(f"{frameworks.get(BATCH).title}: {static_batch.SAID}")
     if "roof" in found and (label := bounds.Roof(**found["roof"]).label):
         said.append(f"the roof was {label}")
     return said
+
+
+def _fastest_type(of: Mapping[str, Mapping[int, Mapping | None]]) -> list[str]:
+    """By which of its types llama.cpp is compared, and where another's median is higher; empty unless it has several."""
+    if len(of) < 2:
+        return []
+    fastest = best(of, "llama-cpp")
+    said = [f"llama.cpp is compared by {frameworks.get(fastest).dtype}, its fastest type in the geometric mean over the users"]
+    for users, rate in of.get(fastest, {}).items():
+        known = {name: by_users[users]["median"] for name, by_users in of.items() if by_users.get(users)}
+        if rate and (first := max(known, key=known.get)) != fastest:
+            said.append(f"with {users_told(users)} the median of {frameworks.get(first).dtype} is higher")
+    return ["; ".join(said)]
 
 
 def works(found: Mapping) -> dict[str, bounds.Work]:

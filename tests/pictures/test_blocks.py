@@ -22,6 +22,6 @@ def test_types_are_drawn_over_their_size():
     }
     figure = blocks.gguf_types(found, notes=["right: recorded"])
 
-    assert figure.get_suptitle() == "Q4_0: 4.0 times fewer bytes than bf16, 2.0 times its speed; most is lost in Q4_0"
+    assert figure.get_suptitle() == "Q4_0: 25% of the bytes of bf16, 2.0 times its speed; most is lost in Q4_0"
     assert [float(line.get_ydata()[0]) for line in figure.axes[1].lines] == [0, 0.25]
     assert figure.get_supxlabel() == "right: recorded"

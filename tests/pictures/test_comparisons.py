@@ -26,6 +26,17 @@ def test_factors_stand_at_their_number_of_users():
     ]  # fmt: skip
 
 
+def test_factors_of_one_engine_have_one_colour_and_those_of_one_option_one_dash():
+    """Also where the option has a comma, and an engine lacks one."""
+    names = ("vLLM, fp8", "vLLM, no graphs, no compile", "SGLang, fp8", "plain")
+    looks = {line.get_label(): line for line in comparisons.times(dict.fromkeys(names, {1: 1, 10: 2})).axes[0].lines}
+    eight, without, other, plain = (looks[name] for name in names)
+
+    assert eight.get_color() == without.get_color() != other.get_color() != plain.get_color()
+    assert (eight.get_linestyle(), eight.get_marker()) == (other.get_linestyle(), other.get_marker())
+    assert len({line.get_linestyle() for line in (eight, without, plain)}) == 3
+
+
 def test_repeats_are_drawn_one_by_one_beside_their_ratio():
     """Six dots and a median for each, the floor as far below 1 as above it, the verdict in words."""
     levels = {

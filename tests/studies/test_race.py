@@ -133,8 +133,12 @@ def test_who_was_first_is_said_and_what_the_others_cost():
     said = "Alone, llama.cpp (Q4_0) had its last token first, after 0.50 s."
 
     assert race.finding([VLLM, FAILED, LLAMA], together, gpu=True) == (
-        f"{said} All at once, each took 2 to 8 times as long for as much text."
+        f"{said} All at once, each took 2 to 8 times as long for the same amount of text."
     )
+    late = Lane("llama-cpp-q4_0", ("a",), (17.2,), 17.2, 0.06, 1)
+    assert "took 2 to 170 times" in race.finding([VLLM, LLAMA], [together[0], late], gpu=True)
+    late = Lane("llama-cpp-q4_0", ("a",), (17.2,), 17.2, 0.06, 1)
+    assert "took 2 to 170 times" in race.finding([VLLM, LLAMA], [together[0], late], gpu=True)
     assert race.finding([VLLM, LLAMA], [FAILED], gpu=True) == said
     assert race.finding([FAILED], together, gpu=True) == "No engine gave a whole answer."
 

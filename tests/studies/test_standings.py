@@ -36,8 +36,18 @@ def test_ranges_that_touch_are_said_to_touch():
     one, ten, hundred = standings.ahead(RECORD)
 
     assert one == "1 user: llama.cpp (Q4_0) first with 150 (142 to 158) tokens/s, 3.8 times vLLM; the ranges do not touch"
-    assert ten.endswith("1.1 times llama.cpp (Q4_0); the ranges touch, so this may be chance")
+    assert ten.endswith("1.05 times llama.cpp (Q4_0); the ranges touch, so this may be chance")
     assert standings.headline(RECORD) == "Most tokens/s: llama.cpp (1 user), vLLM or llama.cpp (10 users), vLLM (100 users)"
+
+
+def test_nobody_is_first_where_ranges_touch():
+    """Nor with nothing."""
+    spreads = ((1, 0.9, 1.1), (2, 1.9, 2.1), (1.5, 1, 2))
+    low, high, wide = ({"median": middle, "low": least, "high": most} for middle, least, most in spreads)
+
+    assert standings.first({"vllm": low, "sglang": high}) == "sglang" == standings.first({"sglang": high})
+    assert standings.first({"vllm": wide, "sglang": high}) is None
+    assert standings.first({"vllm": dict.fromkeys(low, 0)}) is None and standings.first({}) is None
 
 
 def test_a_number_of_users_with_one_figure_has_no_second():
