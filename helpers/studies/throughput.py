@@ -186,7 +186,7 @@ def notes(found: Mapping) -> list[str]:
     of, modes = rates(found["engines"]), found.get("provenance", {}).get("modes", {})
     said = [f"{frameworks.TITLES[frameworks.get(name).kernel]}: {mode}" for name, mode in modes.items() if mode]
     said = list(dict.fromkeys(said))  # llama.cpp's rows are one build
-    said += _fastest_type({name: rates for name, rates in of.items() if frameworks.get(name).kernel == "llama-cpp"})
+    said += _fastest_type({name: by_users for name, by_users in of.items() if frameworks.get(name).kernel == "llama-cpp"})
     if BATCH in of:
         said.append(f"{frameworks.get(BATCH).title}: {static_batch.SAID}")
     if "roof" in found and (label := bounds.Roof(**found["roof"]).label):
@@ -196,13 +196,14 @@ def notes(found: Mapping) -> list[str]:
 
 def _fastest_type(of: Mapping[str, Mapping[int, Mapping | None]]) -> list[str]:
     """By which of its types llama.cpp is compared, and where another's median is higher; empty unless it has several."""
-    if len(of) < 2:
-        return []
     fastest = best(of, "llama-cpp")
+    whole = of.get(fastest, {})
+    if len(of) < 2 or not whole or not all(whole.values()):  # no type has all figures
+        return []
     said = [f"llama.cpp is compared by {frameworks.get(fastest).dtype}, its fastest type in the geometric mean over the users"]
-    for users, rate in of.get(fastest, {}).items():
+    for users in whole:
         known = {name: by_users[users]["median"] for name, by_users in of.items() if by_users.get(users)}
-        if rate and (first := max(known, key=known.get)) != fastest:
+        if (first := max(known, key=known.get)) != fastest:
             said.append(f"with {users_told(users)} the median of {frameworks.get(first).dtype} is higher")
     return ["; ".join(said)]
 

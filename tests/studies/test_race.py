@@ -137,10 +137,6 @@ def test_who_was_first_is_said_and_what_the_others_cost():
     )
     late = Lane("llama-cpp-q4_0", ("a",), (17.2,), 17.2, 0.06, 1)
     assert "took 2 to 170 times" in race.finding([VLLM, LLAMA], [together[0], late], gpu=True)
-    late = Lane("llama-cpp-q4_0", ("a",), (17.2,), 17.2, 0.06, 1)
-    assert "took 2 to 170 times" in race.finding([VLLM, LLAMA], [together[0], late], gpu=True)
-    late = Lane("llama-cpp-q4_0", ("a",), (17.2,), 17.2, 0.06, 1)
-    assert "took 2 to 170 times" in race.finding([VLLM, LLAMA], [together[0], late], gpu=True)
     assert race.finding([VLLM, LLAMA], [FAILED], gpu=True) == said
     assert race.finding([FAILED], together, gpu=True) == "No engine gave a whole answer."
 
