@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from helpers.lessons.scaling import parallelism
 from helpers.lessons.scaling.parallelism import Layout
+from helpers.weights import sizes
 
 TOLERANCE = 0.03  # papers round: 37 billion, "7K" for 7,168
 
@@ -36,7 +37,7 @@ class Comparison:
 
 
 def _fits(layout: Layout, dtype: str) -> bool:
-    return parallelism.share("Llama-3.1-405B", layout, dtype).fits(80e9)
+    return parallelism.share("Llama-3.1-405B", layout, dtype).fits(80 * sizes.GIB)  # an H100 of "80 GB" has nearly 80 GiB
 
 
 def _exchange_s() -> float:
