@@ -6,7 +6,7 @@ Replayed from the record of ``nox -s gpu -- scaling`` on any machine; nothing is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from helpers.bench.timing import Figure, figure
@@ -122,6 +122,20 @@ def _of(found: Mapping, way: Way, life: Mapping, costs: expected.Costs) -> Itera
 
 def _bound(way: Way, tokens: int) -> float:
     return parallelism.step(way.shape, way.layout, tokens=tokens, gpu=GPU, dtype=way.dtype).seconds
+
+
+def changes(found: Mapping | None = None) -> dict[tuple[Way, str], tuple[float, float]]:
+    """How many times as fast as one GPU several are: by the bound, and by the medians measured; by way and load.
+
+    A model that no single GPU had is left out.
+    """
+    every = {(one.way, one.what): one for one in verdicts(found)}
+    sides = {(way, what): (every.get((replace(way, layout=ONE), what)), one) for (way, what), one in every.items()}
+    return {
+        key: (alone.bound_s / one.bound_s, alone.measured.median / one.measured.median)
+        for key, (alone, one) in sides.items()
+        if alone and alone is not one
+    }
 
 
 def pools(found: Mapping | None = None) -> dict[Way, tuple[int, float]]:

@@ -153,6 +153,21 @@ class TestShippedRecord:
         """Else it were none."""
         assert all(one.bound_s < one.measured.median for one in verdict.verdicts())
 
+    def test_the_bound_has_the_direction_of_the_dense_model_on_tp2_only(self):
+        """Every row of it is faster both ways; of the other ways the bound has one faster that was slower."""
+        found = verdict.changes()
+        dense = {key: both for key, both in found.items() if (key[0].shape, key[0].layout) == (cases.LLAMA, TWO)}
+        assert dense and all(min(both) > 1 for both in dense.values())
+        assert [key[1] for key, (bound, measured) in found.items() if measured < 1 < bound] == ["a prompt of 2,048"]
+
+    def test_a_change_is_against_one_gpu_of_the_same_engine_and_model(self):
+        """One GPU is none, nor is a model that no single GPU had."""
+        found = verdict.changes()
+        assert {way for way, _ in found} == {way for way in divided.WAYS if way.layout != ONE and way.shape != cases.LARGE}
+        way = divided.Way("vllm", cases.LLAMA, TWO)
+        alone, several = (verdict.prompts(scaled.offline(scaled.load(), "vllm", layout=one))[8192].median for one in (ONE, TWO))
+        assert found[way, "a prompt of 8,192"][1] == pytest.approx(alone / several)
+
     @pytest.mark.parametrize("engine", scaled.ENGINES)
     def test_the_speed_up_is_measured_with_a_spread_below_a_twentieth(self, engine):
         """Of every load."""
