@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from helpers.bench.timing import figure
+from helpers.formatting import told
 from helpers.gpu import read, scaled
 from helpers.gpu.cases import LARGE, LLAMA, MOE, PLAIN
 from helpers.gpu.scaled import ENGINES, ONE, TWO
@@ -98,7 +100,7 @@ def joules_gain(found: Mapping, engine: str, load: str, layout: Layout = TWO, sh
 
 
 def divided(found: Mapping | None = None) -> pd.DataFrame:
-    """Each of :data:`WAYS`: tokens/s by load and how many times one GPU's, joules of a token, GiB of each GPU, and the KV pool.
+    """Each of :data:`WAYS`: tokens/s by load, how many times one GPU's and ranges, joules of a token, GiB of each GPU, KV pool.
 
     The last column has the bytes that a prompt of 8,192 sent over NVLink over those that the calculator gives.
     """
@@ -114,9 +116,15 @@ def divided(found: Mapping | None = None) -> pd.DataFrame:
 
 
 def _rates(found: Mapping, way: Way, one: Mapping) -> dict[str, str]:
-    rates = scaled.by_load(one)
-    told = {load: f" ({gain.median:.2f}x)" for load, gain in gains(found, way).items()}
-    return {load: f"{median(rates[load]):,.0f}{told.get(load, '')}" for load in LOADS if load in rates}
+    """The rate with its gain and the gain's range; what has no gain has the range of its rate."""
+    rates, brought = scaled.by_load(one), gains(found, way)
+    return {load: _rate(rates[load], brought.get(load)) for load in LOADS if load in rates}
+
+
+def _rate(values: list[float], gain: scaled.Gain | None) -> str:
+    if not gain:
+        return told(vars(figure(values)), ",.0f")
+    return f"{median(values):,.0f}, {gain.median:.2f}x ({gain.low:.2f} to {gain.high:.2f})"
 
 
 def gains(found: Mapping, way: Way) -> dict[str, scaled.Gain]:

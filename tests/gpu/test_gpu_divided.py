@@ -58,15 +58,25 @@ def test_with_one_engine_alone_nothing_is_compared(record):
 def test_a_way_has_its_rates_its_factors_its_joules_and_its_memory(record):
     """One GPU has no factor; bytes are those counted over those computed."""
     shown = divided.divided(record).drop(columns=list(LOADS[-1:]))
-    assert shown.loc[("vLLM", LLAMA, "one GPU")].tolist() == ["128", "1.00", "1", "1,000", "-"]
-    assert shown.loc[("vLLM", LLAMA, "TP2")].tolist() == ["256 (2.00x)", "2.00", "1, 1", "2,000", "1.00"]
-    assert shown.loc[("vLLM", LLAMA, "PP2"), ["128/128, 1 user", "NVLink, x"]].tolist() == ["102 (0.80x)", "2.00"]
+    assert shown.loc[("vLLM", LLAMA, "one GPU")].tolist() == ["128 (128 to 128)", "1.00", "1", "1,000", "-"]
+    assert shown.loc[("vLLM", LLAMA, "TP2")].tolist() == ["256, 2.00x (2.00 to 2.00)", "2.00", "1, 1", "2,000", "1.00"]
+    assert shown.loc[("vLLM", LLAMA, "PP2"), ["128/128, 1 user", "NVLink, x"]].tolist() == ["102, 0.80x (0.80 to 0.80)", "2.00"]
+
+
+def test_a_gain_has_the_range_of_its_farthest_repeats(record):
+    """A slow repeat is seen in the table, on one GPU in the rate and on two in the factor."""
+    alone, several = (scaled.offline(record, "vllm", layout=layout)["rows"] for layout in (ONE, TWO))
+    alone.append({"kind": "speed", "users": 1, "repeat": 1, "seconds": 2.0, "output_tokens": 128})
+    several.append({"kind": "speed", "users": 1, "repeat": 1, "seconds": 1.0, "output_tokens": 128})
+    shown = divided.divided(record)["128/128, 1 user"]
+    assert shown["vLLM", LLAMA, "one GPU"] == "96 (64 to 128)"
+    assert shown["vLLM", LLAMA, "TP2"] == "192, 2.00x (1.00 to 4.00)"
 
 
 def test_a_model_that_no_single_gpu_had_has_no_factor(record):
     """And its name says that its weights are FP8."""
     shown = divided.divided(record)
-    assert shown.loc[("vLLM", "Llama-3.1-70B, FP8", "TP2"), "128/128, 1 user"] == "64"
+    assert shown.loc[("vLLM", "Llama-3.1-70B, FP8", "TP2"), "128/128, 1 user"] == "64 (64 to 64)"
 
 
 def test_what_was_not_measured_has_no_row(record):
