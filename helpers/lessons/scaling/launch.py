@@ -22,6 +22,8 @@ EXAMPLES = {  # on machines of eight GPUs
 # Options of `trtllm-serve`, read in tensorrt_llm/commands/serve.py at NVIDIA/TensorRT-LLM@00209af (1.2) on 2026-11-25;
 # several machines: docs/source/commands/trtllm-serve, disaggregation: docs/source/features/disagg-serving.md.
 TENSORRT_LLM = ("--tp_size", "--pp_size", "--ep_size", "--gpus_per_node", "--host", "--port", "--config", "--server_role")
+# What a command names with --config; the option as in examples/serve/deepseek_r1_reasoning_parser.sh there.
+FILES = {"attention_dp.yaml": "enable_attention_dp: true"}
 
 
 def commands(model: str, layout: Layout, *, per_node: int = 8, head: str = "HEAD") -> dict[str, list[str]]:
@@ -65,7 +67,7 @@ def _sglang(model: str, layout: Layout, rank: int, nodes: int, head: str) -> str
 
 
 def _tensorrt_llm(model: str, layout: Layout, nodes: int, per_node: int) -> str:
-    """Its TP counts as SGLang's does; DP of the attention is ``enable_attention_dp: true`` in the file of ``--config``."""
+    """Its TP counts as SGLang's does; DP of the attention is ``FILES["attention_dp.yaml"]``."""
     parts = ["trtllm-serve", model, f"--tp_size {layout.tp * layout.dp}"]
     parts += [f"--pp_size {layout.pp}"] if layout.pp > 1 else []
     parts += [f"--ep_size {layout.ep_size}"] if layout.ep else []
@@ -87,7 +89,10 @@ def examples(engine: str) -> list[str]:
 
 
 def disaggregated(model: str) -> dict[str, dict[str, str]]:
-    """``{engine: {role: command}}``: one server for prefill, one for decode, and what stands in front of them."""
+    """``{engine: {role: command}}``: one server for prefill, one for decode, and what stands in front of them.
+
+    On one machine each of vLLM's needs its own ``CUDA_VISIBLE_DEVICES`` and ``VLLM_NIXL_SIDE_CHANNEL_PORT`` (vllm/envs.py).
+    """
     transfer = shlex.quote(json.dumps({"kv_connector": "NixlConnector", "kv_role": "kv_both"}))
     sglang = f"python -m sglang.launch_server --model-path {model} --disaggregation-transfer-backend nixl --disaggregation-mode"
     return {

@@ -214,6 +214,12 @@ class TestCommands:
 
         assert used <= set(launch.TENSORRT_LLM)
 
+    def test_every_file_that_a_command_names_is_told(self):
+        """With --config; none is told that no command names."""
+        lines = [line for model, layout in launch.EXAMPLES.values() for line in launch.commands(model, layout)["tensorrt-llm"]]
+
+        assert {line.partition("--config ")[2].split()[0] for line in lines if "--config" in line} == set(launch.FILES)
+
     @pytest.mark.engine
     @pytest.mark.parametrize(("engine", "size"), [("vllm", "tensor_parallel_size"), ("sglang", "tp_size")])
     def test_the_engines_own_parser_takes_every_command(self, engine, size):
