@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from helpers import cli, frameworks, paths, records
 from helpers.collection import claims
-from helpers.gpu import read
-from helpers.gpu.cases import PLAIN
+from helpers.gpu import read, today
+from helpers.gpu.cases import PLAIN, SHORT
 from helpers.lessons.decision import choose, commands, drawing
 from helpers.lessons.scaling import parallelism
 from helpers.studies import conformance, throughput
@@ -24,12 +24,14 @@ from helpers.weights import sizes
 
 VIS = paths.REPOSITORY / "vis"
 TYPES = ("bfloat16", "fp8", "int8", "q8_0", "q4_0")
+BITS = {PLAIN: 16, SHORT: 16, "f16": 16, "fp8 weights": 8, "q8_0": 8}  # of a weight, by a life's option
+APART = 100  # users with whom seconds for an input and for an output token are worked out
 
 
 def facts() -> dict:
     """Everything that ``choose.toml`` does not say itself."""
     return {
-        "evidence": {"cpu": _on_cpu(), "gpu": _on_gpu()},
+        "evidence": {"cpu": [_on_cpu()], "gpu": _on_gpus()},
         "probes": _probes(),
         "models": _models(),
         "blocks": {dtype: list(sizes.blocks()[dtype]) for dtype in TYPES},
@@ -38,11 +40,15 @@ def facts() -> dict:
     }
 
 
+def _short(value: float | None) -> float | None:
+    """Four digits of it."""
+    return None if value is None else float(f"{value:.4g}")
+
+
 def _row(framework: str, row: str, users: int, rate: Mapping, ttft: Mapping | None, tpot: Mapping | None) -> dict:
     """A level of a record: figures in tokens/s and seconds, four digits of each."""
-    short = lambda value: None if value is None else float(f"{value:.4g}")  # noqa: E731
-    told = {key: short(rate[key]) for key in ("median", "low", "high")}
-    seconds = {"ttft_s": short(ttft and ttft["median"]), "tpot_s": short(tpot and tpot["median"])}
+    told = {key: _short(rate[key]) for key in ("median", "low", "high")}
+    seconds = {"ttft_s": _short(ttft and ttft["median"]), "tpot_s": _short(tpot and tpot["median"])}
     return {"framework": framework, "row": row, "users": users, **told, **seconds}
 
 
@@ -50,24 +56,39 @@ def _on_cpu() -> dict:
     """The newest record of the servers on a CPU."""
     found = records.load(throughput.NAME)
     source, plan = found["provenance"], found["provenance"]["plan"]
+    of = {name: levels for name, levels in found["engines"].items() if name != throughput.BATCH}
     rows = [
         _row(
             frameworks.get(name).kernel, f"{frameworks.label(name, False)}, {frameworks.get(name).dtype}", level["users"],
             level["output_tokens_per_s"], level["ttft_s"], level["tpot_s"],
         )
-        for name, levels in found["engines"].items() if name != throughput.BATCH
+        for name, levels in of.items()
         for level in levels if level["output_tokens_per_s"]
     ]  # fmt: skip
+    one_user = {
+        frameworks.get(name).kernel: level["output_tokens_per_s"]
+        for name, levels in of.items()
+        for level in levels
+        if frameworks.get(name).dtype == "bf16" and level["users"] == 1 and name not in frameworks.INSTEAD_OF_KERNELS
+    }
+    has = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in source["machine"]["cpu_flags"]]
     return {
-        "machine": f"{source['machine']['cpu']}, {source['machine']['cores']} cores",
-        "weights": source["model"], "active": _active(source["model"]),
+        "machine": ", ".join([source["machine"]["cpu"], f"{source['machine']['cores']} cores", *has]), "gpus": 1,
+        "weights": source["model"], **_size(source["model"]),
         "shape": f"{plan['input_tokens']} tokens in, {plan['output_tokens']} out", "date": source["date"][:10], "rows": rows,
+        "way": "by the servers", "equal_bits": _equal({16: one_user}), "token_seconds": {},
     }  # fmt: skip
 
 
-def _on_gpu() -> dict:
-    """The newest record of the servers on a data-centre GPU; of Transformers, which was not served there, a static batch."""
-    found = read.load("speed")
+def _on_gpus() -> list[dict]:
+    """The records of servers on one data-centre GPU, the newest first."""
+    speeds = _on_gpu(read.load("speed"), read.token_seconds(APART))
+    now = today.load()
+    return sorted([_on_gpu(now, read.token_seconds(APART, now)), speeds], key=lambda one: one["date"], reverse=True)
+
+
+def _on_gpu(found: Mapping, apart: Mapping[str, tuple[float, float]]) -> dict:
+    """A record of the servers on a data-centre GPU; of Transformers, which was not served there, a static batch."""
     lives = [one for one in read.lives(found, "server", "offline") if one["work"] == "server" or _static(one)]
     rows = []
     for one in lives:
@@ -76,12 +97,33 @@ def _on_gpu() -> dict:
         for users, rate in read.rates(one).items():
             tpot = levels.get(users, {}).get("tpot_s")
             rows += [_row(one["engine"], read.label(one), users, rate, firsts.get(users), tpot)] if rate else []
-    machine = found["provenance"]["machine"]
+    shape = found.get("shape") or found["provenance"]["shape"]
     dates = sorted(one["date"][:10] for one in lives)
     return {
-        "machine": machine["gpus"][0], "weights": found["provenance"]["weights"],
-        "active": _active(found["provenance"]["weights"]), "shape": _lengths(lives), "date": dates[-1], "rows": rows,
+        "machine": f"one {found['provenance']['machine']['gpus'][0]}", "gpus": 1,
+        "weights": f"random, shape of {shape}", **_size(shape), "shape": _lengths(lives), "date": dates[-1], "rows": rows,
+        "way": "by their own APIs", "equal_bits": _equal(_by_bits(found)),
+        "token_seconds": {name: [_short(second) for second in both] for name, both in apart.items()},
     }  # fmt: skip
+
+
+def _by_bits(found: Mapping) -> dict[int, dict[str, Mapping]]:
+    """What the engines' own APIs made for one user, by bits of a weight and by framework."""
+    by_bits: dict[int, dict[str, Mapping]] = {16: {}, 8: {}}
+    for one in read.lives(found, "offline"):
+        rate = read.rates(one).get(1)
+        if rate and one["engine"] != "transformers" and one["option"] in BITS:
+            by_bits[BITS[one["option"]]].setdefault(one["engine"], rate)
+    return by_bits
+
+
+def _equal(by_bits: Mapping[int, Mapping[str, Mapping]]) -> list[dict]:
+    """Medians of one user by framework, the fastest first, for each number of bits that llama.cpp and another have."""
+    return [
+        {"bits": bits, "rates": sorted(([name, _short(rate["median"])] for name, rate in of.items()), key=lambda pair: -pair[1])}
+        for bits, of in by_bits.items()
+        if "llama-cpp" in of and len(of) > 1
+    ]
 
 
 def _lengths(lives: Sequence[Mapping]) -> str:
@@ -101,10 +143,11 @@ def _probes() -> dict[str, dict[str, str]]:
     return {feature: {name: of[feature]["verdict"] for name, of in cells.items() if feature in of} for feature in features}
 
 
-def _active(weights: str) -> int:
-    """The parameters at work on a token of the model that a record's ``weights`` name."""
+def _size(weights: str) -> dict:
+    """Name, parameters and those at work on a token of the model that a record's ``weights`` name."""
     (name,) = (name for name in parallelism.known() if name in weights)
-    return parallelism.of(name).active
+    known = parallelism.of(name)
+    return {"model": name, "parameters": known.sheet.parameters, "active": known.active}
 
 
 def _models() -> dict[str, dict]:

@@ -27,7 +27,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "dp_first": "data_parallel_start_rank", "no_http": "headless",
         "machines": "nnodes", "machine": "node_rank", "head": "master_addr", "head_port": "master_port",
         "quantization": "quantization", "runner": "runner", "serve_adapters": "enable_lora", "adapters": "lora_modules",
-        "adapters_at_once": "max_loras",
+        "adapters_at_once": "max_loras", "kv_dtype": "kv_cache_dtype",
     },
     "sglang": {
         "weights": "model_path", "name": "served_model_name", "host": "host", "port": "port", "dtype": "dtype",
@@ -41,7 +41,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "transfer": "disaggregation_transfer_backend", "role": "disaggregation_mode",
         "role_port": "disaggregation_bootstrap_port",
         "quantization": "quantization", "embeds": "is_embedding", "adapters": "lora_paths",
-        "adapters_at_once": "max_loras_per_batch",
+        "adapters_at_once": "max_loras_per_batch", "kv_dtype": "kv_cache_dtype",
     },
     "llama-cpp": {
         "weights": "model", "name": "alias", "host": "host", "port": "port", "slots": "parallel", "pool_tokens": "ctx_size",
@@ -50,6 +50,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "drafting": "spec_type", "draft_model": "spec_draft_model", "draft_tokens": "spec_draft_n_max",
         "ngram": "spec_ngram_simple_size_n", "ngram_draft_tokens": "spec_ngram_simple_size_m",
         "embeds": "embeddings", "projector": "mmproj", "adapters": "lora", "chat_template_tools": "jinja",
+        "keys_dtype": "cache_type_k", "values_dtype": "cache_type_v",
     },
     "tensorrt-llm": {
         "host": "host", "port": "port", "dtype": "dtype", "context": "max_seq_len", "slots": "max_batch_size",

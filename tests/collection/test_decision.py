@@ -4,6 +4,7 @@ import json
 
 from helpers import records
 from helpers.collection import claims, decision
+from helpers.gpu import read, today
 from helpers.lessons.decision import choose
 
 
@@ -21,9 +22,23 @@ def test_a_figure_is_a_records_own():
     """The median of a level, to four digits, with its row's name."""
     found = records.load("throughput")
     level = next(one for one in found["engines"]["vllm"] if one["users"] == 100)
-    (row,) = [row for row in decision.facts()["evidence"]["cpu"]["rows"] if (row["framework"], row["users"]) == ("vllm", 100)]
+    (on_cpu,) = decision.facts()["evidence"]["cpu"]
+    (row,) = [row for row in on_cpu["rows"] if (row["framework"], row["users"]) == ("vllm", 100)]
 
     assert row["median"] == float(f"{level['output_tokens_per_s']['median']:.4g}")
+
+
+def test_the_records_of_gpus_are_all_there_the_newest_first():
+    """The engines of today and the document's model, each with the rates of its own tables."""
+    found = decision.facts()["evidence"]["gpu"]
+    served = [today.load(), read.load("speed")]
+
+    assert [one["model"] for one in found] == ["Llama-3.1-8B", "Llama-2-7B"]
+    for one, record in zip(found, served, strict=True):
+        assert one["machine"] == f"one {record['provenance']['machine']['gpus'][0]}"
+        (row,) = [row for row in one["rows"] if (row["row"], row["users"]) == ("SGLang, server", 100)]
+        rate = next(read.rates(life)[100] for life in read.lives(record, "server") if life["engine"] == "sglang")
+        assert row["median"] == float(f"{rate['median']:.4g}")
 
 
 def test_a_claim_leads_to_the_cell_that_shows_it():

@@ -224,7 +224,7 @@ def widget():
 def checked(data: dict) -> dict:
     """``data``; :class:`DecisionError` at the first name in a rule that does not exist, or rule that rests on nothing."""
     known = {one["key"]: [each["key"] for each in one["options"]] for one in data["questions"]}
-    known["fit"] = ["fits", "quantized", "nowhere"]
+    known["fit"] = ["fits", "quantized", "cache", "nowhere"]
     for place, rules in (("rule", data["rules"]), ("contradiction", data["contradictions"])):
         for count, rule in enumerate(rules, 1):
             where = f"{RULES.name}: {place} {count}"

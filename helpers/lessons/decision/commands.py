@@ -37,9 +37,12 @@ def _machines(engine: str) -> dict[str, list[str]]:
     return {kind: launch.commands("{model}", layout)[engine] for kind, layout in OVER_MACHINES.items()}
 
 
-def _place(start: str, rest: str, several: str = "", types: dict | None = None, work: dict | None = None) -> dict:
-    """The parts of a command: its start, the options of every one, of several GPUs, by type of weights, by work."""
-    return {"start": start, "several": several, "rest": rest, "types": types or {}, "work": work or {}}
+def _place(
+    start: str, rest: str, several: str = "", types: dict | None = None, work: dict | None = None, caches: dict | None = None
+) -> dict:
+    """The parts of a command: its start, the options of every one, of several GPUs, by type of weights, by work, by cache."""
+    parts = {"start": start, "several": several, "rest": rest}
+    return parts | {"types": types or {}, "work": work or {}, "caches": caches or {}}
 
 
 def _llama_cpp() -> dict:
@@ -49,7 +52,9 @@ def _llama_cpp() -> dict:
             "agent": _told("llama-cpp", chat_template_tools=True), "adapters": _told("llama-cpp", adapters="ADAPTER.gguf"),
             "embeddings": _told("llama-cpp", embeds=True), "vision": _told("llama-cpp", projector="mmproj.gguf"),
         }  # fmt: skip
-        return _place(f"llama-server {_told('llama-cpp', weights='{file}')}", rest, work=work)
+        # values in fewer bits need flash attention
+        caches = {"q8_0": _told("llama-cpp", attention="on", keys_dtype="q8_0", values_dtype="q8_0")}
+        return _place(f"llama-server {_told('llama-cpp', weights='{file}')}", rest, work=work, caches=caches)
 
     return {"cpu": place("0"), "gpu": place("999"), "machines": {}, "environment": []}
 
@@ -62,10 +67,10 @@ def _vllm() -> dict:
         "agent": _told("vllm", tools=True, tool_parser="{vllm_parser}"), "embeddings": _told("vllm", runner="pooling"),
         "adapters": _told("vllm", serve_adapters=True, adapters_at_once=8, adapters="NAME=FOLDER"),
     }  # fmt: skip
-    types = {"fp8": _told("vllm", quantization="fp8")}
+    types, caches = {"fp8": _told("vllm", quantization="fp8")}, {"fp8": _told("vllm", kv_dtype="fp8")}
     return {
         "cpu": _place(on_cpu, _told("vllm", dtype="bfloat16") + " " + rest, work=work),
-        "gpu": _place(start, rest, _told("vllm", tp="{gpus}"), types, work),
+        "gpu": _place(start, rest, _told("vllm", tp="{gpus}"), types, work, caches),
         "machines": _machines("vllm"), "environment": ["VLLM_NO_USAGE_STATS=1"],
     }  # fmt: skip
 
@@ -77,10 +82,10 @@ def _sglang() -> dict:
         "agent": _told("sglang", tool_parser="{sglang_parser}"), "embeddings": _told("sglang", embeds=True),
         "adapters": _told("sglang", adapters_at_once=8, adapters="NAME=FOLDER"),
     }  # fmt: skip
-    types = {"fp8": _told("sglang", quantization="fp8")}
+    types, caches = {"fp8": _told("sglang", quantization="fp8")}, {"fp8": _told("sglang", kv_dtype="fp8_e4m3")}
     return {
         "cpu": _place(start, _told("sglang", device="cpu") + " " + rest, work=work),
-        "gpu": _place(start, rest, _told("sglang", tp="{gpus}"), types, work),
+        "gpu": _place(start, rest, _told("sglang", tp="{gpus}"), types, work, caches),
         "machines": _machines("sglang"), "environment": [],
     }  # fmt: skip
 

@@ -15,6 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 GIB = 2**30
 UNKNOWN_PARSERS = ["PARSER", "PARSER"]  # of tool calls, by vLLM's and SGLang's names
 FAR = 3  # times the parameters at work on a token: beyond it a record of another model gives no idea of the speed
+APART = 100  # users of the two loads that give seconds for an input and for an output token
+SMALL_CACHE = "q8_0"  # eight bits and their scales, the larger one of the caches that commands can ask for
+SAME = 1.1  # times the parameters: up to it a record is of a model as large, so that price and limits may follow from it
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)b(?:-a(\d+(?:\.\d+)?)b)?$", re.IGNORECASE)  # 13B, or 235B-A22B of a MoE model
 
 
@@ -129,10 +132,13 @@ def weights_bytes(data: Mapping, parameters: int, dtype: str) -> int:
     return math.ceil(parameters / values) * size
 
 
-def user_bytes(cache: Mapping, tokens: int) -> int:
-    """The KV cache of a user of ``tokens`` tokens, in 16 bits."""
-    kept = cache["full"] * tokens + cache["windowed"] * min(tokens, cache["window"])
-    return cache["bytes_per_layer"] * kept + cache["state_bytes"]
+def user_bytes(data: Mapping, cache: Mapping, tokens: int, dtype: str = "bfloat16") -> int:
+    """The KV cache of a user of ``tokens`` tokens, its values as ``dtype``."""
+    kept, (size, values) = (
+        cache["full"] * tokens + cache["windowed"] * min(tokens, cache["window"]),
+        data["facts"]["blocks"][dtype],
+    )
+    return math.ceil(cache["bytes_per_layer"] / 2 * kept / values) * size + cache["state_bytes"]
 
 
 def usable_bytes(data: Mapping, memory_gib: float, gpus: float) -> int:
@@ -164,9 +170,17 @@ def types(data: Mapping, name: str, place: str) -> list[str]:
     return ["int8" if one == "fp8" and place == "cpu" else one for one in data["types"][name]]
 
 
-def fit(data: Mapping, given: Mapping, of: Sequence[str]) -> dict:
-    """Whether the model of ``given`` (:func:`asked`) loads in one of the types ``of``, on how many GPUs, for how many users."""
-    each = user_bytes(given["sheet"]["cache"], given["tokens"])
+def fit(data: Mapping, given: Mapping, of: Sequence[str], caches: Sequence[str] = ("bfloat16",)) -> dict:
+    """Whether the model of ``given`` (:func:`asked`) loads in one of the types ``of``, on how many GPUs, for how many users.
+
+    The first of ``caches`` with which it does is taken: a cache of fewer bits comes after weights of fewer bits.
+    """
+    tried = [_fit(data, given, of, cache) for cache in caches]
+    return next((found for found in tried if found["loads"]), tried[-1])
+
+
+def _fit(data: Mapping, given: Mapping, of: Sequence[str], cache: str) -> dict:
+    each = user_bytes(data, given["sheet"]["cache"], given["tokens"], cache)
     room = lambda gpus: usable_bytes(data, given["memory_gib"], gpus)  # noqa: E731 - as in the page
     size = {dtype: weights_bytes(data, given["sheet"]["parameters"], dtype) for dtype in of}
     holds = lambda dtype, gpus: math.floor((room(gpus) - size[dtype]) / each) if each else given["users"]  # noqa: E731
@@ -174,37 +188,77 @@ def fit(data: Mapping, given: Mapping, of: Sequence[str]) -> dict:
     if not loads:
         last = of[-1]
         needs = [count for count in data["counts"] if size[last] + each <= room(count)]
-        return {"loads": False, "dtype": last, "weights": size[last], "each": each, "count": needs[0] if needs else 0, "holds": 0}
+        return {
+            "loads": False, "dtype": last, "cache": cache, "weights": size[last], "each": each,
+            "count": needs[0] if needs else 0, "holds": 0,
+        }  # fmt: skip
     dtype = loads[0]
     counts = [count for count in data["counts"] if count < given["gpus"]] + [given["gpus"]]
     enough = [count for count in counts if size[dtype] + given["users"] * each <= room(count)]
     count = enough[0] if enough else given["gpus"]
     smaller = [other for other in loads[1:] if holds(other, given["gpus"]) >= given["users"]]
     return {
-        "loads": True, "dtype": dtype, "weights": size[dtype], "each": each, "count": count, "holds": holds(dtype, count),
-        "smaller": "" if enough or not smaller else smaller[0],
+        "loads": True, "dtype": dtype, "cache": cache, "weights": size[dtype], "each": each, "count": count,
+        "holds": holds(dtype, count), "smaller": "" if enough or not smaller else smaller[0],
         "smaller_holds": holds(smaller[0], given["gpus"]) if smaller else 0,
     }  # fmt: skip
 
 
+def caches(data: Mapping, name: str, place: str) -> list[str]:
+    """The types of a framework's KV cache, 16 bits first: of the others those that its command can ask for."""
+    return ["bfloat16", *data["facts"]["commands"][name][place]["caches"]]
+
+
 def with_fit(data: Mapping, answers: Mapping) -> dict:
-    """``answers`` with what the calculator says of them as ``fit``: fits, quantized or nowhere; without where it cannot say."""
+    """``answers`` with what the calculator says of them as ``fit``, where it can say it.
+
+    It is fits, quantized (fewer bits of weights), cache (and of the cache) or nowhere.
+    """
     given = asked(data, answers)
     if not given["sheet"] or not given["memory_gib"]:
         return dict(answers)
-    found = fit(data, given, ["bfloat16", "fp8", "q4_0"])
-    return {**answers, "fit": "nowhere" if not found["loads"] else "fits" if found["dtype"] == "bfloat16" else "quantized"}
+    found = fit(data, given, ["bfloat16", "fp8", "q4_0"], ["bfloat16", SMALL_CACHE])
+    if not found["loads"]:
+        return {**answers, "fit": "nowhere"}
+    if found["cache"] == SMALL_CACHE:
+        return {**answers, "fit": "cache"}
+    return {**answers, "fit": "fits" if found["dtype"] == "bfloat16" else "quantized"}
 
 
 # --- what the records say -------------------------------------------------------------------------
 
 
+def nearest_record(data: Mapping, answers: Mapping) -> Mapping | None:
+    """The record that is nearest: of this model, else of the next in size, and of those alike the newest."""
+    evidence, known = option(data, answers, "device").get("evidence"), sheet(data, answers.get("model", ""))
+    if not evidence:
+        return None
+    records = data["facts"]["evidence"][evidence]  # the newest first
+    if not known:
+        return records[0]
+    far = lambda one: (one["model"] != known["name"], abs(math.log(known["active"] / one["active"])))  # noqa: E731
+    return min(records, key=far)
+
+
+def unlike(data: Mapping, answers: Mapping, given: Mapping) -> list[str]:
+    """What the nearest record has other than is asked for, so that neither a price nor a limit follows from it."""
+    record, known, found = nearest_record(data, answers), given["sheet"], []
+    if not record:
+        return found
+    if known and any(not 1 / SAME <= known[key] / record[key] <= SAME for key in ("parameters", "active")):
+        found.append(fill(data["said"]["of_size"], {"parameters": number(record["parameters"] / 1e9, 1)}))
+    if given["gpus"] != record["gpus"]:
+        found.append(fill(data["said"]["of_gpus"], {"gpus": gpus_told(record["gpus"]), "asked": number(given["gpus"])}))
+    kind = option(data, answers, "device").get("record_of")
+    return [*found, kind] if kind else found
+
+
 def figures(data: Mapping, answers: Mapping) -> dict[str, Mapping]:
     """By framework its fastest row in the nearest record, at the nearest number of users; empty where none is near."""
-    evidence, users = option(data, answers, "device").get("evidence"), users_of(data, answers)
-    if not evidence or not users or option(data, answers, "work").get("unmeasured"):
+    record, users = nearest_record(data, answers), users_of(data, answers)
+    if not record or not users or option(data, answers, "work").get("unmeasured"):
         return {}
-    rows = data["facts"]["evidence"][evidence]["rows"]
+    rows = record["rows"]
     far = lambda row: max(row["users"] / users, users / row["users"])  # noqa: E731
     nearest = min([far(row) for row in rows], default=0)
     found: dict[str, Mapping] = {}
@@ -347,7 +401,7 @@ def assumed(data: Mapping, answers: Mapping, given: Mapping) -> list[str]:
 
 def nowhere(data: Mapping, given: Mapping) -> list[str]:
     """That the model does not fit, what it would take, and the largest one that does."""
-    found = fit(data, given, ["q4_0"])
+    found = fit(data, given, ["q4_0"], [SMALL_CACHE])
     usable = gib(usable_bytes(data, given["memory_gib"], given["gpus"]))
     memory = math.ceil((found["weights"] + found["each"]) / data["usable"] / GIB)
     values = {
@@ -362,22 +416,23 @@ def nowhere(data: Mapping, given: Mapping) -> list[str]:
 
 
 def _fits(data: Mapping, given: Mapping, one: Mapping) -> bool:
-    return fit(data, {**given, "sheet": one, "tokens": min(given["tokens"], one["context"])}, ["q4_0"])["loads"]
+    return fit(data, {**given, "sheet": one, "tokens": min(given["tokens"], one["context"])}, ["q4_0"], [SMALL_CACHE])["loads"]
 
 
 def entry(data: Mapping, answers: Mapping, name: str, hits: Sequence[int], given: Mapping, rows: Mapping) -> dict:
     """Everything about one framework of the shortlist."""
     known = "fit" in answers
-    fitted = fit(data, given, types(data, name, given["place"])) if known else None
+    fitted = fit(data, given, types(data, name, given["place"]), caches(data, name, given["place"])) if known else None
     row = None if fitted and not fitted["loads"] else rows.get(name)  # no record is near a model that does not fit
-    against = reasons(data, hits, name, ("behind", "con")) + over_limits(data, answers, row)
+    other = unlike(data, answers, given)
+    against = reasons(data, hits, name, ("behind", "con")) + ([] if other else over_limits(data, answers, row))
     return {
         "name": name,
         "for": reasons(data, hits, name, ("first", "pro")),
         "against": against,
         "fit": fit_told(data, given, name, fitted) if fitted else [],
         "speed": speed(data, answers, rows.get(name), given["sheet"]) if row or not rows.get(name) else data["said"]["no_fit"],
-        "cost": cost(data, answers, row),
+        "cost": not_taken(data, answers, row, other) if other else cost(data, answers, row),
         "commands": commands(data, answers, name, given, fitted),
         "environment": environment(data, answers, name),
     }  # fmt: skip
@@ -413,6 +468,8 @@ def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[s
     told = [fill(said["fits" if given["gpus"] > 1 else "fits_one"], values)]
     if found["holds"] < given["users"]:
         told.append(fill(said["waits"], values))
+    if found["cache"] != "bfloat16":
+        told.append(fill(said["small_cache"], {"cache": found["cache"]}))
     hub = checkpoint(data, name, given, found["dtype"])
     if hub != checkpoint(data, name, given, "bfloat16"):
         told.append(fill(said["checkpoint"], {"model": hub}))
@@ -432,15 +489,24 @@ def speed(data: Mapping, answers: Mapping, row: Mapping | None, sheet: Mapping |
         return said["open_speed"]
     if not row:
         return said["no_record"]
-    source = data["facts"]["evidence"][option(data, answers, "device")["evidence"]]
+    source = nearest_record(data, answers)
     values = {key: source[key] for key in ("machine", "weights", "shape", "date")}
     rates = {key: brief(row[key]) for key in ("low", "high")} | {"rate": brief(row["median"])}
     first = number(row["ttft_s"] * 1000) if row["ttft_s"] is not None else "?"
     told = fill(said["speed"], {**values, **rates, "ttft": first, "users": users_told(row["users"]), "row": row["row"]})
+    if row["framework"] == "llama-cpp" and row["users"] == 1:
+        told += equal_bits(data, source)
     times = sheet["active"] / source["active"] if sheet else 1
     if times >= FAR:
         return told + fill(said["larger"], {"times": number(times)})
     return told + (fill(said["smaller_model"], {"times": number(1 / times)}) if times <= 1 / FAR else "")
+
+
+def equal_bits(data: Mapping, source: Mapping) -> str:
+    """One user's tokens/s where the weights have as many bits in each framework; empty where the record has no such pair."""
+    rates = lambda one: ", ".join(f"{data['titles'][name]} {brief(rate)}" for name, rate in one["rates"])  # noqa: E731
+    each = [fill(data["said"]["bits"], {"bits": number(one["bits"]), "rates": rates(one)}) for one in source["equal_bits"]]
+    return fill(data["said"]["equal_bits"], {"way": source["way"], "each": "; ".join(each)}) if each else ""
 
 
 def users_told(count: int) -> str:
@@ -458,10 +524,25 @@ def over_limits(data: Mapping, answers: Mapping, row: Mapping | None) -> list[di
 
 
 def cost(data: Mapping, answers: Mapping, row: Mapping | None) -> str:
-    """What a million output tokens cost at the record's speed; empty without a price or a speed."""
+    """What a million output tokens cost at the record's speed; empty without a price or a speed.
+
+    Input and output apart too where the record has two loads of the framework with as many users.
+    """
     if not row or not answers.get("price_per_hour"):
         return ""
-    return fill(data["said"]["cost"], {"price": number(answers["price_per_hour"] / 3600 / row["median"] * 1e6, 2)})
+    price = lambda seconds, digits: number(answers["price_per_hour"] / 3600 * seconds * 1e6, digits)  # noqa: E731
+    told = fill(data["said"]["cost"], {"price": price(1 / row["median"], 2)})
+    apart = nearest_record(data, answers)["token_seconds"].get(row["framework"])
+    if not apart or row["users"] != APART:
+        return told
+    return told + fill(data["said"]["apart"], {"input": price(apart[0], 3), "output": price(apart[1], 3)})
+
+
+def not_taken(data: Mapping, answers: Mapping, row: Mapping | None, other: Sequence[str]) -> str:
+    """That no price and no limit follows from the nearest record, where somebody asked for one."""
+    limits = option(data, answers, "limits")
+    asked_for = answers.get("price_per_hour") or "ttft_s" in limits
+    return fill(data["said"]["not_taken"], {"other": " and ".join(other)}) if row and asked_for else ""
 
 
 # --- commands ---------------------------------------------------------------------------------------
@@ -480,7 +561,8 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
         starts = spelled["machines"]["moe" if known and known["experts"] else "dense"]
     elif count > 1 and place["several"]:
         starts = [f"{place['start']} {place['several']}"]
-    parts = [place["rest"], place["types"].get(dtype, ""), place["work"].get(work, "")]
+    cache = place["caches"].get(fitted["cache"], "") if fitted and fitted["loads"] else ""
+    parts = [place["rest"], place["types"].get(dtype, ""), cache, place["work"].get(work, "")]
     values = {
         "model": hub, "file": f"{hub.split('/')[-1]}-{dtype.upper()}.gguf", "context": given["tokens"], "slots": slots,
         "pool": given["tokens"] * slots, "gpus": count,

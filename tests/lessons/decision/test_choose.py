@@ -78,20 +78,30 @@ def allowed(data: dict, hits: list[int], slow: str, fast: str) -> bool:
 
 
 def compared() -> dict[str, dict]:
-    """Every work that is generation, at each number of users that a record has, on the device of each record."""
+    """Every work that is generation, at each number of users that a record has, of each record: by its device and its model."""
     works = [one["key"] for one in interpreter.question(DATA, "work")["options"] if not one.get("unmeasured")]
     return {
-        f"{work}, {device}, {users}": {"answers": {"work": work, "device": device, "users": users}}
+        f"{work}, {record['machine']}, {users}": {
+            "answers": {"work": work, "device": DEVICES[kind], "users": users, "model": record["model"]}
+        }
         for work in works
-        for device in DEVICES.values()
+        for kind, record in every_record()
         for users in USERS
     }
 
 
+def every_record() -> list[tuple[str, dict]]:
+    """Each record with the kind of its device."""
+    return [(kind, record) for kind, records in DATA["facts"]["evidence"].items() for record in records]
+
+
 @over(compared, "answers")
 def test_no_rule_contradicts_a_record(answers):
-    """The slower one is never preferred by more than the spread, unless a rule says why."""
+    """The slower one is never preferred by more than the spread, unless a rule says why; with and without the model."""
+    open_model = {key: value for key, value in answers.items() if key != "model"}
+
     assert contradictions(DATA, answers) == []
+    assert contradictions(DATA, open_model) == []
 
 
 def test_a_rule_that_contradicts_a_record_is_found():
@@ -104,21 +114,91 @@ def test_a_rule_that_contradicts_a_record_is_found():
 
 
 def test_every_record_is_compared_at_one_ten_and_a_hundred_users():
-    """On a CPU and on a GPU, with at least three frameworks that have a figure."""
-    for evidence, device in DEVICES.items():
+    """On a CPU and on two GPUs, with at least three frameworks that have a figure; its model leads to it."""
+    assert {kind for kind, _ in every_record()} == set(DEVICES)
+    assert any("H200" in record["machine"] for _, record in every_record())
+    for kind, record in every_record():
         for users, count in USERS.items():
-            rows = interpreter.figures(DATA, {"work": "chat", "device": device, "users": users})
+            answers = {"work": "chat", "device": DEVICES[kind], "users": users, "model": record["model"]}
+            rows = interpreter.figures(DATA, answers)
 
-            assert {row["users"] for row in rows.values()} == {count}, evidence
+            assert interpreter.nearest_record(DATA, answers) == record
+            assert {row["users"] for row in rows.values()} == {count}, record["machine"]
             assert len(rows) >= 3
 
 
-def test_where_a_rule_says_four_bits_the_record_has_four_bits():
-    """The row of llama.cpp with one user, on a CPU and on a GPU."""
-    for device in DEVICES.values():
-        row = interpreter.figures(DATA, {"work": "chat", "device": device, "users": "one"})["llama-cpp"]
+@pytest.mark.parametrize(
+    ("model", "of"),
+    [
+        ("Llama-2-7B", "Llama-2-7B"), ("Llama-3.1-8B", "Llama-3.1-8B"), ("meta-llama/Llama-3.1-8B-Instruct", "Llama-3.1-8B"),
+        ("7B", "Llama-2-7B"), ("Llama-3.1-70B", "Llama-3.1-8B"), ("Qwen2.5-0.5B", "Llama-2-7B"), ("235B-A22B", "Llama-3.1-8B"),
+        ("", "Llama-3.1-8B"),
+    ],
+)  # fmt: skip
+def test_the_nearest_record_is_that_of_the_model_then_of_the_size_then_the_newest(model, of):
+    """Two GPUs have one of each."""
+    assert interpreter.nearest_record(DATA, {"device": "datacentre", "model": model})["model"] == of
 
-        assert "Q4" in row["row"]
+
+def test_of_two_records_of_one_model_the_newest_is_taken():
+    """They come the newest first."""
+    data = copy.deepcopy(DATA)
+    records = data["facts"]["evidence"]["gpu"]
+    records.append(records[0] | {"date": "2020-01-01"})
+
+    assert [one["date"] for _, one in every_record()] == sorted((one["date"] for _, one in every_record()), reverse=True)
+    assert interpreter.nearest_record(data, {"device": "datacentre", "model": "Llama-3.1-8B"})["date"] == records[0]["date"]
+
+
+def test_where_a_rule_says_four_bits_the_record_has_four_bits():
+    """The row of llama.cpp with one user, of every record."""
+    for kind, record in every_record():
+        answers = {"work": "chat", "device": DEVICES[kind], "users": "one", "model": record["model"]}
+
+        assert "Q4" in interpreter.figures(DATA, answers)["llama-cpp"]["row"]
+
+
+def test_equal_bits_are_said_beside_the_lead_of_four():
+    """Of llama.cpp with one user: every pair of the record, with the rule that points to it; with more users nothing."""
+    for kind, record in every_record():
+        answers = {"work": "chat", "device": DEVICES[kind], "model": record["model"]}
+        one = next(one for one in told(users="one", **answers)["entries"] if one["name"] == "llama-cpp")
+
+        assert record["equal_bits"]
+        for pair in record["equal_bits"]:
+            rates = [f"{DATA['titles'][name]} {interpreter.brief(rate)}" for name, rate in pair["rates"]]
+            assert f"{pair['bits']} bits: {', '.join(rates)}" in one["speed"]
+        assert any("look at equal bits too" in reason["text"] for reason in one["against"])
+        assert not any("equal bits" in str(entry) for entry in told(users="hundred", **answers)["entries"])
+
+
+def test_the_picture_is_right_about_equal_bits():
+    """Its words "first on a CPU, not on an H200": by each record, in every number of bits."""
+    assert any("bits first on a CPU, not on an H200" in line for step in DATA["picture"] for line in step["why"])
+    for kind, record in every_record():
+        firsts = {pair["rates"][0][0] for pair in record["equal_bits"]}
+        if kind == "cpu":
+            assert firsts == {"llama-cpp"}
+        if "H200" in record["machine"]:
+            assert "llama-cpp" not in firsts
+
+
+def test_four_bits_are_warned_of_in_every_framework():
+    """llama.cpp is started with Q4_0 always; the others only where nothing larger fits."""
+    found = told(work="chat", device="consumer", users="one", model="Qwen3-30B-A3B")["entries"]
+
+    assert {"llama-cpp", "vllm"} <= {one["name"] for one in found}
+    for one in found:
+        assert any("measure" in reason["text"] and "on your own text" in reason["text"] for reason in one["against"])
+
+
+def test_a_figure_of_a_stand_in_takes_nobody_off_the_list():
+    """SGLang without its kernels on a CPU: it is not named slow, and the reason says what was run."""
+    for users in USERS:
+        left = {one["name"]: one for one in told(work="chat", device="none", users=users)["left"]}
+
+        assert "tokens/s" not in left["sglang"]["text"]
+        assert any("need AMX" in reason["text"] for reason in left["sglang"]["reasons"])
 
 
 def test_ties_are_ties():
@@ -149,6 +229,31 @@ def test_the_arithmetic_is_the_calculators(name):
         assert (ours["weights"], ours["each"]) == (theirs.weights_bytes, theirs.kv_bytes)
         assert ours["loads"] == theirs.fits
         assert not ours["loads"] or ours["holds"] == theirs.most_users
+
+
+@over(lambda: {name: {"name": name} for name in DATA["facts"]["models"]}, "name")
+def test_a_cache_in_eight_bits_is_the_calculators(name):
+    """Its bytes, in both types that a command can ask for; a head that no block divides is left out, as there."""
+    sheet = shapes.of_config({**_config(name)}, name)
+    row = sheet.shape.latent or sheet.shape.head_dim
+    for kv_dtype in ("fp8", *(["q8_0"] if row % 32 == 0 else [])):
+        theirs = capacity.ask(sheet, 80 * sizes.GIB, context=4096, dtype="q4_0", kv_dtype=kv_dtype)
+
+        assert interpreter.user_bytes(DATA, DATA["facts"]["models"][name]["cache"], theirs.context, kv_dtype) == theirs.kv_bytes
+
+
+def test_a_cache_of_fewer_bits_is_tried_before_a_framework_is_excluded():
+    """On the GPU by each engine's own option; where 16 bits fit nothing is said of it, and where 8 do not it is nowhere."""
+    long = {"work": "chat", "device": "consumer", "users": "one", "model": "Llama-3.1-8B", "context": "128k"}
+    tight, wide, none = (told(memory_gib=memory, **long) for memory in (16, 24, 4))
+
+    lines = {one["name"]: one["commands"][0] for one in tight["entries"]}
+    assert "--cache-type-v q8_0" in lines["llama-cpp"]
+    assert "--kv-cache-dtype fp8" in lines["vllm"] and "--kv-cache-dtype fp8_e4m3" in lines["sglang"]
+    assert all("KV cache in 8 bits" in " ".join(one["fit"]) for one in tight["entries"])
+    assert {"transformers"} <= {one["name"] for one in tight["out"]}
+    assert not any("cache-" in line for one in wide["entries"] for line in one["commands"])
+    assert "not even as 4 bits with a KV cache in 8" in " ".join(none["said"])
 
 
 def _config(name: str) -> dict:
@@ -249,7 +354,7 @@ def test_every_framework_is_on_a_list_and_every_other_one_has_a_reason():
 def test_a_speed_names_its_machine_and_day():
     """And says that it is another one elsewhere."""
     (first, *_) = told(work="chat", device="datacentre", users="ten")["entries"]
-    source = DATA["facts"]["evidence"]["gpu"]
+    source = DATA["facts"]["evidence"]["gpu"][0]
 
     assert all(words in first["speed"] for words in (source["machine"], source["date"], source["weights"], "Another model"))
 
@@ -265,14 +370,38 @@ def test_a_limit_that_the_record_did_not_keep_speaks_against():
 
 
 def test_cost_follows_from_the_price_and_the_record():
-    """Twice the price, twice the cost; without a price none is said."""
+    """Twice the price, twice the cost; without a price none is said. Input and output apart where the record has both loads."""
     answers = {"work": "chat", "device": "datacentre", "users": "hundred"}
     row = interpreter.figures(DATA, answers)["vllm"]
+    first, second = DATA["facts"]["evidence"]["gpu"][0]["token_seconds"]["vllm"]
     cost = {price: told(**answers, **price_of(price))["entries"][0]["cost"] for price in (0, 3, 6)}
 
     assert cost[0] == ""
-    assert cost[3].startswith(interpreter.number(3 / 3600 / row["median"] * 1e6, 2))
-    assert cost[6].startswith(interpreter.number(6 / 3600 / row["median"] * 1e6, 2))
+    for price in (3, 6):
+        assert cost[price].startswith(interpreter.number(price / 3600 / row["median"] * 1e6, 2))
+        assert f"about {interpreter.number(price / 3600 * first * 1e6, 3)} per million input" in cost[price]
+        assert f"{interpreter.number(price / 3600 * second * 1e6, 3)} per million output tokens" in cost[price]
+    assert "apart" not in told(**{**answers, "users": "ten"}, price_per_hour=3)["entries"][0]["cost"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": "Llama-3.1-70B"}, "a model of 8.0 billion parameters"), ({"model": "Qwen3-30B-A3B"}, "billion parameters"),
+        ({"device": "datacentres"}, "1 GPU (asked for: 8)"), ({"device": "consumer"}, "a data-centre GPU"),
+    ],
+)  # fmt: skip
+def test_no_price_and_no_limit_follow_from_a_record_of_another_size_or_number_of_gpus(changed, said):
+    """It is said instead, with what differs; of a record of the same size both follow."""
+    answers = {"work": "chat", "device": "datacentre", "users": "hundred", "model": "Llama-3.1-8B", "limits": "tight"}
+    same = told(**answers, price_per_hour=24)["entries"][0]
+    other = told(**{**answers, **changed}, price_per_hour=24)["entries"][0]
+    unasked = told(**{**answers, **changed, "limits": "none"})["entries"][0]
+
+    assert "over your 200 ms" in str(same["against"]) and "per million output tokens" in same["cost"]
+    assert "over your" not in str(other["against"]) and "per million" not in other["cost"]
+    assert "No price follows" in other["cost"] and said in other["cost"]
+    assert unasked["cost"] == ""
 
 
 def price_of(price: float) -> dict:
@@ -298,11 +427,18 @@ def every_command(name: str) -> list[str]:
     for work, device, model in itertools.product(
         works, ("none", "consumer", "datacentre", "datacentres", "machines"), ("Llama-3.1-8B", "Llama-3.1-70B", "DeepSeek-V3")
     ):
-        answers = interpreter.with_fit(DATA, {"work": work, "device": device, "model": model, "users": "hundred"})
-        given = interpreter.asked(DATA, answers)
-        fitted = interpreter.fit(DATA, given, interpreter.types(DATA, name, given["place"]))
-        found |= dict.fromkeys(interpreter.commands(DATA, answers, name, given, fitted))
-    return list(found)
+        found |= dict.fromkeys(_commands(name, {"work": work, "device": device, "model": model, "users": "hundred"}))
+    small = {"work": "chat", "device": "consumer", "model": "Llama-3.1-8B", "users": "one", "memory_gib": 16, "context": "128k"}
+    return list(found | dict.fromkeys(_commands(name, small)))
+
+
+def _commands(name: str, answers: dict) -> list[str]:
+    """What a framework is started with for ``answers``."""
+    complete = interpreter.with_fit(DATA, answers)
+    given = interpreter.asked(DATA, complete)
+    place = given["place"]
+    fitted = interpreter.fit(DATA, given, interpreter.types(DATA, name, place), interpreter.caches(DATA, name, place))
+    return interpreter.commands(DATA, complete, name, given, fitted)
 
 
 @over(lambda: {name: {"name": name} for name in DATA["frameworks"]}, "name")
@@ -324,6 +460,7 @@ def test_the_engines_own_parser_takes_every_command(engine):
     several = "tensor_parallel_size" if engine == "vllm" else "tp_size"
     assert {one.get(several) for one in took} >= {8}
     assert any(one.get("quantization") == "fp8" for one in took)
+    assert any(str(one.get("kv_cache_dtype")).startswith("fp8") for one in took)
 
 
 @pytest.mark.engine
@@ -522,6 +659,10 @@ def test_every_rule_can_hold():
     for work, device, more, model in itertools.product(works, devices, rest, ("Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B")):
         answers = interpreter.with_fit(DATA, {"work": work, "device": device, "model": model, **more})
         hit |= {i for i, rule in enumerate(DATA["rules"]) if interpreter.matches(rule, answers)}
+    for device in ("none", "consumer"):
+        long = {"work": "chat", "device": device, "model": "Llama-3.1-8B", "memory_gib": 16, "context": "128k"}
+        answers = interpreter.with_fit(DATA, long)
+        hit |= {i for i, rule in enumerate(DATA["rules"]) if interpreter.matches(rule, answers)}
 
     assert [DATA["rules"][i]["because"] for i in range(len(DATA["rules"])) if i not in hit] == []
 
@@ -589,7 +730,7 @@ def test_a_record_of_another_size_says_so(model, said):
     """A small model's speed is no forecast for one that reads sixty times the bytes."""
     (first, *_) = told(work="chat", device="none", users="one", memory_gib=64, model=model)["entries"]
 
-    assert first["speed"].endswith(said or "Another model or machine has another speed.")
+    assert first["speed"].endswith(said) and ("parameters at work" in first["speed"]) == bool(said)
 
 
 def test_a_chat_gets_a_model_that_has_a_chat_template():
