@@ -134,10 +134,8 @@ def weights_bytes(data: Mapping, parameters: int, dtype: str) -> int:
 
 def user_bytes(data: Mapping, cache: Mapping, tokens: int, dtype: str = "bfloat16") -> int:
     """The KV cache of a user of ``tokens`` tokens, its values as ``dtype``."""
-    kept, (size, values) = (
-        cache["full"] * tokens + cache["windowed"] * min(tokens, cache["window"]),
-        data["facts"]["blocks"][dtype],
-    )
+    kept = cache["full"] * tokens + cache["windowed"] * min(tokens, cache["window"])
+    size, values = data["facts"]["blocks"][dtype]
     return math.ceil(cache["bytes_per_layer"] / 2 * kept / values) * size + cache["state_bytes"]
 
 
