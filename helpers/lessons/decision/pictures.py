@@ -46,10 +46,9 @@ def gains(said: Mapping[str, Mapping[int, float]], measured: Mapping[str, Mappin
     figure = Figure(figsize=(7.6, 3.8), layout="constrained")
     axes = figure.subplots()
     for name in said | measured:
-        framework = frameworks.get(name)
         for of, line, fill, what in ((said, "--", "none", "the document"), (measured, "-", "full", "measured")):
             if name in of:
-                looks = {"color": framework.colour, "marker": framework.marker, "linestyle": line, "fillstyle": fill}
+                looks = {**_looks(name, wide=fill == "full"), "linestyle": line, "fillstyle": fill}
                 axes.plot(list(of[name]), list(of[name].values()), label=f"{frameworks.TITLES[name]}, {what}", **looks)
     users = sorted({count for of in (said, measured) for line in of.values() for count in line})
     axes.set(xlabel="users at once", ylabel="times the tokens/s of one user", xscale="log", yscale="log")
@@ -67,12 +66,17 @@ def prices(of: Mapping[str, Mapping[int, float]], title: str = "", notes: Sequen
     figure = Figure(figsize=(7.6, 3.4), layout="constrained")
     axes = figure.subplots()
     for name, by_users in of.items():
-        framework = frameworks.get(name)
-        looks = {"color": framework.colour, "marker": framework.marker}
-        axes.plot(list(by_users), list(by_users.values()), label=frameworks.TITLES[name], **looks)
-    axes.set(xlabel="users at once", ylabel="a million output tokens", xscale="log", yscale="log")
+        axes.plot(list(by_users), list(by_users.values()), label=frameworks.TITLES[name], **_looks(name))
+    axes.set(xlabel="users at once", ylabel="price of a million output tokens", xscale="log", yscale="log")
     _plain(axes, sorted({count for line in of.values() for count in line}))
     return plots.titled(figure, title, notes)
+
+
+def _looks(name: str, wide: bool = True) -> dict:
+    """How a framework's line looks; a measured one of vLLM is ``wide``, so that it is seen where SGLang's lies on it."""
+    framework = frameworks.get(name)
+    under = {"linewidth": 4, "markersize": 10} if wide and name == "vllm" else {}
+    return {"color": framework.colour, "marker": framework.marker, **under}
 
 
 def _plain(axes, users: Sequence[int]) -> None:

@@ -39,3 +39,14 @@ def test_a_price_has_a_line_for_each_framework():
 
     assert [list(line.get_ydata()) for line in axes.lines] == [[5.0, 0.1], [2.6]]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "100"]
+
+
+def test_a_line_under_another_one_is_seen():
+    """What was measured of vLLM is wider than SGLang's, which lies on it in the records; the price's axis says what it is."""
+    same = {1: 1.0, 100: 45.0}
+    gains = pictures.gains({"vllm": same}, {"vllm": same, "sglang": same}).axes[0]
+    prices = pictures.prices({"vllm": same, "sglang": same}).axes[0]
+
+    assert gains.lines[1].get_linewidth() > gains.lines[2].get_linewidth() == gains.lines[0].get_linewidth()
+    assert prices.lines[0].get_linewidth() > prices.lines[1].get_linewidth()
+    assert prices.get_ylabel() == "price of a million output tokens"
