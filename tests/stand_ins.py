@@ -544,7 +544,7 @@ def parsed() -> Values:
 )
 def gained_on_gpu() -> Values:
     large = document_figures.gains_on_gpu(read.served())
-    return {"gpu": tables.throughput(), "large": large, "document_figures": document_figures}
+    return {"gpu": tables.throughput(), "now": today.throughput(), "large": large, "document_figures": document_figures}
 
 
 @contradicted(C087='held.loc["HF Transformers, static batch", "most users"] = "100 fit"')  # whatever PyTorch is told
