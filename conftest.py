@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+import answered  # tests/
 import lanes  # tests/
 import nbformat
 import pytest
@@ -42,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         lanes.keep_to(config.workerinput["workerid"], config.workerinput["workercount"])
     for value in notebooks.REQUIREMENTS:
         config.addinivalue_line("markers", f"{value}: a notebook or cell that needs it")
+    answered.both_ways()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,9 +63,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Only the numbered notebooks are tests; scratch notebooks and tour results are not."""
+    """Only the numbered notebooks are tests; solutions, scratch notebooks and tour results are not."""
     if collection_path.suffix == ".ipynb":
-        return collection_path not in paths.notebooks() and "nbval-here" not in str(collection_path)
+        here = "nbval-here" in str(collection_path) and collection_path.parent.name != "solutions"
+        return collection_path not in paths.notebooks() and not here
     return None
 
 

@@ -1,4 +1,4 @@
-"""The commands of this collection: `nox -s tour`, `check`, `lab`, `test`, `outputs`, `record`, `peers`, `gpu`, `site`.
+"""The commands: `nox -s tour`, `check`, `lab`, `exercises`, `test`, `outputs`, `record`, `peers`, `gpu`, `site`, `wheelhouse`.
 
 Every environment lies in `.venvs/NAME` and is made once; its stamp is a hash of what it was
 made from. The sessions run in the lab environment and start each framework in its own.
@@ -307,6 +307,15 @@ def test(session: nox.Session) -> None:
         _lab(session, "-m", "pytest", "tests", "-m", "not engine", *_lanes(), *asked, QUICK="1")
     else:
         _lab(session, "-m", "pytest", "--nbval-lax", *_lanes(), *asked)
+
+
+@nox.session(venv_backend="none")
+def exercises(session: nox.Session) -> None:
+    """Run a learner's own notebooks (`-- 07`) and say of each exercise whether it is solved."""
+    if not session.posargs:
+        session.error("whose exercises? `nox -s exercises -- 07` runs notebook 07 and checks its answers")
+    _prepare(session)  # with the frameworks that are there
+    _lab(session, "-m", "helpers.collection.exercises", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -30,6 +30,11 @@ def code_cells(notebook) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def lesson_cells(notebook) -> list:
+    """The code cells that teach: without those of the exercises."""
+    return [cell for cell in code_cells(notebook) if not notebooks.is_exercise(cell)]
+
+
 claim_cells = notebooks.claims
 
 

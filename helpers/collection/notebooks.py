@@ -126,7 +126,10 @@ def unmet(requires: Iterable[str]) -> str | None:
 
 
 def canonical(notebook: nbformat.NotebookNode) -> str:
-    """The one text form a notebook is committed in: no timings, versions or widget state; a collapsed cell stays so."""
+    """The one text form a notebook is committed in: no timings, versions or widget state; a collapsed cell stays so.
+
+    The cell that checks an exercise has no output: what it says is for whoever has answered.
+    """
     notebook.metadata = {
         "collection": notebook.metadata["collection"],
         "kernelspec": notebook.metadata["kernelspec"],
@@ -135,8 +138,18 @@ def canonical(notebook: nbformat.NotebookNode) -> str:
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("jupyter", "requires", "tags") and value}
         if cell.cell_type == "code":
-            cell.outputs = _joined([_without_noise(output) for output in cell.outputs])
+            cell.outputs = [] if is_check(cell) else _joined([_without_noise(output) for output in cell.outputs])
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+
+
+def is_exercise(cell: nbformat.NotebookNode) -> bool:
+    """Whether ``cell`` belongs to an exercise: it has the gap or checks it (:mod:`helpers.collection.exercises`)."""
+    return bool({"exercise", "exercise-check"} & set(cell.metadata.get("tags", [])))
+
+
+def is_check(cell: nbformat.NotebookNode) -> bool:
+    """Whether ``cell`` checks an exercise."""
+    return "exercise-check" in cell.metadata.get("tags", [])
 
 
 def _without_noise(output: nbformat.NotebookNode) -> nbformat.NotebookNode:

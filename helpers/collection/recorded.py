@@ -32,8 +32,9 @@ def text(value: str | list[str]) -> str:
 
 
 def _digest(notebook: Mapping) -> str:
-    """A hash of every output's content."""
-    shown = [[_content(output) for output in cell.get("outputs", [])] for cell in notebook["cells"]]
+    """A hash of every output's content; exercises are for the reader to run."""
+    taught = [cell for cell in notebook["cells"] if "exercise" not in cell["metadata"].get("tags", [])]
+    shown = [[_content(output) for output in cell["outputs"]] for cell in taught if cell.get("outputs")]
     return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 

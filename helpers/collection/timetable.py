@@ -122,11 +122,7 @@ class Book:
     title: str
     prose: Mapping[str, str]
     minutes: int
-
-    @property
-    def exercises(self) -> int:
-        """How many there are: each has a solution that folds."""
-        return self.prose.get("Exercises", "").count("<summary>")
+    exercises: int
 
     def words(self, sections: list[str] | None = None) -> int:
         """Of the opening and of ``sections``, or of all; what is folded and what a link leads to is not read."""
@@ -145,7 +141,8 @@ def _book(number: str) -> Book:
         raise TimetableError(f"no notebook begins with {number}: change timetable.toml")
     cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
     text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return Book(number, re.match(r"# (.*)", text)[1], dict(_sections(text)), int(MINUTES.search(text)[1]))
+    gaps = sum("exercise" in cell["metadata"].get("tags", []) for cell in cells)
+    return Book(number, re.match(r"# (.*)", text)[1], dict(_sections(text)), int(MINUTES.search(text)[1]), gaps)
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:

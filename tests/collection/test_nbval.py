@@ -1,17 +1,12 @@
 """The run of the notebooks: a claim that turned is noticed, a skip has its reason, the slowest steps are summed."""
 
-import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nbformat
 import pytest
 from books import NOTEBOOKS, claim_cells, committed_claims, each_notebook
-
-from helpers.paths import REPOSITORY as ROOT
+from nbvals import nbval
 
 
 @each_notebook
@@ -49,25 +44,6 @@ def pytester_cell(request):
         return IPyNbCell.from_parent(file, name="claim", cell_num=0, cell=cell, options={})
 
     return make
-
-
-def nbval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run nbval on the notebooks in ``folder`` as the collection's own tests do."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "conftest",
-        "--nbval-lax",
-        "-q",
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "--rootdir",
-        str(ROOT),
-    ]
-    env = {**os.environ, "JUPYTER_PATH": str(ROOT / ".jupyter")}
-    return subprocess.run([*command, *arguments, str(folder)], capture_output=True, text=True, env=env, cwd=ROOT, timeout=300)
 
 
 @pytest.mark.engine

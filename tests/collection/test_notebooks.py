@@ -8,7 +8,7 @@ from importlib import import_module
 import nbformat
 import pytest
 import tiny
-from books import NOTEBOOKS, claim_cells, code_cells, committed_claims, each_notebook, markdown
+from books import NOTEBOOKS, claim_cells, code_cells, committed_claims, each_notebook, lesson_cells, markdown
 
 from helpers import paths
 from helpers.collection import claims, notebooks, run
@@ -198,8 +198,8 @@ def test_framework_notebooks_ask_the_same_questions():
 
 @each_notebook
 def test_more_prose_than_code_and_short_cells(notebook):
-    """At least 1.2 prose cells per code cell; median code cell at most 7 lines, nine in ten at most 15."""
-    lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(notebook))
+    """At least 1.2 prose cells per code cell; median code cell at most 7 lines, nine in ten at most 15; exercises aside."""
+    lengths = sorted(len(cell.source.splitlines()) for cell in lesson_cells(notebook))
     prose = sum(cell.cell_type == "markdown" for cell in notebook.cells)
 
     assert prose >= 1.2 * len(lengths)

@@ -48,9 +48,9 @@ def test_a_path_sets_up_what_its_notebooks_require(way):
     assert not way.frameworks or needed <= set(way.frameworks)
 
 
-def book(prose: dict[str, str], minutes: int = 3) -> timetable.Book:
+def book(prose: dict[str, str], minutes: int = 3, exercises: int = 2) -> timetable.Book:
     """A mock of a notebook."""
-    return timetable.Book("42", "42 · Made up", prose, minutes)
+    return timetable.Book("42", "42 · Made up", prose, minutes, exercises)
 
 
 @pytest.fixture

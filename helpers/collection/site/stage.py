@@ -48,6 +48,7 @@ def stage(folder: Path, *, unfinished: bool = False) -> None:
     for page in folder.glob("*.md"):
         paths.write(page, from_the_root(pages.linked(page.read_text())))
     _write_notebooks(folder, notebooks)
+    _write_solutions(folder / "notebooks" / "solutions")
     for pattern in PICTURES:
         for picture in (paths.REPOSITORY / "vis").glob(pattern):
             _copy(picture, folder)
@@ -96,6 +97,15 @@ def _write_notebooks(folder: Path, notebooks: Mapping[Path, nbformat.NotebookNod
         _copy(path, folder, "files")
         for target in linked_files(path, notebook):
             _copy(target, folder)
+
+
+def _write_solutions(folder: Path) -> None:
+    """A page for the solutions of each notebook, which only its notebook leads to."""
+    folder.mkdir()
+    for path in sorted((paths.NOTEBOOKS / "solutions").glob("*.ipynb")):
+        made = pages.read(path)
+        made.metadata |= {"orphan": True, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+        paths.write(folder / path.name, nbformat.writes(made, version=4))
 
 
 def linked_files(path: Path, notebook: nbformat.NotebookNode) -> list[Path]:
