@@ -298,11 +298,22 @@ async def _serve(script: Script, port: int) -> None:
     server = TruthServer(script, keep_bodies=False)
     server.listen(port)
     connection.take_all_room()
-    print(server.base_url, flush=True)
+    if not _announced(server.base_url):
+        stopped.set()
     while not stopped.is_set() and os.getppid() == parent:
         with suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), 1)
     server.close()
+
+
+def _announced(address: str) -> bool:
+    """Print ``address``; ``False`` if whoever started this process has gone meanwhile and nobody reads it."""
+    try:
+        print(address, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more at its end
+        return False
+    return True
 
 
 def _run(work: Coroutine) -> None:

@@ -63,7 +63,9 @@ def test_what_can_move_a_figure_is_said(seen, said):
 def test_a_level_keeps_what_its_machine_did():
     """Between before and after each repeat, in the JSON."""
     with TruthServer() as mock:
-        (level,) = measure.measure(Endpoint(mock.base_url, "m"), Plan(input_tokens=8, output_tokens=2, settle=False))
+        (level,) = measure.measure(
+            Endpoint(mock.base_url, "m"), Plan(users=(20,), input_tokens=8, output_tokens=100, settle=False)
+        )
     found = level.to_dict()["client_machine"]
 
     assert 0 <= found["stolen_share"] <= 1 and 0 <= found["busy_share"] <= 1 and found["client_cores"] > 0

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
 
 import httpx
 import numpy as np
@@ -153,3 +155,14 @@ def test_a_self_test_of_no_users_is_refused():
     """Before a server is started."""
     with pytest.raises(ValueError, match="^users=0: a load needs at least one user$"):
         selftest.run(0)
+
+
+def test_whoever_started_it_has_gone_before_it_answered():
+    """Nobody reads its address: it ends, and says nothing about that."""
+    nobody, address = os.pipe()
+    os.close(nobody)
+    command = [sys.executable, "-m", "helpers.bench.truth_server"]
+    running = subprocess.Popen(command, stdout=address, stderr=subprocess.PIPE, text=True)
+    os.close(address)
+
+    assert running.communicate(timeout=60)[1] == "" and running.returncode == 0
