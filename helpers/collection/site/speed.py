@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -158,11 +158,11 @@ def busy_s(session: CDPSession) -> float:
     return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
 
 
-def measure(browser: Browser, site: Path) -> tuple[pd.DataFrame, Mapping[str, float]]:
-    """A row for each page of :data:`MOST_BYTES`: bytes, and the times of :func:`opened`; and what :func:`frames` gives."""
+def measure(browser: Browser, site: Path, names: Iterable[str] = MOST_BYTES) -> tuple[pd.DataFrame, Mapping[str, float]]:
+    """A row for each page of ``names``: bytes, and the times of :func:`opened`; and what :func:`frames` gives."""
     rows = {}
     with served(site) as address:
-        for name in MOST_BYTES:
+        for name in names:
             with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
                 rows[name] = {"bytes": page_bytes(site, name)} | opened(context.new_page(), address + name)
         with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
