@@ -147,6 +147,7 @@ async def mixed_load(endpoint: Endpoint, draw: random.Random, vocabulary: Sequen
 def one_round(number: int, fault: str, remote: faults.Proxy, served: Served, draw: random.Random, vocabulary) -> Round:
     """Load, fault, settling, and the reading of both sides."""
     remote.received.clear()
+    remote.unread = 0
     ended = threading.Event()
 
     def break_it() -> None:
@@ -169,7 +170,7 @@ def one_round(number: int, fault: str, remote: faults.Proxy, served: Served, dra
     if fault == "kill":
         served.start()
     gc.collect()
-    seen = Counter(SEEN[got.outcome] for got in remote.received)
+    seen = Counter(SEEN[got.outcome] for got in remote.received) + Counter(broken=remote.unread)
     return Round(
         number, fault, REQUESTS, dict(Counter(map(kind, samples))), dict(seen), _side([psutil.Process()]), served.holds(),
         fresh=number == 0 or fault == "kill",

@@ -73,8 +73,9 @@ class Proxy:
     port: int
     received: list[Received] = field(default_factory=list)
     fault: Fault = HEALTHY
+    unread: int = 0  # connections that the fault "killed" ended before their request had been read: none of `received`
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop, repr=False)
-    _server: asyncio.Server | None = field(default=None, repr=False)
+    _listener: socket.socket | None = field(default=None, repr=False)
     _open: set[asyncio.StreamWriter] = field(default_factory=set, repr=False)
     _tasks: set[asyncio.Task] = field(default_factory=set, repr=False)
     _next: tuple[int, Fault] | None = field(default=None, repr=False)
@@ -102,29 +103,50 @@ class Proxy:
         self.fault = fault
         self._passed.clear()
         if fault.kind == "killed":
-            await self._close()
-        elif self._server is None:
-            self._server = await asyncio.start_server(self._begin, HOST, self.port, limit=2**24)
+            self._close()
+        elif self._listener is None:
+            self._listener = socket.create_server((HOST, self.port), backlog=1024)
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._accept)
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         """End as a killed process ends: the port is closed and every open connection reset."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            self._accept()  # who waits to be accepted is reset like the others
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         for writer in list(self._open):
-            _reset(writer)
+            _reset(writer.get_extra_info("socket"))
+            writer.transport.abort()
 
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a new connection, in a task of ours: of one that asyncio makes, Python 3.11 prints that it was cancelled."""
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _accept(self) -> None:
+        """Serve whoever has connected, each in a task of ours.
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asyncio's own server loses, without a reset, a connection that comes in the moment in which it is closed, and Python
+        3.11 prints of its tasks that they were cancelled.
+        """
+        with suppress(BlockingIOError):
+            while True:
+                connected, _ = self._listener.accept()
+                task = self._loop.create_task(self._serve(connected))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connected: socket.socket) -> None:
+        if self.fault.kind == "killed":  # since it was accepted
+            self.unread += 1
+            _reset(connected)
+            connected.close()
+            return
+        connected.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=connected, limit=2**24)
         self._open.add(writer)
         got: Received | None = None
         try:
-            if (request := await _read(reader)) is None:
+            request = await _read(reader)
+            if request is None:
+                self.unread += self.fault.kind == "killed"
                 return
             got = self._keep(*request[1:])
             if self._next and len(self.received) >= self._next[0]:
@@ -133,7 +155,9 @@ class Proxy:
                 await self._set(fault)
             got.outcome = await self._answer(got, request[0], request[2], reader, writer)
         except (OSError, EOFError):
-            if got is not None and got.outcome == "under way":
+            if got is None:
+                self.unread += self.fault.kind == "killed"
+            elif got.outcome == "under way":
                 got.outcome = "reset" if self.fault.kind == "killed" else "client left"
         finally:
             self._open.discard(writer)
@@ -233,12 +257,11 @@ async def _refuse(writer, status: int, phrase: str, why: str, retry_after_s: flo
     return "refused by status"
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST and not FIN: what is under way is lost, as after a kill."""
-    if (sock := writer.get_extra_info("socket")) is not None:
+def _reset(connected: socket.socket | None) -> None:
+    """Let it end with RST and not FIN when it is closed: what is under way is lost, as after a kill."""
+    if connected is not None:
         with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @contextmanager
@@ -258,7 +281,7 @@ def proxy(upstream: str) -> Iterator[Proxy]:
 
 
 async def _end(made: Proxy) -> None:
-    await made._close()
+    made._close()
     for task in list(made._tasks):
         task.cancel()
     await asyncio.gather(*made._tasks, return_exceptions=True)

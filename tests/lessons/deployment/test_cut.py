@@ -1,0 +1,43 @@
+"""The proxy that is killed: whoever is connected then is reset, and counted, also in the very moment; nothing is behind it."""
+
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from helpers.lessons.deployment import faults
+from helpers.lessons.deployment.faults import Fault
+
+REQUEST = b"POST /v1/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_who_comes_in_the_moment_of_the_cut_is_reset_and_counted():
+    """They connect and ask while the proxy is busy, so that it meets them and the cut at once."""
+    with faults.proxy("http://127.0.0.1:9/v1") as remote, ExitStack() as stack:
+        remote._loop.call_soon_threadsafe(time.sleep, 0.3)
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", remote.port), 5)) for _ in range(3)]
+        for client in clients:
+            client.sendall(REQUEST)
+        remote.set(Fault("killed"))
+
+        for client in clients:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert (remote.unread, remote.received) == (3, [])
+
+
+def test_who_is_connected_and_has_not_asked_is_reset_and_counted():
+    """As one whose request is still on its way; afterwards the port answers again."""
+    with faults.proxy("http://127.0.0.1:9/v1") as remote:
+        with socket.create_connection(("127.0.0.1", remote.port), 5) as client:
+            client.sendall(REQUEST[:20])
+            time.sleep(0.1)
+            remote.set(Fault("killed"))
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert remote.unread == 1
+        remote.set(faults.HEALTHY)
+        with socket.create_connection(("127.0.0.1", remote.port), 5) as client:
+            client.sendall(REQUEST)
+            assert client.recv(12) == b"HTTP/1.1 502"
