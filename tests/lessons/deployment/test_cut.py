@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from leftovers import wait_until
 
 from helpers.lessons.deployment import faults
 from helpers.lessons.deployment.faults import Fault
@@ -24,7 +25,7 @@ def test_who_comes_in_the_moment_of_the_cut_is_reset_and_counted():
         for client in clients:
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        assert (remote.unread, remote.received) == (3, [])
+        assert wait_until(lambda: remote.unread == 3, 5) and remote.received == []
 
 
 def test_who_is_connected_and_has_not_asked_is_reset_and_counted():
@@ -36,7 +37,7 @@ def test_who_is_connected_and_has_not_asked_is_reset_and_counted():
             remote.set(Fault("killed"))
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        assert remote.unread == 1
+        assert wait_until(lambda: remote.unread == 1, 5)
         remote.set(faults.HEALTHY)
         with socket.create_connection(("127.0.0.1", remote.port), 5) as client:
             client.sendall(REQUEST)
