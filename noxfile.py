@@ -304,7 +304,8 @@ def test(session: nox.Session) -> None:
     _lab(session, "-m", "ruff", "check", ".")
     _lab(session, "-m", "ruff", "format", "--check", ".")
     if quick:
-        _lab(session, "-m", "pytest", "tests", "-m", "not engine", *_lanes(), *asked, QUICK="1")
+        lanes = _lanes(3)  # half of the time these tests wait, for a browser, a process, a scripted server
+        _lab(session, "-m", "pytest", "tests", "-m", "not engine", *lanes, *asked, QUICK="1")
     else:
         _lab(session, "-m", "pytest", "--nbval-lax", *_lanes(), *asked)
 
@@ -392,13 +393,13 @@ def _named(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return names, list(words[len(names) :])
 
 
-def _lanes() -> list[str]:
-    """pytest-xdist's options: two lanes with half of the cores each, a file at a time; one where a GPU would be shared.
+def _lanes(number: int = 2) -> list[str]:
+    """pytest-xdist's options: lanes with their share of the cores each, a file at a time; one where a GPU would be shared.
 
-    In the order of collection, the notebooks first: a long one begun last would leave the other lane idle.
+    In the order of collection, the long ones first: one begun last would leave the other lanes idle.
     """
     apart = hasattr(os, "sched_setaffinity") and machine.cores() > 1 and not GPU
-    return ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"] if apart else []
+    return [f"--numprocesses={number}", "--dist=loadfile", "--no-loadscope-reorder"] if apart else []
 
 
 def _parts(names: Sequence[str]) -> dict[str, preflight.Part]:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import hidden
+import lanes
 import pytest
 from leftovers import nothing_is_left  # noqa: F401 - a fixture that is used by itself
 
@@ -15,6 +16,11 @@ from helpers.weights import models
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("QUICK") == "1":
         hidden.hide(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("QUICK") == "1":
+        lanes.longest_first(items)
 
 
 @pytest.fixture(scope="session")

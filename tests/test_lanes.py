@@ -1,6 +1,8 @@
 """tests/lanes.py: test processes at once do not share a core."""
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import lanes
 import pytest
@@ -23,6 +25,15 @@ def test_this_process_keeps_to_its_lane(request):
     """Under pytest-xdist, a worker has its share of the cores and no more."""
     count = getattr(request.config, "workerinput", {}).get("workercount")
     if count is None:
-        pytest.skip("one process runs all tests here: no lanes (nox starts two)")
+        pytest.skip("one process runs all tests here: no lanes (nox starts several)")
 
-    assert len(os.sched_getaffinity(0)) == max(1, len(os.sched_getaffinity(os.getppid())) // count)
+    there = len(os.sched_getaffinity(os.getppid()))
+    assert len(os.sched_getaffinity(0)) == (there // count or there)
+
+
+def test_the_longest_file_is_begun_first():
+    """The others stay in their order."""
+    items = [SimpleNamespace(path=Path(name)) for name in ("a.py", "tests/test_site.py", "b.py")]
+    lanes.longest_first(items)
+
+    assert [item.path.name for item in items] == ["test_site.py", "a.py", "b.py"]
