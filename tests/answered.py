@@ -43,8 +43,7 @@ def _twice(collect: Callable[[IPyNbFile], Iterator[IPyNbCell]]) -> Callable[[IPy
                 yield item
                 continue
             yield _item(Untouched, self, item, item.name, item.cell.source, check_exception=True)
-            number = int(item.cell.id.rpartition("-")[2])
-            answer = exercises.solutions(self.path)[number]
+            answer = exercises.solutions(self.path)[exercises.number(item.cell)]
             yield _item(IPyNbCell, self, item, f"{item.name}, solution", answer)
             yield _item(IPyNbCell, self, item, f"{item.name}, solved", item.cell.source)
 

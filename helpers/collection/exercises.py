@@ -62,7 +62,12 @@ def solutions(path: Path) -> dict[int, str]:
     if not file.exists():
         raise ExerciseError(f"{path.name} has no solutions: there is no solutions/{path.name} beside it")
     cells = nbformat.read(file, as_version=4).cells
-    return {int(cell.id.rpartition("-")[2]): cell.source for cell in cells if cell.cell_type == "code"}
+    return {number(cell): cell.source for cell in cells if cell.cell_type == "code"}
+
+
+def number(cell: nbformat.NotebookNode) -> int:
+    """The number of the exercise that ``cell`` is a part or a solution of."""
+    return int(cell.id.rpartition("-")[2])
 
 
 def word(check: nbformat.NotebookNode) -> str | None:

@@ -31,8 +31,6 @@ COMMON_NAMES = {"root", "user", "runner", "jovyan"}  # user names that are also 
 
 def _kernel(name: str) -> Callable[[], str | None]:
     def missing() -> str | None:
-        if kernels.replaying():
-            return None  # the replay's kernel says of each cell what it leaves out
         if why := json.loads(os.environ.get(NOT_MADE) or "{}").get(name):
             return f"{name} could not be set up: {why}"
         chosen = os.environ.get("FRAMEWORKS")
@@ -49,8 +47,6 @@ def _no_network() -> str | None:
 
 def _of_model(check: Callable[[models.Model], None]) -> Callable[[], str | None]:
     def missing() -> str | None:
-        if kernels.replaying():  # it has no model to ask
-            return None
         try:
             return check(models.resolve())
         except models.ModelError as error:
@@ -59,16 +55,21 @@ def _of_model(check: Callable[[models.Model], None]) -> Callable[[], str | None]
     return missing
 
 
+def _unless_replayed(missing: Callable[[], str | None]) -> Callable[[], str | None]:
+    """``missing``, but of a replay nothing: its kernel says of each cell what it leaves out."""
+    return lambda: None if kernels.replaying() else missing()
+
+
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {  # each returns why it is not met, or None
     "gpu": lambda: None if machine.has_gpu() else "no NVIDIA GPU here",
     "network": _no_network,
     "tensorrt-llm": tensorrt_llm.missing,
-    **{name: _kernel(name) for name in ("transformers", "vllm", "llama-cpp", "sglang")},
-    "deploy": lambda: None if kernels.replaying() or kernels.installed("deploy") else "the kernel 'deploy' is not installed",
+    **{name: _unless_replayed(_kernel(name)) for name in ("transformers", "vllm", "llama-cpp", "sglang")},
+    "deploy": _unless_replayed(lambda: None if kernels.installed("deploy") else "the kernel 'deploy' is not installed"),
     # these ask for the model that MODEL names, not for the machine
-    "gguf-bf16": _of_model(lambda model: models.check_form(model, "gguf-bf16")),
-    "gguf-adapter": _of_model(lora.check_gguf),
-    "chat-template": _of_model(models.check_chat_template),
+    "gguf-bf16": _unless_replayed(_of_model(lambda model: models.check_form(model, "gguf-bf16"))),
+    "gguf-adapter": _unless_replayed(_of_model(lora.check_gguf)),
+    "chat-template": _unless_replayed(_of_model(models.check_chat_template)),
 }
 
 

@@ -38,7 +38,10 @@ def _digest(notebook: Mapping) -> str:
     return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+def data(output: Mapping) -> dict:
+    """What an output shows by its kind, each text whole; empty for a stream."""
+    return {kind: value if kind.endswith("json") else text(value) for kind, value in output.get("data", {}).items()}
+
+
 def _content(output: Mapping) -> str | dict | None:
-    if "text" in output:
-        return text(output["text"])
-    return {kind: value if kind.endswith("json") else text(value) for kind, value in output.get("data", {}).items()} or None
+    return text(output["text"]) if "text" in output else data(output) or None

@@ -113,8 +113,7 @@ def _show(output: Mapping) -> None:
         stream.write(recorded.text(output["text"]))
         stream.flush()
     elif "data" in output:
-        data = {kind: value if kind.endswith("json") else recorded.text(value) for kind, value in output["data"].items()}
-        publish_display_data(data, output["metadata"])
+        publish_display_data(recorded.data(output), output["metadata"])
 
 
 class ReplayKernel(IPythonKernel):

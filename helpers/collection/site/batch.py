@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from helpers.collection.site import markup, stepped
+from helpers.collection.site import stepped
 from helpers.collection.site.stepped import named, tokens, verb
 
 RUN = "batch"
@@ -17,11 +17,8 @@ OF_REQUEST = ("", "Prompt, tokens", "Answer, tokens", "Joined before step", "In 
 
 def html(found: Sequence[tuple[str, Mapping]]) -> str:
     """The part of the page that is made of the records ``found`` with their files."""
-    data = [played(file, record) for file, record in found]
-    parts = [markup.script("batches", data)]
-    for number, one in enumerate(data):
-        parts += [_requests(number, one), _steps(number, one)]
-    return "\n".join(parts) + "\n"
+    tables = stepped.Tables(OF_REQUEST, _of_request, HEADS, _cells, _about)
+    return stepped.html("batches", [played(file, record) for file, record in found], tables)
 
 
 def played(file: str, record: Mapping) -> dict:
@@ -89,22 +86,14 @@ def _of_prompt(name: str, before: int, count: int, prompt: int) -> str:
     return f"{name}: tokens {before + 1} to {before + count} of its prompt of {prompt}{out}."
 
 
-def _requests(number: int, one: Mapping) -> str:
-    rows = (markup.row(request["name"], map(str, _of_request(request))) for request in one["requests"])
-    return markup.table(f"The requests: {one['title']}", OF_REQUEST, rows, f'data-group="{number}"')
-
-
 def _of_request(one: Mapping) -> list:
     prefill = one["prefill_steps"]
     steps = f"step {prefill[0]}" if len(prefill) == 1 else f"steps {stepped.spans(prefill)}"
     return [one["prompt_tokens"], one["output_tokens"], one["joins_step"], steps, prefill[-1], one["ended_step"]]
 
 
-def _steps(number: int, one: Mapping) -> str:
-    each = enumerate(one["steps"])
-    rows = (markup.row(f"Step {count}", _cells(step), markup.place(one["file"], step["at"])) for count, step in each)
-    caption = f"The steps, at most {one['slots']} requests and {tokens(one['most_tokens'])} in each: {one['title']}"
-    return markup.table(caption, HEADS, rows, f'data-group="{number}"')
+def _about(one: Mapping) -> str:
+    return f"at most {one['slots']} requests and {tokens(one['most_tokens'])} in each"
 
 
 def _cells(step: Mapping) -> list[str]:

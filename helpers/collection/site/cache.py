@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from helpers import plots
-from helpers.collection.site import markup, stepped
+from helpers.collection.site import stepped
 from helpers.collection.site.stepped import blocks, tokens
 
 RUN = "cache"
@@ -19,11 +19,8 @@ OF_REQUEST = ("", "Prompt, tokens", "Answer, tokens", "Begins like", "Joined bef
 
 def html(found: Sequence[tuple[str, Mapping]]) -> str:
     """The part of the page that is made of the records ``found`` with their files."""
-    data = [played(file, record) for file, record in found]
-    parts = [markup.script("caches", data)]
-    for number, one in enumerate(data):
-        parts += [_requests(number, one), _steps(number, one)]
-    return "\n".join(parts) + "\n"
+    tables = stepped.Tables(OF_REQUEST, _of_request, HEADS, _cells, _about)
+    return stepped.html("caches", [played(file, record) for file, record in found], tables)
 
 
 def played(file: str, record: Mapping) -> dict:
@@ -149,21 +146,13 @@ def _ends(step: Mapping, name: str) -> str:
     return f"{name} has its last token and gives back {blocks(own)}: {'; '.join(parts)}."
 
 
-def _requests(number: int, one: Mapping) -> str:
-    rows = (markup.row(request["name"], map(str, _of_request(request))) for request in one["requests"])
-    return markup.table(f"The requests: {one['title']}", OF_REQUEST, rows, f'data-group="{number}"')
-
-
 def _of_request(one: Mapping) -> list:
     like = f"{one['like']}, {tokens(one['like_tokens'])}" if one["like"] else "nobody"
     return [one["prompt_tokens"], one["output_tokens"], like, one["joins_step"], tokens(one["found_tokens"]), one["ended_step"]]
 
 
-def _steps(number: int, one: Mapping) -> str:
-    each = enumerate(one["steps"])
-    rows = (markup.row(f"Step {count}", _cells(step), markup.place(one["file"], step["at"])) for count, step in each)
-    caption = f"The steps, {one['blocks']} blocks of {tokens(one['block_tokens'])}: {one['title']}"
-    return markup.table(caption, HEADS, rows, f'data-group="{number}"')
+def _about(one: Mapping) -> str:
+    return f"{one['blocks']} blocks of {tokens(one['block_tokens'])}"
 
 
 def _cells(step: Mapping) -> list[str]:

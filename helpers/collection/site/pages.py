@@ -22,6 +22,7 @@ from helpers.collection.site import history
 from helpers.frameworks import TITLES
 
 LINK = re.compile(r"(?P<file>\d\d_\w+\.ipynb)?#(?P<to>cell-id=[\w-]+|[^)\"'\s]+)")
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 NAMED = {"gpu": "an NVIDIA GPU", "network": "a network", "deploy": "LiteLLM or Ray"} | TITLES
 
 
@@ -77,7 +78,7 @@ def page(path: Path, notebook: nbformat.NotebookNode, run: Run, wanted: Iterable
     made, number, wanted = copy.deepcopy(notebook), path.name[:2], set(wanted)
     if lost := wanted - {cell.id for cell in made.cells}:
         raise PageError(f"{path.name}: a link leads to its cell {min(lost)!r}, which is not there: correct the link")
-    made.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    made.metadata["language_info"] = LANGUAGE
     cells: list[nbformat.NotebookNode] = []
     for cell in made.cells:
         if cell.id in wanted:
@@ -88,6 +89,13 @@ def page(path: Path, notebook: nbformat.NotebookNode, run: Run, wanted: Iterable
     made.cells = cells
     first = next(cell for cell in made.cells if cell.cell_type == "markdown")
     first.source = with_header(first.source, path, notebook, run)
+    return made
+
+
+def solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The page of a notebook's solutions, which stands in no list of pages: only its notebook leads to it."""
+    made = copy.deepcopy(notebook)
+    made.metadata |= {"orphan": True, "language_info": LANGUAGE}
     return made
 
 

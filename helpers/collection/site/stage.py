@@ -100,12 +100,10 @@ def _write_notebooks(folder: Path, notebooks: Mapping[Path, nbformat.NotebookNod
 
 
 def _write_solutions(folder: Path) -> None:
-    """A page for the solutions of each notebook, which only its notebook leads to."""
+    """A page for the solutions of each notebook."""
     folder.mkdir()
     for path in sorted((paths.NOTEBOOKS / "solutions").glob("*.ipynb")):
-        made = pages.read(path)
-        made.metadata |= {"orphan": True, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-        paths.write(folder / path.name, nbformat.writes(made, version=4))
+        paths.write(folder / path.name, nbformat.writes(pages.solutions(pages.read(path)), version=4))
 
 
 def linked_files(path: Path, notebook: nbformat.NotebookNode) -> list[Path]:

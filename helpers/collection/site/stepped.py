@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
 from helpers import formatting, records
 from helpers.bench import timing
-from helpers.collection.site import levels, sources
+from helpers.collection.site import levels, markup, sources
 from helpers.studies import steps
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The two tables of a run: heads, and the cells of a row, of its requests and of its steps; what is said of the steps."""
+
+    of_request: Sequence[str]
+    request: Callable[[Mapping], Iterable]
+    of_step: Sequence[str]
+    step: Callable[[Mapping], Iterable[str]]
+    about: Callable[[Mapping], str]
+
+
+def html(identifier: str, data: Sequence[Mapping], tables: Tables) -> str:
+    """The part of a page that is made of ``data``, a run of each record: itself as ``identifier``, for the script, and tables."""
+    parts = [markup.script(identifier, data)]
+    for number, one in enumerate(data):
+        group = f'data-group="{number}"'
+        rows = (markup.row(request["name"], map(str, tables.request(request))) for request in one["requests"])
+        parts.append(markup.table(f"The requests: {one['title']}", tables.of_request, rows, group))
+        each = enumerate(one["steps"])
+        rows = (markup.row(f"Step {count}", tables.step(step), markup.place(one["file"], step["at"])) for count, step in each)
+        parts.append(markup.table(f"The steps, {tables.about(one)}: {one['title']}", tables.of_step, rows, group))
+    return "\n".join(parts) + "\n"
 
 
 def recorded() -> list[tuple[str, dict]]:

@@ -144,10 +144,8 @@ class Proxy:
         self._open.add(writer)
         got: Received | None = None
         try:
-            request = await _read(reader)
-            if request is None:
-                self.unread += self.fault.kind == "killed"
-                return
+            if (request := await _read(reader)) is None:
+                raise EOFError
             got = self._keep(*request[1:])
             if self._next and len(self.received) >= self._next[0]:
                 fault, self._next = self._next[1], None
