@@ -88,6 +88,8 @@ def _kinds_told(level: Level) -> str | None:
     if level.itl_basis.startswith("events of"):
         token = told(level.latency("token_itl_s"), ".4f")
         said.append(f"ITL is between {level.itl_basis}; per token by usage, s: {token}; TPOT is per token")
+    if at_once := level.in_one_moment:
+        said.append(f"{at_once} of {len(level.samples)} answers came in one moment and have no TPOT")
     return f"at {_load(level)}: {'; '.join(said)}" if said else None
 
 

@@ -145,8 +145,12 @@ class Sample:
 
     @property
     def tpot_s(self) -> float | None:
-        """Time per output token after the first, of any kind: (last - first) / (tokens - 1), seconds."""
-        if not self.event_ns or not self.output_tokens or self.output_tokens < 2:
+        """Time per output token after the first, of any kind: (last - first) / (tokens - 1), seconds.
+
+        ``None`` for one token, and where all came in one moment: a server that is kept busy gathers them, and then
+        nothing is known of the time between them.
+        """
+        if not self.event_ns or not self.output_tokens or self.output_tokens < 2 or self.event_ns[0] == self.event_ns[-1]:
             return None
         return (self.event_ns[-1] - self.event_ns[0]) / 1e9 / (self.output_tokens - 1)
 
@@ -253,6 +257,11 @@ class Level:
         if abs(each - 1) <= EVENT_IS_TOKEN:
             return "tokens"
         return f"events of {each:.2f} tokens"
+
+    @property
+    def in_one_moment(self) -> int:
+        """How many answers of several tokens came in one moment: nothing is known of the time between their tokens."""
+        return sum(s.error is None and (s.output_tokens or 0) > 1 and s.tpot_s is None for s in self.samples)
 
     @property
     def events_by_kind(self) -> dict[str, int]:

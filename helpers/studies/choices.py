@@ -158,7 +158,7 @@ def _of_server(server: Server, turn: int) -> dict:
     return {
         "prefill_tokens_per_s": median(one["prompt_per_second"] for one in own),
         "decode_tokens_per_s": median(one["predicted_per_second"] for one in own),
-        "client_decode_tokens_per_s": median(1 / sample.tpot_s for sample in samples),
+        "client_decode_tokens_per_s": median(1 / sample.tpot_s for sample in samples if sample.tpot_s),
         "ttft_s": median(sample.ttft_s for sample in samples),
     }
 

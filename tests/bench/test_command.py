@@ -69,8 +69,8 @@ def test_the_table_has_a_line_per_number_of_users():
     with TruthServer() as mock:
         run = bench(mock.base_url, "--users", "1,2", "--requests", "2")
 
-    of_the_machine = ("machine: ", "at 1: energy, ", "at 2: energy, ")
-    head, *lines, counted = (line for line in run.stdout.splitlines() if not line.startswith(of_the_machine))
+    notes = ("machine: ", "at 1: ", "at 2: ")
+    head, *lines, counted = (line for line in run.stdout.splitlines() if not line.startswith(notes))
     assert head.split()[:3] == ["users", "requests", "errors"]
     assert counted == "tokens counted by: server_usage"
     assert [line.split()[:3] for line in lines] == [["1", "6", "0"], ["2", "6", "0"]]
@@ -286,6 +286,18 @@ def test_thoughts_and_events_of_several_tokens_are_said_under_the_table(tmp_path
     assert level["time_to_first_answer_s"]["median"] > level["ttft_s"]["median"]
     assert (level["itl_basis"], level["events_by_kind"]) == ("events of 3.00 tokens", {"reasoning": 12, "text": 12})
     assert level["reasoning_tokens"] is None
+
+
+def test_answers_in_one_moment_have_no_time_per_token(tmp_path):
+    """All twelve tokens in one event: no TPOT instead of 0, and the reason under the table."""
+    file = tmp_path / "figures.json"
+    asked = ("--users", "1", "--requests", "2", "--output-tokens", "12", "--json", str(file))
+    with TruthServer(Script(tokens_per_event=12)) as mock:
+        run = bench(mock.base_url, *asked)
+    (level,) = json.loads(file.read_text())["levels"]
+
+    assert run.returncode == 0 and level["tpot_s"] is None and level["output_tokens"] == [12]
+    assert "; 6 of 6 answers came in one moment and have no TPOT" in run.stdout.splitlines()[2]
 
 
 def test_conversations_after_a_system_prompt_show_the_expected_and_the_reported_hits(tmp_path):

@@ -58,11 +58,12 @@ def test_e2e_is_from_send_to_the_last_event_with_text():
     [
         (sample(0), None, (), None, None),
         (sample(0, 100), 0.1, (), None, 0.1),
-        (sample(0, 100, 100), 0.1, (0.0,), 0.0, 0.1),
+        (sample(0, 100, 100), 0.1, (0.0,), None, 0.1),
+        (Sample(0, (100 * MS,), output_tokens=9), 0.1, (), None, 0.1),
         (Sample(0, (100 * MS, 200 * MS), output_tokens=None), 0.1, (0.1,), None, 0.2),
         (Sample(0, (100 * MS, 200 * MS), output_tokens=1), 0.1, (0.1,), None, 0.2),
     ],
-    ids=["no event", "one event", "two in one read", "no count", "two events, one token"],
+    ids=["no event", "one event", "two in one read", "nine tokens in one event", "no count", "two events, one token"],
 )
 def test_what_is_not_defined_is_none(request_, ttft_s, itl_s, tpot_s, e2e_s):
     """A figure without a definition is None and never 0; a gap of 0 is one."""
