@@ -295,7 +295,7 @@ def lab_settings() -> Path:
 
 @nox.session(venv_backend="none")
 def test(session: nox.Session) -> None:
-    """Set up and run every test, the notebooks under nbval included; `-- --quick`: all that needs no engine."""
+    """Set up and run every test, the notebooks under nbval included; `-- --quick`: what needs no engine."""
     asked = [word for word in session.posargs if word != "--quick"]
     quick = asked != session.posargs
     _prepare(session, *([] if quick else [*FRAMEWORKS, *TOOLS]), model=not quick)
@@ -305,7 +305,7 @@ def test(session: nox.Session) -> None:
     _lab(session, "-m", "ruff", "format", "--check", ".")
     if quick:
         lanes = _lanes(3)  # half of the time these tests wait, for a browser, a process, a scripted server
-        _lab(session, "-m", "pytest", "tests", "-m", "not engine", *lanes, *asked, QUICK="1")
+        _lab(session, "-m", "pytest", "tests", "-m", "not engine and not whole", *lanes, *asked, QUICK="1")
     else:
         _lab(session, "-m", "pytest", "--nbval-lax", *_lanes(), *asked)
 

@@ -45,7 +45,7 @@ def here(monkeypatch):
 def test_the_json_has_the_promised_fields(tmp_path):
     """Two numbers of users: levels with figures and percentiles, the token source, the provenance."""
     file = tmp_path / "figures.json"
-    with TruthServer() as mock:
+    with TruthServer(Script(gap_s=0.002)) as mock:
         run = bench(mock.base_url, "--users", "1,3", "--requests", "6", "--json", str(file))
     found = json.loads(file.read_text())
 

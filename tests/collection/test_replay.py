@@ -15,7 +15,7 @@ FROM_RECORDS = {  # of each notebook a cell that stands on records, and is compu
     "15": "references.papers()", "16": 'records.load("clients")',
 }  # fmt: skip
 LOADED = "16"  # it loads the client for half a minute, and shows what it measured
-WHOLE_TIER = ("12", "15", LOADED)  # with these the quick tier would be a fifth longer
+QUICK_TIER = ("00", "07", "09", "14")  # a race, tables, calls of engines, claims: with all of them a quarter longer
 OF_NOW = ("race.start", "race.watch", "race.finding", "machine.slowness()")  # the race's record, and how slow this machine is
 
 
@@ -30,6 +30,11 @@ def alone(tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(replay.kernelspecs()))
         patch.setenv(kernels.REPLAY, "1")
         yield
+
+
+def tiers(numbers) -> list:
+    """Notebooks as parameters; those that the quick tier does without are marked."""
+    return [pytest.param(number, marks=[] if number in QUICK_TIER else [pytest.mark.whole]) for number in numbers]
 
 
 def code(notebook) -> list:
@@ -48,7 +53,7 @@ def both(number: str) -> tuple[list, list, str]:
     return code(committed), code(run.execute(path)), recorded.where(committed)
 
 
-@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.engine] if n in WHOLE_TIER else []) for n in FROM_RECORDS])
+@pytest.mark.parametrize("number", tiers(FROM_RECORDS))
 def test_a_notebook_runs_to_its_end_without_any_engine(alone, number):
     """No error; a cell that is left out has a line, and the committed output below it with machine and day; nothing is lost."""
     committed, replayed, where = both(number)
@@ -65,7 +70,7 @@ def test_a_notebook_runs_to_its_end_without_any_engine(alone, number):
             assert text(new) == text(old), old.source
 
 
-@pytest.mark.parametrize("number", [number for number, piece in FROM_RECORDS.items() if piece and number not in WHOLE_TIER])
+@pytest.mark.parametrize("number", tiers(filter(FROM_RECORDS.get, FROM_RECORDS)))
 def test_what_stands_on_records_is_computed_again(alone, number):
     """A table of a record is made, not shown as it was."""
     _, replayed, _ = both(number)

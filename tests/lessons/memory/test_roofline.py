@@ -334,8 +334,9 @@ class TestKept:
         assert [bandwidth.roof(again=again).bandwidth_bytes_per_s for again in (False, False, False, True)] == [1, 2, 2, 3]
 
 
+@pytest.mark.whole
 class TestMeasure:
-    """A real measurement on this machine."""
+    """A real measurement on this machine, with all of its cores."""
 
     def test_the_roof_is_the_best_kernel(self, printed):
         """Every kernel has a figure, and the highest is the roof."""
