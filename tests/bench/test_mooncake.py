@@ -86,13 +86,13 @@ def test_the_templates_tokens_are_counted_in():
 
 
 def test_a_replay_measures_lengths_and_times_of_the_trace():
-    """Three repeats after two warm-ups: the lengths in each, sent when due, and hits expected of the shared blocks."""
+    """Three repeats after the warm-ups: the lengths in each, sent when due, and hits expected of the shared blocks."""
     source = trace()
     plan = Plan(rates_per_s=(source.rate_per_s,), input_tokens=8, output_tokens=2, source=source)
     with TruthServer() as mock:
         (level,) = measure.measure(Endpoint(mock.base_url, "m"), plan)
 
-        assert len(mock.received) == 1 + 5 * 4
+        assert len(mock.received) == 1 + (level.warmups + 3) * 4  # the probe before them
     block = sorted(level.blocks[0], key=lambda s: s.asked.talk)
     assert [(s.prompt_tokens, s.output_tokens) for s in block] == [(10, 2), (8, 3), (7, 1), (10, 2)]
     assert [(s.scheduled_ns - block[0].scheduled_ns) / 1e9 for s in block] == pytest.approx([0, 0.2, 0.4, 0.4])
