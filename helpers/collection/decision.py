@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from helpers import cli, frameworks, paths, records
 from helpers.collection import claims
-from helpers.gpu import read, today
+from helpers.gpu import read, scaled, today
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.lessons.decision import choose, commands, drawing
 from helpers.lessons.scaling import parallelism
@@ -32,6 +32,7 @@ def facts() -> dict:
     """Everything that ``choose.toml`` does not say itself."""
     return {
         "evidence": {"cpu": [_on_cpu()], "gpu": _on_gpus()},
+        "alone": _alone(),
         "probes": _probes(),
         "models": _models(),
         "blocks": {dtype: list(sizes.blocks()[dtype]) for dtype in TYPES},
@@ -105,6 +106,23 @@ def _on_gpu(found: Mapping, apart: Mapping[str, tuple[float, float]]) -> dict:
         "way": "by their own APIs", "equal_bits": _equal(_by_bits(found)),
         "token_seconds": {name: [_short(second) for second in both] for name, both in apart.items()},
     }  # fmt: skip
+
+
+def _alone() -> list[dict]:
+    """What one framework made of a model, or on several GPUs, with which no other was compared; by its own API."""
+    found = scaled.load()
+    gpu = found["provenance"]["machine"]["gpus"][0]
+    return [
+        {
+            "framework": one["engine"], "model": one["shape"], "gpus": one["gpus"], "row": f"{read.label(one)}{parts}",
+            "machine": f"{one['gpus']} x {gpu}", "date": one["date"][:10], "users": users,
+            **{key: _short(rate[key]) for key in ("median", "low", "high")},
+        }
+        for name, one in found["lives"].items()
+        if one["work"] == "offline" and (one["shape"] != scaled.LLAMA or one["gpus"] > 1)
+        for parts in [name.partition(one["shape"])[2]]  # ", TP2" of a key
+        for users, rate in read.rates(one).items() if rate
+    ]  # fmt: skip
 
 
 def _by_bits(found: Mapping) -> dict[int, dict[str, Mapping]]:

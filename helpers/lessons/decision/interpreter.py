@@ -429,7 +429,7 @@ def entry(data: Mapping, answers: Mapping, name: str, hits: Sequence[int], given
         "for": reasons(data, hits, name, ("first", "pro")),
         "against": against,
         "fit": fit_told(data, given, name, fitted) if fitted else [],
-        "speed": speed(data, answers, rows.get(name), given["sheet"]) if row or not rows.get(name) else data["said"]["no_fit"],
+        "speed": speed(data, answers, name, rows.get(name), given) if row or not rows.get(name) else data["said"]["no_fit"],
         "cost": not_taken(data, answers, row, other) if other else cost(data, answers, row),
         "commands": commands(data, answers, name, given, fitted),
         "environment": environment(data, answers, name),
@@ -478,9 +478,9 @@ def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[s
     return told + ([fill(said["replicas"], {"copies": number(copies)})] if copies > 1 else [])
 
 
-def speed(data: Mapping, answers: Mapping, row: Mapping | None, sheet: Mapping | None) -> str:
-    """What the nearest record has of it, with the machine and how far its model is from ``sheet``; or why nothing is said."""
-    said = data["said"]
+def speed(data: Mapping, answers: Mapping, name: str, row: Mapping | None, given: Mapping) -> str:
+    """What the nearest record has of ``name``, with the machine and how far its model is from the asked one; or why nothing."""
+    said, sheet = data["said"], given["sheet"]
     if option(data, answers, "work").get("unmeasured"):
         return said["no_work"]
     if "device" not in answers or not users_of(data, answers):
@@ -496,8 +496,24 @@ def speed(data: Mapping, answers: Mapping, row: Mapping | None, sheet: Mapping |
         told += equal_bits(data, source)
     times = sheet["active"] / source["active"] if sheet else 1
     if times >= FAR:
-        return told + fill(said["larger"], {"times": number(times)})
-    return told + (fill(said["smaller_model"], {"times": number(1 / times)}) if times <= 1 / FAR else "")
+        told += fill(said["larger"], {"times": number(times)})
+    if times <= 1 / FAR:
+        told += fill(said["smaller_model"], {"times": number(1 / times)})
+    return told + alone(data, answers, name, given)
+
+
+def alone(data: Mapping, answers: Mapping, name: str, given: Mapping) -> str:
+    """What ``name`` made of the asked model itself where the nearest record has another or more or fewer GPUs."""
+    source, users, model = nearest_record(data, answers), users_of(data, answers), given["sheet"] and given["sheet"]["name"]
+    rows = [row for row in data["facts"]["alone"] if (row["framework"], row["model"]) == (name, model)]
+    same = (source["model"], source["gpus"]) == (model, given["gpus"])
+    if not rows or same or option(data, answers, "device")["evidence"] != "gpu":
+        return ""
+    times = lambda one, other: abs(math.log(one / other))  # noqa: E731
+    row = min(rows, key=lambda row: (times(row["gpus"], given["gpus"]), times(row["users"], users), -row["median"]))
+    rates = {"rate": brief(row["median"]), "low": brief(row["low"]), "high": brief(row["high"])}
+    values = {key: row[key] for key in ("model", "row", "machine", "date")}
+    return fill(data["said"]["alone"], {"framework": data["titles"][name], "users": users_told(row["users"]), **values, **rates})
 
 
 def equal_bits(data: Mapping, source: Mapping) -> str:

@@ -359,6 +359,29 @@ def test_a_speed_names_its_machine_and_day():
     assert all(words in first["speed"] for words in (source["machine"], source["date"], source["weights"], "Another model"))
 
 
+def test_a_model_that_one_framework_ran_alone_has_its_own_speed():
+    """70B on several GPUs: vLLM's own rate of that model is said, with how and where; it orders nobody and prices nothing."""
+    answers = {"work": "chat", "device": "datacentres", "users": "hundred", "model": "Llama-3.1-70B", "price_per_hour": 30}
+    found = {one["name"]: one for one in told(**answers)["entries"]}
+    (row,) = (row for row in DATA["facts"]["alone"] if (row["model"], row["users"]) == ("Llama-3.1-70B", 100))
+    rate, low, high = (interpreter.brief(row[key]) for key in ("median", "low", "high"))
+
+    assert "Of Llama-3.1-70B itself vLLM alone was recorded" in found["vllm"]["speed"]
+    assert f" {rate} tokens/s ({low} to {high}) with 100" in found["vllm"]["speed"]
+    assert all(words in found["vllm"]["speed"] for words in (row["row"], row["machine"], row["date"]))
+    assert "alone" not in found["sglang"]["speed"] and "No price follows" in found["vllm"]["cost"]
+
+
+@pytest.mark.parametrize(
+    "answers", [{"model": "Llama-3.1-8B", "device": "datacentre"}, {"model": "Llama-3.1-70B", "device": "none"}], ids=str
+)
+def test_a_rate_of_its_own_is_said_where_the_nearest_record_lacks_it(answers):
+    """Not where the compared engines had the model on as many GPUs, and not of a GPU to who has none."""
+    found = told(work="chat", users="ten", **answers)
+
+    assert not any("alone was recorded" in one["speed"] for one in found["entries"])
+
+
 def test_a_limit_that_the_record_did_not_keep_speaks_against():
     """With a hundred users on two cores no first token comes in 0.2 s."""
     found = told(work="chat", device="none", users="hundred", limits="tight")
