@@ -503,7 +503,7 @@ def speed(data: Mapping, answers: Mapping, name: str, row: Mapping | None, given
 
 
 def alone(data: Mapping, answers: Mapping, name: str, given: Mapping) -> str:
-    """What ``name`` made of the asked model itself where the nearest record has another or more or fewer GPUs."""
+    """What ``name`` made of the asked model itself, where the nearest record has another model, or more or fewer GPUs."""
     source, users, model = nearest_record(data, answers), users_of(data, answers), given["sheet"] and given["sheet"]["name"]
     rows = [row for row in data["facts"]["alone"] if (row["framework"], row["model"]) == (name, model)]
     same = (source["model"], source["gpus"]) == (model, given["gpus"])
