@@ -11,6 +11,7 @@ import pytest
 from leftovers import wait_until
 
 from helpers import paths
+from helpers.bench.timing import Sample
 from helpers.studies import limits
 from helpers.studies.limits import Found, PartError
 
@@ -32,6 +33,15 @@ def test_events_are_read_on_one_core_and_none_is_lost():
     assert (found.figures["sent"], found.figures["lost"], found.figures["errors"]) == (500, 0, 0)
     assert not found.kept and str(found).endswith(" 0 lost, 0 errors: NOT kept")
     assert before is None or os.sched_getaffinity(0) == before
+
+
+def test_the_wait_before_the_first_event_is_no_part_of_the_rate():
+    """Five events in the two seconds after a wait of ten: two a second; none of a single moment."""
+    ns = 10**9
+    two = [Sample(0, (10 * ns, 11 * ns, 12 * ns)), Sample(0, (10 * ns, 12 * ns))]
+
+    assert limits.events_per_s(two) == 2 and limits.events_per_s(two[:0]) is None
+    assert limits.events_per_s([Sample(0, (5, 5))]) is None
 
 
 def test_streams_have_the_error_of_their_median_ttft():
