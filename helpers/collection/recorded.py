@@ -1,6 +1,6 @@
 """Where and when the outputs of a notebook were made, as the run that wrote them noted in its metadata.
 
-Of a notebook as JSON or as nbformat reads it: without that library, whose import takes a second that every kernel would pay.
+Of a notebook as JSON or as nbformat reads it: without that library, whose import every kernel would pay.
 """
 
 from __future__ import annotations
