@@ -110,7 +110,7 @@ def run_server(life: Life, setting: session.Setting, log: Log, left_s: float) ->
         took_s, check = 0.0, several.LogCheck(server.log)
         for users in life.given.get("users", setting.users):
             if time.monotonic() + 2 * took_s > end:
-                log.row("stopped", reason=f"{users} users were left out: {end - time.monotonic():.0f} s were left")
+                log.row("stopped", reason=f"{users} users were left out: {_rest(end)}")
                 return False
             began = time.monotonic()
             plan = measure.Plan(
@@ -139,12 +139,18 @@ def _level(server: serving.Server, plan: measure.Plan, vocabulary, nvml: Nvml) -
     return level, read[-1] - read[0] if None not in read else None
 
 
+def _rest(end: float) -> str:
+    """How much of the lease was left, in words; ``end`` is in seconds of the monotonic clock."""
+    left_s = end - time.monotonic()
+    return f"{left_s:.0f} s were left" if left_s > 0 else "no time was left"
+
+
 def _arrivals(server: serving.Server, life: Life, log: Log, end: float, vocabulary, nvml: Nvml) -> bool:
     """Requests at random times, at rising rates, until fewer than the least share of them keep the limits."""
     how = life.given["arrivals"]
     for number, rate in enumerate(how["rates_per_s"]):
         if time.monotonic() + 2 * how["seconds"] > end:
-            log.row("stopped", reason=f"{rate} requests/s were left out: {end - time.monotonic():.0f} s were left")
+            log.row("stopped", reason=f"{rate} requests/s were left out: {_rest(end)}")
             return False
         plan = measure.Plan(
             rates_per_s=(rate,), input_tokens=how["input_tokens"], output_tokens=how["output_tokens"],

@@ -7,6 +7,7 @@ same machine. A life that is missing has no row, and :func:`left_out` says so. E
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING
@@ -66,8 +67,13 @@ def left_out(found: Mapping | None = None) -> list[str]:
     found, lines = found or load(), []
     for life in (life for run in PLANNED for life in run() if life.layout.gpus == 1 and life.shape == found["shape"]):
         one = found["lives"].get(life.key)
-        lines += [f"{life.key}: {line}" for line in (one["failed"] if one else ["not recorded"])]
+        lines += [f"{life.key}: {_no_less(line)}" for line in (one["failed"] if one else ["planned, not recorded yet"])]
     return lines
+
+
+def _no_less(line: str) -> str:
+    """Records of before had the seconds by which a lease was over as negative ones."""
+    return re.sub(r"-\d+ s were left", "no time was left", line)
 
 
 def throughput(found: Mapping | None = None) -> pd.DataFrame:

@@ -27,6 +27,7 @@ class Lead:
     second: str | None = None
     times: float | None = None  # what the first makes, over what the second does
     apart: bool = True  # whether their ranges do not touch
+    equal: tuple[str, float] | None = None  # where their weights differ: a type that both have, and the times with it
 
 
 def leads(found: Mapping) -> list[Lead]:
@@ -42,7 +43,18 @@ def _lead(users: int, rates: Mapping[str, Mapping]) -> Lead:
     if second is None:
         return Lead(users, first, rates[first])
     times = rates[first]["median"] / rates[second]["median"]
-    return Lead(users, first, rates[first], second, times, change(rates[second], rates[first]) == "more")
+    apart = change(rates[second], rates[first]) == "more"
+    return Lead(users, first, rates[first], second, times, apart, _equal(first, second, rates))
+
+
+def _equal(first: str, second: str, rates: Mapping[str, Mapping]) -> tuple[str, float] | None:
+    """Of two rows with weights of different types: one that both frameworks have, and how many times the first makes then."""
+    one, other = frameworks.get(first), frameworks.get(second)
+    of = {(row.kernel, row.dtype): rates[name]["median"] for name in rates for row in [frameworks.get(name)]}
+    both = [dtype for dtype in (one.dtype, other.dtype) if {(one.kernel, dtype), (other.kernel, dtype)} <= of.keys()]
+    if one.dtype == other.dtype or not both:
+        return None
+    return both[0], of[one.kernel, both[0]] / of[other.kernel, both[0]]
 
 
 def change(before: Mapping, after: Mapping) -> str:
@@ -72,7 +84,8 @@ def _ahead(lead: Lead, gpu: bool) -> str:
         return f"{said}, no other figure"
     how = "the ranges do not touch" if lead.apart else "the ranges touch, so this may be chance"
     times = f"{lead.times:.{1 if lead.times >= 1.1 else 2}f}"  # "1.0 times" would read as no difference
-    return f"{said}, {times} times {frameworks.label(lead.second, gpu)}; {how}"
+    equal = f" ({lead.equal[1]:.2g} times with {lead.equal[0]} on both sides)" if lead.equal else ""
+    return f"{said}, {times} times {frameworks.label(lead.second, gpu)}{equal}; {how}"
 
 
 def headline(found: Mapping) -> str:

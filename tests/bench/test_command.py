@@ -401,7 +401,7 @@ def test_the_self_test_needs_no_endpoint(here, monkeypatch, capsys):
     monkeypatch.setattr(selftest, "CEILING_S", 0.1)
 
     code, out, err = here(["--self-test", "--users", "1"]), *capsys.readouterr()
-    assert (code, err) == (0, "") and out.startswith("instrument at 1 users: TTFT ")
+    assert (code, err) == (0, "") and out.startswith("instrument at 1 user: TTFT ")
     code, out, err = here([]), *capsys.readouterr()
     assert (code, out) == (2, "") and err.startswith("--base-url and --model are missing: give the address")
 

@@ -122,7 +122,7 @@ def test_it_is_said_that_one_of_two_gpus_was_used(found):
 def test_a_missing_life_and_one_that_was_cut_off_are_said(found):
     """Beside the rest of the planned ones; what is there has no line."""
     said = today.left_out(found)
-    assert "sglang, offline, as it comes, Llama-3.1-8B: not recorded" in said
+    assert "sglang, offline, as it comes, Llama-3.1-8B: planned, not recorded yet" in said
     assert "llama-cpp, server, q4_0, Llama-3.1-8B: stopped: 8 requests/s were left out" in said
     assert not any(line.startswith("vllm, server, prefix cache") or "TP2" in line or OLD in line for line in said)
 
@@ -198,7 +198,7 @@ def test_without_the_other_record_there_are_rows_all_the_same(folder):
     _written(folder, today=TODAY)
     found = today.load()
     assert "vLLM, server" not in today.throughput(found).index and "arrive" not in today.finding(found)
-    assert "vllm, server, prefix cache, Llama-3.1-8B: not recorded" in today.left_out(found)
+    assert "vllm, server, prefix cache, Llama-3.1-8B: planned, not recorded yet" in today.left_out(found)
     assert today.arrivals(found).empty
 
 
@@ -261,3 +261,12 @@ class TestShippedRecord:
         assert (drawn.count("-"), drawn.count("--")) == (len(every), arrive) and arrive >= 2
         names = {"vLLM", "SGLang", "llama.cpp (Q4_0)", "HF Transformers (static batch)"}
         assert names <= {text.get_text() for text in axes.texts}
+
+
+def test_seconds_that_were_over_are_no_number():
+    """A record of before says that -43 s were left."""
+    found = {"shape": LLAMA, "lives": {}}
+    (key, *_) = (line.partition(": ")[0] for line in today.left_out(found))
+    found["lives"][key] = {"failed": ["stopped: 8 requests/s were left out: -43 s were left"]}
+
+    assert f"{key}: stopped: 8 requests/s were left out: no time was left" in today.left_out(found)

@@ -40,6 +40,15 @@ def test_ranges_that_touch_are_said_to_touch():
     assert standings.headline(RECORD) == "Most tokens/s: llama.cpp (1 user), vLLM or llama.cpp (10 users), vLLM (100 users)"
 
 
+def test_equal_weights_are_compared_too():
+    """4 bits against 16 are 3.8 times; 16 against 16 are 1.5 times. Without a type that both have nothing is said."""
+    known = {**RECORD["engines"], "llama-cpp-bf16": [level(1, 60)]}
+    line, *_ = standings.ahead({"engines": known})
+
+    assert " 3.8 times vLLM (1.5 times with bf16 on both sides); " in line
+    assert standings.leads(RECORD)[0].equal is None is standings.leads(RECORD)[2].equal
+
+
 def test_nobody_is_first_where_ranges_touch():
     """Nor with nothing."""
     spreads = ((1, 0.9, 1.1), (2, 1.9, 2.1), (1.5, 1, 2))
