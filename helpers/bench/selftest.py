@@ -40,7 +40,8 @@ class SelfTest:
         least = "at least " if self.server_was_the_limit else ""
         return (
             f"instrument at {users_told(self.users)}: TTFT {self.ttft_error_s * 1e3:+.2f} ms, "
-            f"tokens/s {self.rate_error * 100:+.2f} %, ITL p99 {self.itl_p99_error * 100:+.1f} %; ceiling {least}{self.ceiling_events_per_s:,.0f} events/s"
+            f"tokens/s {self.rate_error * 100:+.2f} %, "
+            f"ITL p99 {self.itl_p99_error * 100:+.1f} %; ceiling {least}{self.ceiling_events_per_s:,.0f} events/s"
         )
 
     def note(self, level: Level) -> Level:
