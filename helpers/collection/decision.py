@@ -75,8 +75,9 @@ def _on_cpu() -> dict:
     has = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in source["machine"]["cpu_flags"]]
     return {
         "machine": ", ".join([source["machine"]["cpu"], f"{source['machine']['cores']} cores", *has]), "gpus": 1,
-        "weights": source["model"], **_size(source["model"]),
-        "shape": f"{plan['input_tokens']} tokens in, {plan['output_tokens']} out", "date": source["date"][:10], "rows": rows,
+        "weights": source["model"], **_size(source["model"]), "memory_gib": source["machine"]["memory_gib"],
+        "input": plan["input_tokens"], "shape": f"{plan['input_tokens']} tokens in, {plan['output_tokens']} out",
+        "date": source["date"][:10], "rows": rows,
         "way": "by the servers", "equal_bits": _equal({16: one_user}), "token_seconds": {},
     }  # fmt: skip
 
@@ -99,10 +100,12 @@ def _on_gpu(found: Mapping, apart: Mapping[str, tuple[float, float]]) -> dict:
             tpot = levels.get(users, {}).get("tpot_s")
             rows += [_row(one["engine"], read.label(one), users, rate, firsts.get(users), tpot)] if rate else []
     shape = found.get("shape") or found["provenance"]["shape"]
-    dates = sorted(one["date"][:10] for one in lives)
+    dates, gpu = sorted(one["date"][:10] for one in lives), found["provenance"]["machine"]["gpus"][0]
+    sent, made = _lengths(lives)
     return {
-        "machine": f"one {found['provenance']['machine']['gpus'][0]}", "gpus": 1,
-        "weights": f"random, shape of {shape}", **_size(shape), "shape": _lengths(lives), "date": dates[-1], "rows": rows,
+        "machine": f"one {gpu}", "gpus": 1, "memory_gib": _memory(gpu), "input": sent,
+        "weights": f"random, shape of {shape}", **_size(shape), "shape": f"{sent} tokens in, {made} out", "date": dates[-1],
+        "rows": rows,
         "way": "by their own APIs", "equal_bits": _equal(_by_bits(found)),
         "token_seconds": {name: [_short(second) for second in both] for name, both in apart.items()},
     }  # fmt: skip
@@ -144,10 +147,15 @@ def _equal(by_bits: Mapping[int, Mapping[str, Mapping]]) -> list[dict]:
     ]
 
 
-def _lengths(lives: Sequence[Mapping]) -> str:
+def _memory(gpu: str) -> int:
+    """The memory in the name that a maker gives a GPU (an 80 GB H100 has a little less in GiB)."""
+    return next(known["memory_gb"] for name, known in parallelism.table()["gpus"].items() if name in gpu)
+
+
+def _lengths(lives: Sequence[Mapping]) -> tuple[int, int]:
     """Tokens in and out of the levels that were served."""
     of = next(row for one in lives for row in one["rows"] if row["kind"] == "level")
-    return f"{of['prompt_tokens'][0]} tokens in, {of['output_tokens'][0]} out"
+    return of["prompt_tokens"][0], of["output_tokens"][0]
 
 
 def _static(one: Mapping) -> bool:
@@ -172,7 +180,11 @@ def _models() -> dict[str, dict]:
     """The calculator's models, the smallest first."""
     found = {name: parallelism.of(name) for name in parallelism.known()}
     ordered = sorted(found, key=lambda name: found[name].sheet.parameters)
-    return {name: choose.of_sheet(found[name].sheet, found[name].config["hub"], found[name].active) for name in ordered}
+    return {
+        name: choose.of_sheet(one.sheet, one.config["hub"], one.active, one.expert_layers * one.experts * one.expert)
+        for name in ordered
+        for one in [found[name]]
+    }
 
 
 def _claim(claim: claims.Claim) -> dict:

@@ -27,7 +27,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "dp_first": "data_parallel_start_rank", "no_http": "headless",
         "machines": "nnodes", "machine": "node_rank", "head": "master_addr", "head_port": "master_port",
         "quantization": "quantization", "runner": "runner", "serve_adapters": "enable_lora", "adapters": "lora_modules",
-        "adapters_at_once": "max_loras", "kv_dtype": "kv_cache_dtype",
+        "adapters_at_once": "max_loras", "adapters_in_memory": "max_cpu_loras", "adapter_rank": "max_lora_rank",
+        "kv_dtype": "kv_cache_dtype", "reasoning_parser": "reasoning_parser",
     },
     "sglang": {
         "weights": "model_path", "name": "served_model_name", "host": "host", "port": "port", "dtype": "dtype",
@@ -41,7 +42,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "transfer": "disaggregation_transfer_backend", "role": "disaggregation_mode",
         "role_port": "disaggregation_bootstrap_port",
         "quantization": "quantization", "embeds": "is_embedding", "adapters": "lora_paths",
-        "adapters_at_once": "max_loras_per_batch", "kv_dtype": "kv_cache_dtype",
+        "adapters_at_once": "max_loras_per_batch", "adapters_in_memory": "max_loaded_loras", "adapter_rank": "max_lora_rank",
+        "kv_dtype": "kv_cache_dtype", "reasoning_parser": "reasoning_parser",
     },
     "llama-cpp": {
         "weights": "model", "name": "alias", "host": "host", "port": "port", "slots": "parallel", "pool_tokens": "ctx_size",

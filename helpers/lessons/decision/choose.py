@@ -106,14 +106,20 @@ def with_model(data: dict, model: str | Path, answers: dict) -> tuple[dict, dict
     return completed({**data, "facts": {**data["facts"], "models": models}}), answers | {"model": sheet.name}
 
 
-def of_sheet(sheet: shapes.Sheet, hub: str = "", active: int | None = None) -> dict:
-    """What the arithmetic needs of a model, as numbers: with :func:`sizes.cache` in 16 bits."""
+def of_sheet(sheet: shapes.Sheet, hub: str = "", active: int | None = None, routed: int = 0) -> dict:
+    """What the arithmetic needs of a model, as numbers: with :func:`sizes.cache` in 16 bits.
+
+    ``routed`` are the parameters of all experts among which a token is divided; ``ends`` those of embedding and head, which
+    engines keep in 16 bits; ``kv_heads`` over how many GPUs the KV cache can be cut.
+    """
     cache = sizes.cache(sheet.shape)
     kind = "MoE" if sheet.experts else "dense"
     return {
         "hub": hub, "label": f"{interpreter.number(sheet.parameters / 1e9, 1)} billion, {kind}", "parameters": sheet.parameters,
-        "active": active or sheet.parameters, "experts": sheet.experts, "context": sheet.shape.context,
-        "parsers": list(commands.parsers(sheet.name)),
+        "active": active or sheet.parameters, "experts": sheet.experts, "context": sheet.shape.context, "routed": routed,
+        "ends": sheet.shape.vocabulary * sheet.shape.hidden + sheet.looked_up,
+        "kv_heads": 1 if sheet.shape.latent else max(1, sheet.shape.kv_heads),
+        "parsers": list(commands.parsers(sheet.name)), "thinking": commands.thinking(sheet.name),
         "cache": {
             "bytes_per_layer": cache.bytes_per_layer, "full": cache.full, "windowed": cache.windowed, "window": cache.window,
             "state_bytes": cache.state_bytes,

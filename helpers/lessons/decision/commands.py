@@ -15,8 +15,13 @@ PORT = 8000
 HERE = {"host": "127.0.0.1", "port": PORT}
 OVER_MACHINES = {"dense": Layout(8, 2), "moe": Layout(1, dp=16, ep=True)}  # of two machines with eight GPUs each
 # A model's way to write a call, by how its name begins; vLLM's and SGLang's names for it.
-TOOL_PARSERS = {"Llama-3": ("llama3_json", "llama3"), "Qwen": ("hermes", "qwen25"), "Mistral": ("mistral", "mistral")}
-ANY_PARSER = ("hermes", "hermes")
+TOOL_PARSERS = {
+    "Llama-3": ("llama3_json", "llama3"), "Qwen": ("hermes", "qwen25"), "Mistral": ("mistral", "mistral"),
+    "DeepSeek-V3": ("deepseek_v3", "deepseekv3"), "SmolLM2": ("hermes", "hermes"),
+}  # fmt: skip
+ANY_PARSER = ("PARSER", "PARSER")  # the reader's to fill in: a wrong one leaves calls in the text without a word
+THINKING = {"Qwen3": "qwen3"}  # models that think unless they are told not to; the same name in both engines
+ADAPTERS = {"adapters_at_once": 8, "adapters_in_memory": 32, "adapter_rank": 64, "adapters": "NAME=FOLDER"}
 # What `trtllm-serve` takes beside the sizes of `launch.TENSORRT_LLM`, read in the same file.
 TENSORRT_LLM = (*launch.TENSORRT_LLM, "--max_batch_size", "--max_seq_len")
 
@@ -65,7 +70,7 @@ def _vllm() -> dict:
     on_cpu = f"python -m vllm.entrypoints.openai.api_server {_told('vllm', weights='{model}')}"
     work = {
         "agent": _told("vllm", tools=True, tool_parser="{vllm_parser}"), "embeddings": _told("vllm", runner="pooling"),
-        "adapters": _told("vllm", serve_adapters=True, adapters_at_once=8, adapters="NAME=FOLDER"),
+        "adapters": _told("vllm", serve_adapters=True, **ADAPTERS),
     }  # fmt: skip
     types, caches = {"fp8": _told("vllm", quantization="fp8")}, {"fp8": _told("vllm", kv_dtype="fp8")}
     return {
@@ -80,7 +85,7 @@ def _sglang() -> dict:
     rest = _told("sglang", **HERE, context="{context}", slots="{slots}")
     work = {
         "agent": _told("sglang", tool_parser="{sglang_parser}"), "embeddings": _told("sglang", embeds=True),
-        "adapters": _told("sglang", adapters_at_once=8, adapters="NAME=FOLDER"),
+        "adapters": _told("sglang", **ADAPTERS),
     }  # fmt: skip
     types, caches = {"fp8": _told("sglang", quantization="fp8")}, {"fp8": _told("sglang", kv_dtype="fp8_e4m3")}
     return {
@@ -108,5 +113,11 @@ def _transformers() -> dict:
 
 
 def parsers(model: str) -> tuple[str, str]:
-    """vLLM's and SGLang's name of the parser for the calls that ``model`` writes; that of Hermes where it is not known."""
+    """vLLM's and SGLang's name of the parser for the calls that ``model`` writes; ``PARSER`` where it is not known."""
     return next((names for begin, names in TOOL_PARSERS.items() if model.startswith(begin)), ANY_PARSER)
+
+
+def thinking(model: str) -> dict[str, str]:
+    """By engine the option that keeps the thoughts of ``model`` out of its answers; empty for one that does not think."""
+    parser = next((name for begin, name in THINKING.items() if model.startswith(begin)), None)
+    return {engine: _told(engine, reasoning_parser=parser) for engine in ("vllm", "sglang") if parser}

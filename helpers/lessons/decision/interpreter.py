@@ -16,6 +16,8 @@ GIB = 2**30
 UNKNOWN_PARSERS = ["PARSER", "PARSER"]  # of tool calls, by vLLM's and SGLang's names
 FAR = 3  # times the parameters at work on a token: beyond it a record of another model gives no idea of the speed
 APART = 100  # users of the two loads that give seconds for an input and for an output token
+LONGER = 2  # times the tokens of a prompt: beyond it the record's load is another one
+ORDERS = 20  # times the parameters at work on a token: beyond it a record orders nobody
 SMALL_CACHE = "q8_0"  # eight bits and their scales, the larger one of the caches that commands can ask for
 SAME = 1.1  # times the parameters: up to it a record is of a model as large, so that price and limits may follow from it
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)b(?:-a(\d+(?:\.\d+)?)b)?$", re.IGNORECASE)  # 13B, or 235B-A22B of a MoE model
@@ -110,8 +112,8 @@ def sheet(data: Mapping, model: str) -> dict | None:
     alike = [name for name, one in models.items() if one["experts"] == bool(found[2])]
     near = min(alike, key=lambda name: abs(math.log(models[name]["parameters"] / parameters)))
     return {
-        **models[near], "hub": "", "name": model, "near": near, "parsers": UNKNOWN_PARSERS, "parameters": parameters,
-        "active": active,
+        **models[near], "hub": "", "name": model, "near": near, "parsers": UNKNOWN_PARSERS, "thinking": {},
+        "parameters": parameters, "active": active, "routed": 0,
     }  # fmt: skip
 
 
@@ -139,8 +141,8 @@ def user_bytes(data: Mapping, cache: Mapping, tokens: int, dtype: str = "bfloat1
     return math.ceil(cache["bytes_per_layer"] / 2 * kept / values) * size + cache["state_bytes"]
 
 
-def usable_bytes(data: Mapping, memory_gib: float, gpus: float) -> int:
-    return math.floor(gpus * memory_gib * GIB * data["usable"])
+def usable_bytes(given: Mapping, gpus: float) -> int:
+    return math.floor(gpus * given["memory_gib"] * GIB * given["usable"])
 
 
 def users_of(data: Mapping, answers: Mapping) -> int | None:
@@ -151,7 +153,7 @@ def users_of(data: Mapping, answers: Mapping) -> int | None:
 def asked(data: Mapping, answers: Mapping) -> dict:
     """What the arithmetic goes by: users, tokens, memory and GPUs, with the defaults for what is open."""
     device, known = option(data, answers, "device"), sheet(data, answers.get("model", ""))
-    wanted = option(data, answers, "context").get("tokens") or data["defaults"]["context"]
+    wanted = max(option(data, answers, "context").get("tokens") or data["defaults"]["context"], least_tokens(data, answers))
     return {
         "users": users_of(data, answers) or data["defaults"]["users"],
         "wanted": wanted,
@@ -159,8 +161,18 @@ def asked(data: Mapping, answers: Mapping) -> dict:
         "memory_gib": answers.get("memory_gib") or device.get("memory_gib", 0),
         "gpus": answers.get("gpus") or device.get("gpus", 1),
         "place": device.get("place", "gpu"),
+        "usable": device.get("usable", data["usable"]),
         "sheet": known,
+        "gguf": True,
+        "spread": bool(known and known["routed"] and answers.get("device") == "machines"),
     }
+
+
+def least_tokens(data: Mapping, answers: Mapping) -> int:
+    """The shortest of the lengths among the answers that holds what the work sends and gets."""
+    work = option(data, answers, "work")
+    lengths = [one["tokens"] for one in question(data, "context")["options"]]
+    return next((tokens for tokens in lengths if tokens >= work.get("input", 0) + work.get("output", 0)), lengths[-1])
 
 
 def types(data: Mapping, name: str, place: str) -> list[str]:
@@ -179,27 +191,42 @@ def fit(data: Mapping, given: Mapping, of: Sequence[str], caches: Sequence[str] 
 
 def _fit(data: Mapping, given: Mapping, of: Sequence[str], cache: str) -> dict:
     each = user_bytes(data, given["sheet"]["cache"], given["tokens"], cache)
-    room = lambda gpus: usable_bytes(data, given["memory_gib"], gpus)  # noqa: E731 - as in the page
-    size = {dtype: weights_bytes(data, given["sheet"]["parameters"], dtype) for dtype in of}
-    holds = lambda dtype, gpus: math.floor((room(gpus) - size[dtype]) / each) if each else given["users"]  # noqa: E731
-    loads = [dtype for dtype in of if size[dtype] + each <= room(given["gpus"])]
+    room = lambda gpus: usable_bytes(given, gpus)  # noqa: E731 - as in the page
+    size = {dtype: model_bytes(data, given, dtype) for dtype in of}
+    kept = lambda gpus: each * copies_of(given, gpus)  # noqa: E731
+    holds = lambda dtype, gpus: math.floor((room(gpus) - size[dtype]) / kept(gpus)) if each else given["users"]  # noqa: E731
+    loads = [dtype for dtype in of if size[dtype] + kept(given["gpus"]) <= room(given["gpus"])]
     if not loads:
         last = of[-1]
-        needs = [count for count in data["counts"] if size[last] + each <= room(count)]
+        needs = [count for count in data["counts"] if size[last] + kept(count) <= room(count)]
         return {
             "loads": False, "dtype": last, "cache": cache, "weights": size[last], "each": each,
             "count": needs[0] if needs else 0, "holds": 0,
         }  # fmt: skip
     dtype = loads[0]
     counts = [count for count in data["counts"] if count < given["gpus"]] + [given["gpus"]]
-    enough = [count for count in counts if size[dtype] + given["users"] * each <= room(count)]
+    enough = [count for count in counts if size[dtype] + given["users"] * kept(count) <= room(count)]
     count = enough[0] if enough else given["gpus"]
-    smaller = [other for other in loads[1:] if holds(other, given["gpus"]) >= given["users"]]
+    least = [given["users"], 2 * holds(dtype, given["gpus"])]  # all of them, else twice as many
+    smaller = [other for most in least for other in loads[1:] if holds(other, given["gpus"]) >= most]
     return {
         "loads": True, "dtype": dtype, "cache": cache, "weights": size[dtype], "each": each, "count": count,
         "holds": holds(dtype, count), "smaller": "" if enough or not smaller else smaller[0],
         "smaller_holds": holds(smaller[0], given["gpus"]) if smaller else 0,
     }  # fmt: skip
+
+
+def model_bytes(data: Mapping, given: Mapping, dtype: str) -> int:
+    """The weights on all GPUs: embedding and head in 16 bits but in a GGUF, and what is no expert on each GPU of a spread one."""
+    known, least = given["sheet"], 0 if given["gguf"] or dtype == "bfloat16" else given["sheet"]["ends"]
+    size = weights_bytes(data, known["parameters"] - least, dtype) + weights_bytes(data, least, "bfloat16")
+    again = (given["gpus"] - 1) * (known["parameters"] - known["routed"]) if given["spread"] else 0
+    return size + weights_bytes(data, again, dtype)
+
+
+def copies_of(given: Mapping, gpus: int) -> int:
+    """On how many of ``gpus`` each token is kept: tensor parallelism cuts a cache by its KV heads, and no further."""
+    return 1 if given["gguf"] or given["spread"] else max(1, math.floor(gpus / given["sheet"]["kv_heads"]))
 
 
 def caches(data: Mapping, name: str, place: str) -> list[str]:
@@ -234,7 +261,7 @@ def nearest_record(data: Mapping, answers: Mapping) -> Mapping | None:
     records = data["facts"]["evidence"][evidence]  # the newest first
     if not known:
         return records[0]
-    far = lambda one: (one["model"] != known["name"], abs(math.log(known["active"] / one["active"])))  # noqa: E731
+    far = lambda one: (one["model"] != known["name"], abs(math.log(known["parameters"] / one["parameters"])))  # noqa: E731
     return min(records, key=far)
 
 
@@ -247,8 +274,18 @@ def unlike(data: Mapping, answers: Mapping, given: Mapping) -> list[str]:
         found.append(fill(data["said"]["of_size"], {"parameters": number(record["parameters"] / 1e9, 1)}))
     if given["gpus"] != record["gpus"]:
         found.append(fill(data["said"]["of_gpus"], {"gpus": gpus_told(record["gpus"]), "asked": number(given["gpus"])}))
+    memory = answers.get("memory_gib", record["memory_gib"]) / record["memory_gib"]
+    if given["place"] == "gpu" and not 1 / SAME <= memory <= SAME:
+        told = {"memory": number(record["memory_gib"]), "asked": number(answers["memory_gib"])}
+        found.append(fill(data["said"]["of_memory"], told))
     kind = option(data, answers, "device").get("record_of")
     return [*found, kind] if kind else found
+
+
+def beyond(data: Mapping, answers: Mapping, given: Mapping) -> float:
+    """How many times smaller or larger the nearest record's model is, by the parameters at work on a token; 1 without either."""
+    record, known = nearest_record(data, answers), given["sheet"]
+    return max(known["active"] / record["active"], record["active"] / known["active"]) if record and known else 1.0
 
 
 def figures(data: Mapping, answers: Mapping) -> dict[str, Mapping]:
@@ -304,7 +341,7 @@ def order(data: Mapping, answers: Mapping) -> dict:
     can = [name for name in data["frameworks"] if not out[name]]
     levels = {name: level(data, hits, name) for name in can}
     best = min(levels.values(), default=0)
-    rows = figures(data, answers)
+    rows = {} if beyond(data, answers, asked(data, answers)) >= ORDERS else figures(data, answers)
     groups = by_speed(data, [name for name in can if levels[name] == best], rows)
     kept, dropped = trimmed(data, groups, rows)
     left = {name: data["said"]["behind" if levels[name] == 2 else "not_first"] for name in can if levels[name] > best}
@@ -372,8 +409,14 @@ def interpret(data: Mapping, answers: Mapping) -> dict:
 def general(data: Mapping, answers: Mapping, given: Mapping) -> list[str]:
     """What is to be said of the model and the arithmetic, whatever is taken."""
     said, known, found = data["said"], given["sheet"], []
+    least, times = least_tokens(data, answers), beyond(data, answers, given)
+    if option(data, answers, "context").get("tokens", least) < least:
+        work = option(data, answers, "work")
+        found.append(fill(said["longer_work"], {"sent": number(work["input"]), "tokens": number(least)}))
     if not known:
         return found
+    if times >= ORDERS and figures(data, answers):
+        found.append(fill(said["unordered"], {"times": number(times)}))
     if known["near"]:
         found.append(fill(said["unknown"], {"model": known["name"], "near": known["near"]}))
     if known["active"] < known["parameters"]:
@@ -400,8 +443,8 @@ def assumed(data: Mapping, answers: Mapping, given: Mapping) -> list[str]:
 def nowhere(data: Mapping, given: Mapping) -> list[str]:
     """That the model does not fit, what it would take, and the largest one that does."""
     found = fit(data, given, ["q4_0"], [SMALL_CACHE])
-    usable = gib(usable_bytes(data, given["memory_gib"], given["gpus"]))
-    memory = math.ceil((found["weights"] + found["each"]) / data["usable"] / GIB)
+    usable = gib(usable_bytes(given, given["gpus"]))
+    memory = math.ceil((found["weights"] + found["each"]) / given["usable"] / GIB)
     values = {
         "model": given["sheet"]["name"], "usable": usable, "weights": gib(found["weights"]), "each": gib(found["each"]),
         "tokens": number(given["tokens"]), "count": number(found["count"]), "memory": number(memory),
@@ -419,7 +462,7 @@ def _fits(data: Mapping, given: Mapping, one: Mapping) -> bool:
 
 def entry(data: Mapping, answers: Mapping, name: str, hits: Sequence[int], given: Mapping, rows: Mapping) -> dict:
     """Everything about one framework of the shortlist."""
-    known = "fit" in answers
+    known, given = "fit" in answers, {**given, "gguf": name == "llama-cpp"}
     fitted = fit(data, given, types(data, name, given["place"]), caches(data, name, given["place"])) if known else None
     row = None if fitted and not fitted["loads"] else rows.get(name)  # no record is near a model that does not fit
     other = unlike(data, answers, given)
@@ -428,7 +471,7 @@ def entry(data: Mapping, answers: Mapping, name: str, hits: Sequence[int], given
         "name": name,
         "for": reasons(data, hits, name, ("first", "pro")),
         "against": against,
-        "fit": fit_told(data, given, name, fitted) if fitted else [],
+        "fit": fit_told(data, answers, given, name, fitted) if fitted else [],
         "speed": speed(data, answers, name, rows.get(name), given) if row or not rows.get(name) else data["said"]["no_fit"],
         "cost": not_taken(data, answers, row, other) if other else cost(data, answers, row),
         "commands": commands(data, answers, name, given, fitted),
@@ -451,7 +494,7 @@ def reasons(data: Mapping, hits: Sequence[int], name: str, effects: Sequence[str
     return [reason(data, i, name) for effect in effects for i in mine if data["rules"][i]["effect"] == effect]
 
 
-def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[str]:
+def fit_told(data: Mapping, answers: Mapping, given: Mapping, name: str, found: Mapping) -> list[str]:
     """How the model fits, in sentences."""
     said, values = data["said"], {
         "model": given["sheet"]["name"], "dtype": data["type_names"][found["dtype"]], "weights": gib(found["weights"]),
@@ -461,11 +504,15 @@ def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[s
         return [fill(said["spills"], values)] if name == "llama-cpp" else []
     values |= {
         "count": number(found["count"]), "gpus": gpus_told(given["gpus"]), "users": number(given["users"]),
-        "usable": gib(usable_bytes(data, given["memory_gib"], found["count"])),
+        "usable": gib(usable_bytes(given, found["count"])),
     }  # fmt: skip
     told = [fill(said["fits" if given["gpus"] > 1 else "fits_one"], values)]
     if found["holds"] < given["users"]:
         told.append(fill(said["waits"], values))
+    copied = copies_of(given, found["count"])
+    if copied > 1:
+        told.append(fill(said["copied"], {"copies": number(copied)}))
+    told += once(data, answers, given, name, found)
     if found["cache"] != "bfloat16":
         told.append(fill(said["small_cache"], {"cache": found["cache"]}))
     hub = checkpoint(data, name, given, found["dtype"])
@@ -476,6 +523,18 @@ def fit_told(data: Mapping, given: Mapping, name: str, found: Mapping) -> list[s
         told.append(fill(said["smaller"], values))
     copies = math.floor(given["gpus"] / found["count"])
     return told + ([fill(said["replicas"], {"copies": number(copies)})] if copies > 1 else [])
+
+
+def once(data: Mapping, answers: Mapping, given: Mapping, name: str, found: Mapping) -> list[str]:
+    """Where all ask about one text and the engine keeps it once: for how many users there is room then."""
+    work = option(data, answers, "work")
+    if answers.get("work") != "shared" or name not in ("vllm", "sglang") or found["holds"] >= given["users"]:
+        return []
+    common, own = (user_bytes(data, given["sheet"]["cache"], work[key], found["cache"]) for key in ("input", "output"))
+    left = usable_bytes(given, found["count"]) - found["weights"] - common * copies_of(given, found["count"])
+    holds = max(0, math.floor(left / (own * copies_of(given, found["count"])))) if own else given["users"]
+    values = {"input": number(work["input"]), "own": number(work["output"]), "holds": number(holds)}
+    return [fill(data["said"]["once"], values)]
 
 
 def speed(data: Mapping, answers: Mapping, name: str, row: Mapping | None, given: Mapping) -> str:
@@ -499,7 +558,16 @@ def speed(data: Mapping, answers: Mapping, name: str, row: Mapping | None, given
         told += fill(said["larger"], {"times": number(times)})
     if times <= 1 / FAR:
         told += fill(said["smaller_model"], {"times": number(1 / times)})
-    return told + alone(data, answers, name, given)
+    if longer(data, answers):
+        told += fill(said["longer_prompts"], {"record": number(source["input"]), "asked": number(longer(data, answers))})
+    own = alone(data, answers, name, given)
+    return f"{own} {told}" if own else told
+
+
+def longer(data: Mapping, answers: Mapping) -> int:
+    """The tokens of the work's prompts where the nearest record has far shorter ones; 0 where it has not."""
+    sends = option(data, answers, "work").get("input", 0)
+    return sends if sends > LONGER * nearest_record(data, answers)["input"] else 0
 
 
 def alone(data: Mapping, answers: Mapping, name: str, given: Mapping) -> str:
@@ -540,16 +608,23 @@ def over_limits(data: Mapping, answers: Mapping, row: Mapping | None) -> list[di
 def cost(data: Mapping, answers: Mapping, row: Mapping | None) -> str:
     """What a million output tokens cost at the record's speed; empty without a price or a speed.
 
-    Input and output apart too where the record has two loads of the framework with as many users.
+    That of the work's own lengths where the record has two loads of the framework with as many users; without them none
+    for far longer prompts than the record's.
     """
     if not row or not answers.get("price_per_hour"):
         return ""
     price = lambda seconds, digits: number(answers["price_per_hour"] / 3600 * seconds * 1e6, digits)  # noqa: E731
-    told = fill(data["said"]["cost"], {"price": price(1 / row["median"], 2)})
-    apart = nearest_record(data, answers)["token_seconds"].get(row["framework"])
-    if not apart or row["users"] != APART:
-        return told
-    return told + fill(data["said"]["apart"], {"input": price(apart[0], 3), "output": price(apart[1], 3)})
+    work, source = option(data, answers, "work"), nearest_record(data, answers)
+    apart = source["token_seconds"].get(row["framework"]) if row["users"] == APART else None
+    if apart and work.get("output"):
+        seconds = (work["input"] * apart[0] + work["output"] * apart[1]) / work["output"]
+        lengths = {"input": number(work["input"]), "output": number(work["output"])}
+        each = {"each_in": price(apart[0], 3), "each_out": price(apart[1], 3)}
+        return fill(data["said"]["cost_of"], {"price": price(seconds, 2), **lengths, **each})
+    if longer(data, answers):
+        values = {"record": number(source["input"]), "asked": number(longer(data, answers))}
+        return fill(data["said"]["cost_open"], values)
+    return fill(data["said"]["cost"], {"price": price(1 / row["median"], 2)})
 
 
 def not_taken(data: Mapping, answers: Mapping, row: Mapping | None, other: Sequence[str]) -> str:
@@ -568,7 +643,9 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
     place, work = spelled[given["place"]], answers.get("work", "")
     dtype = fitted["dtype"] if fitted else types(data, name, given["place"])[0]
     count = (fitted["count"] if fitted else 0) or given["gpus"]
-    slots = max(1, min(given["users"], fitted["holds"])) if fitted and fitted["loads"] else given["users"]
+    at_once = option(data, answers, "work").get("slots", given["users"]) if given["place"] == "gpu" else given["users"]
+    # llama.cpp keeps room for each slot; the others page, and take as many as there is room for now
+    slots = max(1, min(given["users"], fitted["holds"])) if given["gguf"] and fitted and fitted["loads"] else at_once
     hub = checkpoint(data, name, given, dtype)
     starts = [place["start"]]
     if answers.get("device") == "machines" and given["gpus"] == 16 and count > 8 and spelled["machines"]:
@@ -576,7 +653,8 @@ def commands(data: Mapping, answers: Mapping, name: str, given: Mapping, fitted:
     elif count > 1 and place["several"]:
         starts = [f"{place['start']} {place['several']}"]
     cache = place["caches"].get(fitted["cache"], "") if fitted and fitted["loads"] else ""
-    parts = [place["rest"], place["types"].get(dtype, ""), cache, place["work"].get(work, "")]
+    thinks = known["thinking"].get(name, "") if known and work != "embeddings" else ""
+    parts = [place["rest"], place["types"].get(dtype, ""), cache, place["work"].get(work, ""), thinks]
     values = {
         "model": hub, "file": f"{hub.split('/')[-1]}-{dtype.upper()}.gguf", "context": given["tokens"], "slots": slots,
         "pool": given["tokens"] * slots, "gpus": count,

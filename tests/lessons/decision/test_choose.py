@@ -16,7 +16,7 @@ from helpers import kernels
 from helpers.bench import __main__ as bench
 from helpers.bench import ask
 from helpers.lessons.decision import choose, commands, drawing, interpreter
-from helpers.lessons.scaling import launch
+from helpers.lessons.scaling import launch, parallelism
 from helpers.weights import capacity, shapes, sizes
 
 DATA = choose.load()
@@ -221,7 +221,7 @@ def test_the_arithmetic_is_the_calculators(name):
     for dtype, memory_gib in itertools.product(("bfloat16", "fp8", "q4_0"), (24, 80, 640)):
         given = {
             "sheet": DATA["facts"]["models"][name], "tokens": min(4096, sheet.shape.context), "users": 1,
-            "memory_gib": memory_gib, "gpus": 1,
+            "memory_gib": memory_gib, "gpus": 1, "usable": DATA["usable"], "gguf": True, "spread": False,
         }  # fmt: skip
         ours = interpreter.fit(DATA, given, [dtype])
         theirs = capacity.ask(sheet, memory_gib * sizes.GIB, context=given["tokens"], dtype=dtype, usable=DATA["usable"])
@@ -245,7 +245,7 @@ def test_a_cache_in_eight_bits_is_the_calculators(name):
 def test_a_cache_of_fewer_bits_is_tried_before_a_framework_is_excluded():
     """On the GPU by each engine's own option; where 16 bits fit nothing is said of it, and where 8 do not it is nowhere."""
     long = {"work": "chat", "device": "consumer", "users": "one", "model": "Llama-3.1-8B", "context": "128k"}
-    tight, wide, none = (told(memory_gib=memory, **long) for memory in (16, 24, 4))
+    tight, wide, none = (told(memory_gib=memory, **long) for memory in (16, 32, 4))
 
     lines = {one["name"]: one["commands"][0] for one in tight["entries"]}
     assert "--cache-type-v q8_0" in lines["llama-cpp"]
@@ -392,19 +392,30 @@ def test_a_limit_that_the_record_did_not_keep_speaks_against():
     assert "--slo ttft=0.2,tpot=0.02" in found["measure"]
 
 
-def test_cost_follows_from_the_price_and_the_record():
-    """Twice the price, twice the cost; without a price none is said. Input and output apart where the record has both loads."""
+def test_cost_follows_from_the_price_and_the_works_lengths():
+    """Twice the price, twice the cost; without a price none is said. It is that of the work's own tokens in and out."""
     answers = {"work": "chat", "device": "datacentre", "users": "hundred"}
-    row = interpreter.figures(DATA, answers)["vllm"]
-    first, second = DATA["facts"]["evidence"]["gpu"][0]["token_seconds"]["vllm"]
+    each_in, each_out = DATA["facts"]["evidence"]["gpu"][0]["token_seconds"]["vllm"]
     cost = {price: told(**answers, **price_of(price))["entries"][0]["cost"] for price in (0, 3, 6)}
 
     assert cost[0] == ""
     for price in (3, 6):
-        assert cost[price].startswith(interpreter.number(price / 3600 / row["median"] * 1e6, 2))
-        assert f"about {interpreter.number(price / 3600 * first * 1e6, 3)} per million input" in cost[price]
-        assert f"{interpreter.number(price / 3600 * second * 1e6, 3)} per million output tokens" in cost[price]
-    assert "apart" not in told(**{**answers, "users": "ten"}, price_per_hour=3)["entries"][0]["cost"]
+        per_token = price / 3600 * (512 * each_in + 256 * each_out) / 256
+        assert cost[price].startswith(
+            f"About {interpreter.number(per_token * 1e6, 2)} per million output tokens with 512 tokens in"
+        )
+        assert f"a million input tokens cost {interpreter.number(price / 3600 * each_in * 1e6, 3)}" in cost[price]
+
+
+def test_a_price_of_far_shorter_prompts_is_not_taken():
+    """With ten users the record has one load alone, of 128 tokens in; where the work is open that load is the price's."""
+    answers = {"device": "datacentre", "users": "ten", "price_per_hour": 3}
+    row = interpreter.figures(DATA, answers)["vllm"]
+    (chat, *_), (any_work, *_) = told(work="chat", **answers)["entries"], told(**answers)["entries"]
+
+    assert chat["cost"] == "No price follows from that record: its prompts have 128 tokens, and this work has 512."
+    assert any_work["cost"].startswith(f"{interpreter.number(3 / 3600 / row['median'] * 1e6, 2)} per million output tokens")
+    assert "Its prompts have 128 tokens and yours 512" in chat["speed"]
 
 
 @pytest.mark.parametrize(
@@ -555,7 +566,7 @@ def test_what_was_read_in_a_package_is_there():
 
 def test_a_model_quantized_before_is_named_so():
     """Where an engine does not quantize while it loads, the command asks for another checkpoint, and the answer says it."""
-    found = choose.shortlist(work="chat", device="consumer", users="ten", model="Qwen3-30B-A3B")
+    found = choose.shortlist(work="chat", device="consumer", users="one", model="Qwen3-30B-A3B")
     lines = {one["name"]: one for one in found.told["entries"]}
 
     assert "vllm serve Qwen/Qwen3-30B-A3B-AWQ" in lines["vllm"]["commands"][0]
@@ -753,7 +764,7 @@ def test_a_record_of_another_size_says_so(model, said):
     """A small model's speed is no forecast for one that reads sixty times the bytes."""
     (first, *_) = told(work="chat", device="none", users="one", memory_gib=64, model=model)["entries"]
 
-    assert first["speed"].endswith(said) and ("parameters at work" in first["speed"]) == bool(said)
+    assert said in first["speed"] and ("parameters at work" in first["speed"]) == bool(said)
 
 
 def test_a_chat_gets_a_model_that_has_a_chat_template():
@@ -762,3 +773,71 @@ def test_a_chat_gets_a_model_that_has_a_chat_template():
         (first, *_) = choose.shortlist(model, work="chat", device="datacentre", users="hundred").told["entries"]
 
         assert "meta-llama/Llama-3.1-8B-Instruct " in first["commands"][0]
+
+
+def test_engines_that_page_are_given_the_users_and_llama_cpp_its_slots():
+    """Ten agents on 24 GiB: vLLM may take all while they are short; llama.cpp keeps room for each of its slots."""
+    found = told(work="agent", device="consumer", users="ten", model="Qwen3-8B", context="32k", memory_gib=24)
+    lines = {one["name"]: one["commands"][0] for one in found["entries"]}
+
+    assert "--max-num-seqs 10" in lines["vllm"] and "--max-running-requests 10" in lines["sglang"]
+    assert "while all requests are that long" in " ".join(found["entries"][0]["fit"])
+    assert "As 8 bits (FP8) " in " ".join(found["entries"][0]["fit"])
+    assert "--reasoning-parser qwen3" in lines["vllm"] and "--tool-call-parser hermes" in lines["vllm"]
+
+
+def test_the_servers_length_holds_what_is_measured():
+    """The text of 8,192 tokens and its answer need more than the usual 4,096, also where somebody answered fewer."""
+    for context in ({}, {"context": "1k"}):
+        found = told(work="shared", device="datacentre", users="hundred", model="Llama-3.1-8B", **context)
+        assert "--max-model-len 32768" in found["entries"][0]["commands"][0] and "--input-tokens 8192" in found["measure"]
+        assert ("This work sends 8,192 tokens and more" in " ".join(found["said"])) == bool(context)
+        assert any("is kept once: with 8,192 tokens of it" in line for line in found["entries"][0]["fit"])
+
+
+def test_a_cache_that_is_copied_holds_fewer():
+    """DeepSeek-V3 has one latent vector for each token, which each of eight GPUs keeps; on 16 the attention is spread."""
+    answers = {"work": "agent", "users": "hundred", "model": "DeepSeek-V3"}
+    one, two = told(device="datacentres", gpus=8, memory_gib=141, context="32k", **answers), told(device="machines", **answers)
+    layout, sheet = parallelism.Layout(8), DATA["facts"]["models"]["DeepSeek-V3"]
+    known = parallelism.share("DeepSeek-V3", layout, "fp8")
+    (said,) = (line for line in one["entries"][0]["fit"] if "room for" in line)
+    holds = int(re.search(r"room for ([\d,]+) at full", said)[1].replace(",", ""))
+
+    assert sheet["kv_heads"] == 1 and known.kv_copies == 8
+    assert holds == pytest.approx(known.pool_tokens(141 * 2**30, DATA["usable"]) / 32768, rel=0.15)
+    assert "keeps each token 8 times" in " ".join(one["entries"][0]["fit"])
+    assert "--tool-call-parser deepseek_v3" in one["entries"][0]["commands"][0]
+    assert "keeps each token" not in " ".join(two["entries"][0]["fit"])
+
+
+def test_a_record_of_a_far_smaller_model_orders_nobody():
+    """The CPU's is of 135 million parameters: with ten users of an 8B it is shown, and llama.cpp stays beside vLLM."""
+    small, large = (told(work="chat", device="none", users="ten", model=model) for model in ("SmolLM2-135M", "Llama-3.1-8B"))
+
+    assert small["groups"][0] == ["vllm"]
+    assert {"vllm", "llama-cpp"} <= set(large["groups"][0])
+    assert "its speeds order nobody here" in " ".join(large["said"]) and "order nobody" not in " ".join(small["said"])
+
+
+def test_a_price_is_of_the_memory_that_was_asked_for():
+    """The newest record is of a GPU with 141 GiB: with 80 no price follows, and where it is open the machine is named."""
+    answers = {"work": "chat", "device": "datacentre", "users": "hundred", "model": "Llama-3.1-8B", "price_per_hour": 3}
+    (other, *_), (open_, *_) = told(memory_gib=80, **answers)["entries"], told(**answers)["entries"]
+
+    assert "a GPU of 141 GiB (asked for: 80)" in other["cost"] and open_["cost"].startswith("About ")
+
+
+def test_macos_keeps_memory_for_itself():
+    """Two thirds of it are the GPU's by default."""
+    (first, *_) = told(work="chat", device="apple", users="one", model="Llama-3.1-8B", memory_gib=48)["entries"]
+
+    assert "32.2 GiB are usable" in first["fit"][0]
+
+
+def test_embedding_and_head_stay_in_sixteen_bits():
+    """FP8 of an 8B: 8.5 GiB, as its pool on an H200 showed, and not 7.5; a GGUF has all of it in its type."""
+    known = {**interpreter.asked(DATA, {"model": "Llama-3.1-8B", "device": "datacentre"}), "gguf": False}
+
+    assert interpreter.model_bytes(DATA, known, "fp8") / sizes.GIB == pytest.approx(8.5, abs=0.1)
+    assert interpreter.model_bytes(DATA, {**known, "gguf": True}, "fp8") / sizes.GIB == pytest.approx(7.5, abs=0.1)
