@@ -296,7 +296,7 @@ def span(median: float) -> dict[str, float]:
     C028='record["guards"]["transformers"]["kv_pool"]["good"] = None',  # its server has no pool that can be read
 )
 def a_hundred_users() -> Values:
-    rates = {"transformers": (21, 95, 44), "vllm": (42, 240, 440), "llama-cpp": (97, 112, 135)}
+    rates = {"transformers": (21, 95, 44), "vllm": (42, 240, 440), "llama-cpp": (97, 112, 135), "llama-cpp-bf16": (60, 100, 120)}
     engines = {
         name: [{"users": n, "output_tokens_per_s": span(rate)} for n, rate in zip((1, 10, 100), three)]
         for name, three in rates.items()

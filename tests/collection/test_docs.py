@@ -14,7 +14,8 @@ from offenders import over
 
 from helpers import formatting, paths
 from helpers.collection import docs
-from helpers.weights import models
+from helpers.gpu import today
+from helpers.weights import models, shapes, sizes
 
 README = paths.REPOSITORY / "README.md"
 PAGES = (README, *sorted(docs.FOLDER.glob("*.md")))
@@ -61,6 +62,18 @@ def test_the_set_ups_page_shows_the_model_table():
         cells = [cell.strip() for cell in row.strip("|").split("|")][2:]
 
         assert cells == [forms["safetensors"].partition(";")[0], forms["gguf"].partition(";")[0]]
+
+
+def test_does_it_fit_tells_the_room_that_fp8_weights_made():
+    """The difference of two KV pools in the newest record of each engine; and what the page's table would have it be."""
+    text = (docs.FOLDER / "fits.md").read_text()
+    said = re.search(r"KV cache of vLLM (.*?) GiB larger and that of SGLang (.*?) GiB, and not (.*?)\.\n", text)
+    sheet, tokens = shapes.of("Llama-3.1-8B"), today.pools()["KV pool, tokens"].str.replace(",", "").astype(int)
+    more = [tokens[f"{name}, offline, fp8 weights"] - tokens[f"{name}, offline"] for name in ("vLLM", "SGLang")]
+    made = [count * sizes.kv_bytes_per_token(sheet.shape) / sizes.GIB for count in more]
+    counted = (sizes.bytes_of(sheet.parameters, "bfloat16") - sizes.bytes_of(sheet.parameters, "fp8")) / sizes.GIB
+
+    assert said and [f"{gib:.1f}" for gib in (*made, counted)] == list(said.groups())
 
 
 def test_only_what_is_between_the_marks_is_replaced(one_table):
