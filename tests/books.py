@@ -31,7 +31,7 @@ def code_cells(notebook) -> list:
 
 
 def lesson_cells(notebook) -> list:
-    """The code cells that teach: without those of the exercises."""
+    """The code cells that teach: without those of the questions and the exercises."""
     return [cell for cell in code_cells(notebook) if not notebooks.is_exercise(cell)]
 
 

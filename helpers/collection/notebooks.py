@@ -144,8 +144,12 @@ def canonical(notebook: nbformat.NotebookNode) -> str:
 
 
 def is_exercise(cell: nbformat.NotebookNode) -> bool:
-    """Whether ``cell`` belongs to an exercise: it has the gap or checks it (:mod:`helpers.collection.exercises`)."""
-    return bool({"exercise", "exercise-check"} & set(cell.metadata.get("tags", [])))
+    """Whether ``cell`` is for the reader's practice and teaches nothing itself.
+
+    It has the gap of an exercise or checks it (:mod:`helpers.collection.exercises`), or shows the questions
+    (:mod:`helpers.collection.quiz`).
+    """
+    return bool({"exercise", "exercise-check", "questions"} & set(cell.metadata.get("tags", [])))
 
 
 def is_check(cell: nbformat.NotebookNode) -> bool:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, MutableMapping
 
 NOT_SAID = "as saved in the notebook, which does not say where"
+NOT_MEASURED = {"exercise", "questions"}  # tags of cells whose outputs are no run's
 
 
 def stamp(notebook: MutableMapping, where: str, day: str) -> None:
@@ -32,8 +33,8 @@ def text(value: str | list[str]) -> str:
 
 
 def _digest(notebook: Mapping) -> str:
-    """A hash of every output's content; exercises are for the reader to run."""
-    taught = [cell for cell in notebook["cells"] if "exercise" not in cell["metadata"].get("tags", [])]
+    """A hash of every output's content; exercises are for the reader to run, and questions are written, not measured."""
+    taught = [cell for cell in notebook["cells"] if not NOT_MEASURED & set(cell["metadata"].get("tags", []))]
     shown = [[_content(output) for output in cell["outputs"]] for cell in taught if cell.get("outputs")]
     return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 

@@ -29,6 +29,7 @@ FULL = 0.85  # of its time, at least, that a path uses: else another notebook ha
 FOLDED = re.compile(r"<details>.*?</details>", re.S)
 TARGET = re.compile(r"\]\([^)]*\)")  # of a link
 WORD = re.compile(r"[\w'-]+")
+QUESTIONS = "Questions"  # a section that is counted only where a path names it
 MINUTES = re.compile(r"^\|\s*\**Minutes\**\s*\|\s*(\d+)\s*\|", re.M)
 
 
@@ -125,12 +126,12 @@ class Book:
     exercises: int
 
     def words(self, sections: list[str] | None = None) -> int:
-        """Of the opening and of ``sections``, or of all; what is folded and what a link leads to is not read."""
+        """Of the opening and of ``sections``, or of all but the questions; without what is folded and what links lead to."""
         if unknown := [name for name in sections or () if name not in self.prose]:
             raise TimetableError(
                 f"{self.number} has no section {unknown[0]!r}: choose from {', '.join(filter(None, self.prose))}"
             )
-        taken = self.prose if sections is None else ["", *sections]
+        taken = [name for name in self.prose if name != QUESTIONS] if sections is None else ["", *sections]
         return sum(len(WORD.findall(TARGET.sub("]", FOLDED.sub("", self.prose[name])))) for name in taken)
 
 

@@ -156,7 +156,7 @@ def test_every_data_file_that_is_missing_is_named(wheel, tmp_path):
     code = """
 import importlib
 from helpers import paths
-for reader in ("collection.document _tables", "lessons.decision.choose rules",
+for reader in ("collection.document _tables", "collection.quiz load", "lessons.decision.choose rules",
                "lessons.quantization.perplexity text", "lessons.scaling.parallelism table",
                "lessons.structured.schemas _file", "weights.shapes rows"):
     name, call = reader.split()
@@ -172,7 +172,7 @@ for file in ("lessons/decision/page.html", "servers/sgl_stand_in/sgl_kernel.py")
 """
     run = without_data(wheel, tmp_path, "-c", code)
     files = [
-        "collection/document.toml", "lessons/decision/choose.toml",
+        "collection/document.toml", "collection/quiz.toml", "lessons/decision/choose.toml",
         "lessons/quantization/alice.txt",
         "lessons/scaling/parallelism.toml", "lessons/structured/cases.json", "weights/shapes.toml",
         "lessons/decision/page.html", "servers/sgl_stand_in/sgl_kernel.py",

@@ -198,7 +198,7 @@ def test_framework_notebooks_ask_the_same_questions():
 
 @each_notebook
 def test_more_prose_than_code_and_short_cells(notebook):
-    """At least 1.2 prose cells per code cell; median code cell at most 7 lines, nine in ten at most 15; exercises aside."""
+    """At least 1.2 prose cells per code cell; median code cell at most 7 lines, nine in ten at most 15; practice aside."""
     lengths = sorted(len(cell.source.splitlines()) for cell in lesson_cells(notebook))
     prose = sum(cell.cell_type == "markdown" for cell in notebook.cells)
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from helpers import kernels, paths
-from helpers.collection import notebooks, recorded, replay, run
+from helpers.collection import notebooks, quiz, recorded, replay, run
 
 FROM_RECORDS = {  # of each notebook a cell that stands on records, and is computed again
     "00": "race.watch(", "07": "today.load()", "08": "tables.memory_use()", "09": "conformance.table(", "10": "drafted.table(",
@@ -121,6 +121,13 @@ def test_a_cell_that_reads_what_is_missing_is_left_out_with_its_reason(alone, tm
     )
     assert fill == "" and check.startswith("left out: rate is missing: a replay starts no engine") and "filled" in check
     assert own.startswith("left out: found is missing: ") and own.endswith("all are high: True")
+
+
+def test_questions_are_computed(alone, tmp_path):
+    """They need no engine, so nothing of them is left out."""
+    (shown,) = executed(tmp_path, ('from helpers.collection import quiz\n\nquiz.of("07")', "an older text"))
+
+    assert shown == repr(quiz.of("07"))
 
 
 CANNOT_RUN = {

@@ -858,6 +858,36 @@ def test_without_javascript_every_table_is_there(browser, site, name):
     context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_questions_are_accessible_on_a_phone(page, site, scheme):
+    """A choice opens by the keyboard; with all of them open axe finds nothing, and the page is not wider than the window."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto((site / "notebooks" / "07_throughput_and_latency.html").as_uri())
+    choices = page.locator("#questions details")
+    choices.first.locator("summary").press("Enter")
+    assert choices.first.locator("p").is_visible() and not choices.nth(1).locator("p").is_visible()
+    choices.evaluate_all("all => all.forEach(one => { one.open = true; })")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.faults == []  # axe, which asks for the styles, adds some
+    assert accessible.faults(page) == []
+
+
+def test_questions_need_no_javascript(browser, site):
+    """Each notebook's: a click opens the reason."""
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    for path in NOTEBOOKS[:15]:
+        page.goto((site / "notebooks" / f"{path.stem}.html").as_uri())
+        choices = page.locator("#questions details")
+        choices.last.locator("summary").click()
+
+        assert page.locator("#questions ol > li").count() == 3 and choices.count() >= 9, path.name
+        assert choices.last.locator("strong").inner_text() in ("Right.", "No."), path.name
+    context.close()
+
+
 @pytest.mark.parametrize("name", ["index.html", *OPENED, *STEPPED])
 def test_nothing_moves_for_who_asked_so(page, site, name):
     """prefers-reduced-motion: no animation and no transition in any element."""

@@ -204,9 +204,9 @@ def repository(monkeypatch, tmp_path):
         env = {**os.environ, **when, "HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": os.devnull}
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], cwd=tmp_path, env=env, check=True)
 
-    def commit(prose: str, output: str, day: str) -> None:
+    def commit(prose: str, output: str, day: str, *more) -> None:
         cells = [nbformat.v4.new_markdown_cell(prose), ran(outputs=[nbformat.v4.new_output("stream", text=output)])]
-        nbformat.write(book(*cells), file)
+        nbformat.write(book(*cells, *more), file)
         git("add", ".")
         git("commit", "-qm", "x", day=day)
 
@@ -222,6 +222,17 @@ def test_the_day_is_that_of_the_outputs_and_not_of_the_prose(repository):
     commit("b", "2", "2026-11-03")
 
     assert history.outputs_commit(file).day == "2026-11-02"
+
+
+def test_a_question_that_was_added_is_no_new_run(repository):
+    """Its output is written, not measured: day and versions stay those of the run."""
+    file, commit = repository
+    asked = ran(outputs=[nbformat.v4.new_output("stream", text="Why?")])
+    asked.metadata["tags"] = ["questions"]
+    commit("a", "1", "2026-11-01")
+    commit("a", "1", "2026-11-02", asked)
+
+    assert history.outputs_commit(file).day == "2026-11-01"
 
 
 def test_outputs_that_are_not_committed_have_no_day(repository):

@@ -77,6 +77,13 @@ def test_what_a_link_leads_to_is_not_read():
     assert book({"": "See [two words](15_references_and_glossary.ipynb#KV-cache), here"}).words() == 4
 
 
+def test_questions_are_counted_only_where_a_path_names_them():
+    """As exercises, they are practice: whoever reads all of a notebook may pass them by."""
+    made = book({"": "two words", "Load": "one", "Questions": "one more"})
+
+    assert (made.words(), made.words(["Questions"])) == (3, 4)
+
+
 def test_an_exercise_has_its_minutes(made_up):
     """Each of them; more than the notebook has are refused."""
     assert part(exercises=2).exercise == 12

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import paths
+from helpers.collection import recorded
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def _commits(path: Path) -> Iterator[Commit]:
 
 
 def _outputs(text: str) -> list[Mapping]:
-    return [cell["outputs"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    """Those of the code cells that a run computes; a question that was put in another way is no new run."""
+    code = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+    return [cell["outputs"] for cell in code if not recorded.NOT_MEASURED & set(cell["metadata"].get("tags", []))]
 
 
 def _git(*arguments: str) -> str | None:
