@@ -32,6 +32,7 @@ MARKERS = "os^D"
 DPI = 110
 AT_ONCE = {"linewidth": 1.5}  # how a line of users at once looks, and one of requests that arrive at random
 ARRIVING = {"linewidth": 1, "linestyle": "--", "markerfacecolor": "white"}
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}  # a number that a line passes behind
 LETTERS_PER_INCH = 13  # of a title; of the small print a fifth more
 LABEL_GAP = 0.055  # of the axes' height, for a text of 8 points
 
@@ -121,7 +122,7 @@ def trade(levels: Mapping[str, list[dict]], title: str = "", notes: Sequence[str
     for name, measured in levels.items():
         for with_figure, run in groupby(measured, key=lambda level: bool(level["output_tokens_per_s"] and level["ttft_s"])):
             if with_figure:
-                ends[frameworks.label(name, gpu)] = _path(axes, frameworks.get(name), list(run))
+                ends[frameworks.label(name, gpu)] = _path(axes, frameworks.get(name), list(run), len(ends) % 2)
     _logarithmic(axes, "{x:g}", room=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     _name(axes, ends)
@@ -142,14 +143,16 @@ def _logarithmic(axes, form: str, room: float) -> tuple[float, float]:
     return left, right
 
 
-def _path(axes, framework: Framework, run: Sequence[dict]) -> tuple[float, float]:
-    """Draw one framework's levels, each with its number of users; returns where the path ends."""
+def _path(axes, framework: Framework, run: Sequence[dict], below: bool) -> tuple[float, float]:
+    """Draw one framework's levels, each with its number of users in its colour; returns where the path ends."""
     rates, firsts = ([level[name] for level in run] for name in ("output_tokens_per_s", "ttft_s"))
     x, y = ([figure["median"] for figure in figures] for figures in (rates, firsts))
     looks = {"color": framework.colour, "marker": framework.marker, "capsize": 2, "linewidth": 1.5, "elinewidth": 0.8}
     axes.errorbar(x, y, xerr=_spread(rates), yerr=_spread(firsts), **looks)
+    where = {"xytext": (-4, -4), "ha": "right", "va": "top"} if below else {"xytext": (5, 4)}
     for level, at in zip(run, zip(x, y)):
-        axes.annotate(str(level["users"]), at, xytext=(5, 4), textcoords="offset points", fontsize=7)
+        told = {"fontsize": 7, "color": framework.colour, "bbox": CLEAR}
+        axes.annotate(str(level["users"]), at, textcoords="offset points", **told, **where)
     return x[-1], y[-1]
 
 
@@ -226,7 +229,7 @@ def _shared_gpu(axes, framework: Framework, levels: Sequence[Mapping], looks: Ma
     where = {"xytext": (5, 4), "ha": "left"} if above else {"xytext": (-4, -4), "ha": "right", "va": "top"}
     for level, at in zip(levels, points):
         load = str(level["users"]) if level["users"] else f"{level['rate_per_s']:g}/s"
-        axes.annotate(load, at, textcoords="offset points", fontsize=7, color=framework.colour, **where)
+        axes.annotate(load, at, textcoords="offset points", fontsize=7, color=framework.colour, bbox=CLEAR, **where)
     return points[-1]
 
 
