@@ -37,6 +37,9 @@ def next_tokens(
         axes.tick_params(axis="x", labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()  # the likeliest on top; the axis is shared
+    for axes in panels[max(0, len(after) - columns) : len(after)]:  # the lowest of each column
+        axes.tick_params(axis="x", labelbottom=True)
+        axes.set_xlabel("probability", fontsize=7)
     for axes in panels[len(after) :]:
         axes.set_visible(False)
     return plots.titled(figure, title, ("grey: the model's own probability; blue: what is drawn from", *notes))

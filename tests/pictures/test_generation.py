@@ -13,6 +13,9 @@ def test_next_tokens_say_which_are_out():
     assert [len(axes.texts) for axes in shown] == [2, 1, 0]
     assert shown[0].yaxis.get_inverted()
     assert figure.get_suptitle() == "greedy takes the first"
+    # two columns: the second and the third panel have nothing below them, and so the numbers
+    assert [axes.get_xlabel() for axes in shown] == ["", "probability", "probability"]
+    assert [any(label.get_visible() for label in axes.get_xticklabels()) for axes in shown] == [False, True, True]
 
 
 def test_passes_have_a_line_for_each_way():
