@@ -16,6 +16,7 @@ GIB = 2**30
 UNKNOWN_PARSERS = ["PARSER", "PARSER"]  # of tool calls, by vLLM's and SGLang's names
 FAR = 3  # times the parameters at work on a token: beyond it a record of another model gives no idea of the speed
 APART = 100  # users of the two loads that give seconds for an input and for an output token
+IN_ONE = 8  # GPUs of a machine; over several, layers are divided too
 LONGER = 2  # times the tokens of a prompt: beyond it the record's load is another one
 ORDERS = 20  # times the parameters at work on a token: beyond it a record orders nobody
 SMALL_CACHE = "q8_0"  # eight bits and their scales, the larger one of the caches that commands can ask for
@@ -225,8 +226,8 @@ def model_bytes(data: Mapping, given: Mapping, dtype: str) -> int:
 
 
 def copies_of(given: Mapping, gpus: int) -> int:
-    """On how many of ``gpus`` each token is kept: tensor parallelism cuts a cache by its KV heads, and no further."""
-    return 1 if given["gguf"] or given["spread"] else max(1, math.floor(gpus / given["sheet"]["kv_heads"]))
+    """On how many of ``gpus`` each token is kept: tensor parallelism, in one machine, cuts a cache by its KV heads alone."""
+    return 1 if given["gguf"] or given["spread"] else max(1, math.floor(min(gpus, IN_ONE) / given["sheet"]["kv_heads"]))
 
 
 def caches(data: Mapping, name: str, place: str) -> list[str]:

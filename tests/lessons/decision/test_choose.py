@@ -809,6 +809,8 @@ def test_a_cache_that_is_copied_holds_fewer():
     assert "keeps each token 8 times" in " ".join(one["entries"][0]["fit"])
     assert "--tool-call-parser deepseek_v3" in one["entries"][0]["commands"][0]
     assert "keeps each token" not in " ".join(two["entries"][0]["fit"])
+    dense = told(device="machines", work="chat", users="hundred", model="Llama-3.1-405B")  # TP 8 in each, and its 8 KV heads
+    assert "keeps each token" not in " ".join(dense["entries"][0]["fit"])
 
 
 def test_a_record_of_a_far_smaller_model_orders_nobody():
