@@ -73,10 +73,11 @@ class Proxy:
     port: int
     received: list[Received] = field(default_factory=list)
     fault: Fault = HEALTHY
-    unread: int = 0  # connections that the fault "killed" ended before their request had been read: none of `received`
+    unread: int = 0  # requests that came in the moment of the fault "killed" and were not read: none of `received`
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop, repr=False)
     _listener: socket.socket | None = field(default=None, repr=False)
-    _open: set[asyncio.StreamWriter] = field(default_factory=set, repr=False)
+    _open: dict[asyncio.StreamWriter, socket.socket] = field(default_factory=dict, repr=False)
+    _silent: set[asyncio.StreamWriter] = field(default_factory=set, repr=False)  # of them, those whose request was not read yet
     _tasks: set[asyncio.Task] = field(default_factory=set, repr=False)
     _next: tuple[int, Fault] | None = field(default=None, repr=False)
     _passed: deque[float] = field(default_factory=deque, repr=False)  # when requests of this window came
@@ -116,8 +117,11 @@ class Proxy:
             self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
-        for writer in list(self._open):
-            _reset(writer.get_extra_info("socket"))
+        for writer, connected in list(self._open.items()):
+            if writer in self._silent and _has_asked(connected):
+                self.unread += 1
+                self._silent.discard(writer)
+            _reset(connected)
             writer.transport.abort()
 
     def _accept(self) -> None:
@@ -135,17 +139,20 @@ class Proxy:
 
     async def _serve(self, connected: socket.socket) -> None:
         if self.fault.kind == "killed":  # since it was accepted
-            self.unread += 1
+            self.unread += _has_asked(connected)
             _reset(connected)
             connected.close()
             return
         connected.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=connected, limit=2**24)
-        self._open.add(writer)
+        self._open[writer] = connected
+        self._silent.add(writer)
         got: Received | None = None
         try:
             if (request := await _read(reader)) is None:
+                self._silent.discard(writer)  # a client may open a connection before it has something to ask
                 raise EOFError
+            self._silent.discard(writer)
             got = self._keep(*request[1:])
             if self._next and len(self.received) >= self._next[0]:
                 fault, self._next = self._next[1], None
@@ -154,11 +161,12 @@ class Proxy:
             got.outcome = await self._answer(got, request[0], request[2], reader, writer)
         except (OSError, EOFError):
             if got is None:
-                self.unread += self.fault.kind == "killed"
+                self.unread += self.fault.kind == "killed" and writer in self._silent
             elif got.outcome == "under way":
                 got.outcome = "reset" if self.fault.kind == "killed" else "client left"
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer)
+            self._silent.discard(writer)
             writer.close()
 
     def _keep(self, path: str, body: bytes) -> Received:
@@ -228,7 +236,9 @@ async def _read(reader: asyncio.StreamReader) -> tuple[bytes, str, bytes] | None
     """Head, path and body of one request; ``None`` if the client sent none. The head asks the server to close after it."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
         return None
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     named = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -253,6 +263,14 @@ async def _refuse(writer, status: int, phrase: str, why: str, retry_after_s: flo
     writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
     await writer.drain()
     return "refused by status"
+
+
+def _has_asked(connected: socket.socket) -> bool:
+    """Whether bytes have come that nobody has read: a connection alone is no request."""
+    try:
+        return bool(connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:  # nothing there, or the client is gone
+        return False
 
 
 def _reset(connected: socket.socket | None) -> None:
