@@ -219,7 +219,8 @@ def _fit(data: Mapping, given: Mapping, of: Sequence[str], cache: str) -> dict:
 
 def model_bytes(data: Mapping, given: Mapping, dtype: str) -> int:
     """The weights on all GPUs: embedding and head in 16 bits but in a GGUF, and what is no expert on each GPU of a spread one."""
-    known, least = given["sheet"], 0 if given["gguf"] or dtype == "bfloat16" else given["sheet"]["ends"]
+    known = given["sheet"]  # one that is known by its size alone has the ends of the nearest, which may be larger
+    least = 0 if given["gguf"] or dtype == "bfloat16" else min(known["ends"], known["parameters"])
     size = weights_bytes(data, known["parameters"] - least, dtype) + weights_bytes(data, least, "bfloat16")
     again = (given["gpus"] - 1) * (known["parameters"] - known["routed"]) if given["spread"] else 0
     return size + weights_bytes(data, again, dtype)

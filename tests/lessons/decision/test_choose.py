@@ -843,3 +843,5 @@ def test_embedding_and_head_stay_in_sixteen_bits():
 
     assert interpreter.model_bytes(DATA, known, "fp8") / sizes.GIB == pytest.approx(8.5, abs=0.1)
     assert interpreter.model_bytes(DATA, {**known, "gguf": True}, "fp8") / sizes.GIB == pytest.approx(7.5, abs=0.1)
+    tiny = {**known, "sheet": interpreter.sheet(DATA, "0.01B")}  # smaller than the nearest one's embedding
+    assert interpreter.model_bytes(DATA, tiny, "fp8") == 2 * 10_000_000
