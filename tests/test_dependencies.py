@@ -10,6 +10,7 @@ from pathlib import Path
 
 from books import NOTEBOOKS, books, code_cells
 
+from helpers.collection import bindings
 from helpers.paths import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -54,7 +55,7 @@ def module(file: Path) -> str:
 @lru_cache
 def found() -> dict[str, list[tuple[str, bool, bool]]]:
     """The imports of every module in helpers/."""
-    return {module(file): list(imports(ast.parse(file.read_text()))) for file in (REPOSITORY / "helpers").rglob("*.py")}
+    return {module(file): list(imports(bindings.parsed(file.read_text()))) for file in (REPOSITORY / "helpers").rglob("*.py")}
 
 
 def reached(ahead: set[str]) -> set[str]:
@@ -80,7 +81,7 @@ def in_kernels() -> Iterator[tuple[str, str, set[str]]]:
             magic = first.startswith("%%in ")
             environment, code = (first.split()[1], rest) if magic else (notebook.metadata.kernelspec.name, cell.source)
             named = [line for line in code.splitlines() if re.match(r"(from|import) helpers", line)]
-            of_ours = {one for one, _, _ in imports(ast.parse("\n".join(named)))} & found().keys()
+            of_ours = {one for one, _, _ in imports(bindings.parsed("\n".join(named)))} & found().keys()
             yield path.stem, environment, reached(of_ours)
 
 

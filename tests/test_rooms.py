@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers import paths
+from helpers.collection import bindings
 
 HELPERS = paths.REPOSITORY / "helpers"
 ROOMS = ("pictures", "bench", "weights", "servers", "lessons", "studies", "gpu", "collection")
@@ -24,7 +25,7 @@ def modules() -> dict[str, Path]:
 
 def imports(source: str, known: set[str]) -> Iterator[tuple[int, str]]:
     """Line and module of every import from helpers in ``source``, also inside functions and under TYPE_CHECKING."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(bindings.parsed(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names if name.name.startswith("helpers."))
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -129,7 +130,7 @@ def test_every_folder_has_a_charter_and_nothing_else():
     """One to five lines of text, no code."""
     wrong = []
     for file in HELPERS.rglob("__init__.py"):
-        tree = ast.parse(file.read_text())
+        tree = bindings.parsed(file.read_text())
         text = ast.get_docstring(tree) or ""
         if len(tree.body) != 1 or not 1 <= len([line for line in text.splitlines() if line.strip()]) <= 5:
             wrong.append(str(file.relative_to(HELPERS)))

@@ -11,7 +11,7 @@ import tiny
 from books import NOTEBOOKS, claim_cells, code_cells, committed_claims, each_notebook, lesson_cells, markdown
 
 from helpers import paths
-from helpers.collection import claims, notebooks, run
+from helpers.collection import bindings, claims, notebooks, run
 
 HEADINGS = ("## What you measured", "## Exercises", "## What's next")
 ROWS = ("Before this", "Minutes", "Hardware", "Download")
@@ -96,7 +96,7 @@ def names(cell) -> tuple[set[str], set[str]]:
     """What a cell binds, and what it reads; nothing of what it hands to another kernel or a shell."""
     if cell.source.startswith("%%"):
         return set(), set()
-    nodes = list(ast.walk(ast.parse(MAGIC.sub(r"\1\g<2>0", cell.source))))
+    nodes = list(ast.walk(bindings.parsed(MAGIC.sub(r"\1\g<2>0", cell.source))))
     named = [node for node in nodes if isinstance(node, ast.Name)]
     imported = [one.asname or one.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for one in node.names]
     defined = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]

@@ -9,7 +9,7 @@ import yaml
 from offenders import over
 
 from helpers import paths
-from helpers.collection import timetable
+from helpers.collection import bindings, timetable
 
 GUIDE = timetable.GUIDE.read_text()
 CITATION = yaml.safe_load((paths.REPOSITORY / "CITATION.cff").read_text())
@@ -19,7 +19,7 @@ FAULTS = re.findall(r"^\| `(.+?)` \|", GUIDE.partition("## What goes wrong")[2].
 def texts() -> list[str]:
     """Every piece of text in the code: a formatted one is in pieces, what is put in between them is not known."""
     files = [*(paths.REPOSITORY / "helpers").rglob("*.py"), paths.REPOSITORY / "noxfile.py"]
-    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    nodes = (node for file in files for node in ast.walk(bindings.parsed(file.read_text())))
     return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
