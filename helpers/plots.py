@@ -122,7 +122,7 @@ def trade(levels: Mapping[str, list[dict]], title: str = "", notes: Sequence[str
     for name, measured in levels.items():
         for with_figure, run in groupby(measured, key=lambda level: bool(level["output_tokens_per_s"] and level["ttft_s"])):
             if with_figure:
-                ends[frameworks.label(name, gpu)] = _path(axes, frameworks.get(name), list(run), len(ends) % 2)
+                ends[frameworks.label(name, gpu)] = _path(axes, frameworks.get(name), list(run), len(ends) % 2 == 0)
     _logarithmic(axes, "{x:g}", room=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     _name(axes, ends)
@@ -143,16 +143,14 @@ def _logarithmic(axes, form: str, room: float) -> tuple[float, float]:
     return left, right
 
 
-def _path(axes, framework: Framework, run: Sequence[dict], below: bool) -> tuple[float, float]:
+def _path(axes, framework: Framework, run: Sequence[dict], above: bool) -> tuple[float, float]:
     """Draw one framework's levels, each with its number of users in its colour; returns where the path ends."""
     rates, firsts = ([level[name] for level in run] for name in ("output_tokens_per_s", "ttft_s"))
     x, y = ([figure["median"] for figure in figures] for figures in (rates, firsts))
     looks = {"color": framework.colour, "marker": framework.marker, "capsize": 2, "linewidth": 1.5, "elinewidth": 0.8}
     axes.errorbar(x, y, xerr=_spread(rates), yerr=_spread(firsts), **looks)
-    where = {"xytext": (-4, -4), "ha": "right", "va": "top"} if below else {"xytext": (5, 4)}
     for level, at in zip(run, zip(x, y)):
-        told = {"fontsize": 7, "color": framework.colour, "bbox": CLEAR}
-        axes.annotate(str(level["users"]), at, textcoords="offset points", **told, **where)
+        _at_point(axes, str(level["users"]), at, framework, above)
     return x[-1], y[-1]
 
 
@@ -226,11 +224,15 @@ def _shared_gpu(axes, framework: Framework, levels: Sequence[Mapping], looks: Ma
     """Draw one framework's ``levels``, each with its load beside it; returns where the line ends."""
     points = [(level["output_tokens_per_s"]["median"] / level["gpus"], 1 / level["tpot_s"]["median"]) for level in levels]
     axes.plot(*zip(*points), color=framework.colour, marker=framework.marker, **looks)
-    where = {"xytext": (5, 4), "ha": "left"} if above else {"xytext": (-4, -4), "ha": "right", "va": "top"}
     for level, at in zip(levels, points):
-        load = str(level["users"]) if level["users"] else f"{level['rate_per_s']:g}/s"
-        axes.annotate(load, at, textcoords="offset points", fontsize=7, color=framework.colour, bbox=CLEAR, **where)
+        _at_point(axes, str(level["users"]) if level["users"] else f"{level['rate_per_s']:g}/s", at, framework, above)
     return points[-1]
+
+
+def _at_point(axes, load: str, at: tuple[float, float], framework: Framework, above: bool) -> None:
+    """Write the load of a point in its framework's colour, beside it and off its line."""
+    where = {"xytext": (5, 4), "ha": "left"} if above else {"xytext": (-4, -4), "ha": "right", "va": "top"}
+    axes.annotate(load, at, textcoords="offset points", fontsize=7, color=framework.colour, bbox=CLEAR, **where)
 
 
 def _gaps(levels: Mapping[str, list[dict]], gpu: bool | None) -> list[str]:

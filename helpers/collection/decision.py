@@ -180,11 +180,11 @@ def _models() -> dict[str, dict]:
     """The calculator's models, the smallest first."""
     found = {name: parallelism.of(name) for name in parallelism.known()}
     ordered = sorted(found, key=lambda name: found[name].sheet.parameters)
-    return {
-        name: choose.of_sheet(one.sheet, one.config["hub"], one.active, one.expert_layers * one.experts * one.expert)
-        for name in ordered
-        for one in [found[name]]
-    }
+    return {name: _model(found[name]) for name in ordered}
+
+
+def _model(one: parallelism.Partitionable) -> dict:
+    return choose.of_sheet(one.sheet, one.config["hub"], one.active, one.routed)
 
 
 def _claim(claim: claims.Claim) -> dict:

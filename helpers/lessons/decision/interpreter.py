@@ -533,8 +533,9 @@ def once(data: Mapping, answers: Mapping, given: Mapping, name: str, found: Mapp
     if answers.get("work") != "shared" or name not in ("vllm", "sglang") or found["holds"] >= given["users"]:
         return []
     common, own = (user_bytes(data, given["sheet"]["cache"], work[key], found["cache"]) for key in ("input", "output"))
-    left = usable_bytes(given, found["count"]) - found["weights"] - common * copies_of(given, found["count"])
-    holds = max(0, math.floor(left / (own * copies_of(given, found["count"])))) if own else given["users"]
+    copied = copies_of(given, found["count"])
+    left = usable_bytes(given, found["count"]) - found["weights"] - common * copied
+    holds = max(0, math.floor(left / (own * copied))) if own else given["users"]
     values = {"input": number(work["input"]), "own": number(work["output"]), "holds": number(holds)}
     return [fill(data["said"]["once"], values)]
 
@@ -560,9 +561,9 @@ def speed(data: Mapping, answers: Mapping, name: str, row: Mapping | None, given
         told += fill(said["larger"], {"times": number(times)})
     if times <= 1 / FAR:
         told += fill(said["smaller_model"], {"times": number(1 / times)})
-    if longer(data, answers):
-        told += fill(said["longer_prompts"], {"record": number(source["input"]), "asked": number(longer(data, answers))})
-    own = alone(data, answers, name, given)
+    prompts, own = longer(data, answers), alone(data, answers, name, given)
+    if prompts:
+        told += fill(said["longer_prompts"], {"record": number(source["input"]), "asked": number(prompts)})
     return f"{own} {told}" if own else told
 
 
@@ -616,16 +617,15 @@ def cost(data: Mapping, answers: Mapping, row: Mapping | None) -> str:
     if not row or not answers.get("price_per_hour"):
         return ""
     price = lambda seconds, digits: number(answers["price_per_hour"] / 3600 * seconds * 1e6, digits)  # noqa: E731
-    work, source = option(data, answers, "work"), nearest_record(data, answers)
+    work, source, prompts = option(data, answers, "work"), nearest_record(data, answers), longer(data, answers)
     apart = source["token_seconds"].get(row["framework"]) if row["users"] == APART else None
     if apart and work.get("output"):
         seconds = (work["input"] * apart[0] + work["output"] * apart[1]) / work["output"]
         lengths = {"input": number(work["input"]), "output": number(work["output"])}
         each = {"each_in": price(apart[0], 3), "each_out": price(apart[1], 3)}
         return fill(data["said"]["cost_of"], {"price": price(seconds, 2), **lengths, **each})
-    if longer(data, answers):
-        values = {"record": number(source["input"]), "asked": number(longer(data, answers))}
-        return fill(data["said"]["cost_open"], values)
+    if prompts:
+        return fill(data["said"]["cost_open"], {"record": number(source["input"]), "asked": number(prompts)})
     return fill(data["said"]["cost"], {"price": price(1 / row["median"], 2)})
 
 

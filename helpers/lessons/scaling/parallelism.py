@@ -97,6 +97,11 @@ class Partitionable:
         return 3 * self.sheet.shape.hidden * self.count("moe_intermediate_size") if self.experts else 0
 
     @property
+    def routed(self) -> int:
+        """Parameters of all experts among which tokens are divided; 0 in a dense model."""
+        return self.expert_layers * self.experts * self.expert
+
+    @property
     def active(self) -> int:
         """Parameters that work on a token: all but the routed experts it is not sent to."""
         idle = self.experts - self.count("num_experts_per_tok", 0)
