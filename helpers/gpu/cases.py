@@ -153,6 +153,12 @@ def scaling() -> list[Life]:
     ]  # fmt: skip
 
 
+FEWER = {  # as for the others, at rates that its server reaches
+    "context": 1024 + 128 + 32, "slots": 128, "users": [], "arrivals": {**arrivals(1), "rates_per_s": [1, 2, 4, 6, 8, 12]},
+}  # fmt: skip
+TALKS = {"context": 4096, "users": 32, "requests": 2, "turns": 4, "input_tokens": 512, "output_tokens": 128}
+
+
 def today() -> list[Life]:
     """One GPU, shapes of today beside the document's: offline and served, FP8, llama.cpp's types, the long common prefix."""
     long_prefix = {"context": 4096 + 64, "prefix": {"input_tokens": 4096, "output_tokens": 32}}
@@ -165,7 +171,10 @@ def today() -> list[Life]:
           ) for engine in both),
         *(Life("llama-cpp", "offline", form, 40, {}, LLAMA) for form in ("f16", "q8_0", "q4_0")),
         *(Life(engine, "prefix", "prefix cache", 110, long_prefix, LLAMA) for engine in both),
-        Life("llama-cpp", "server", "q4_0", 60, _served(1, context=1024 + 128 + 32, slots=128), LLAMA),
+        Life("llama-cpp", "server", "q4_0", 130, {"context": 1024 + 128 + 32, "slots": 128}, LLAMA),
+        Life("llama-cpp", "arrivals", "q4_0", 60, FEWER, LLAMA),
+        *(Life(engine, "conversations", option, 100, TALKS, LLAMA)
+          for engine, option in (("vllm", "prefix cache"), ("sglang", "prefix cache"), ("llama-cpp", "q4_0"))),
         *(Life("llama-cpp", "offline", form, 40, {}, OLD) for form in ("f16", "q8_0", "q4_0")),
         *(Life(engine, "server", "fp8 weights, prefix cache", 120, _served(1), LLAMA) for engine in both),
         Life("transformers", "offline", PLAIN, 70, {}, LLAMA),
@@ -227,6 +236,7 @@ LITTLE = {  # of a work's own
     "constrained": {"users": [1, 2], "requests": [2, 4]},
     "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "used": [0, 1, 2]},
     "offload": {"pool": 1024, "tokens": 256, "others": 5, "output_tokens": 4, "slots": 2},
+    "conversations": {"context": 512, "users": 2, "requests": 1, "turns": 3, "input_tokens": 64, "output_tokens": 16},
     "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
 }
 

@@ -101,13 +101,14 @@ def table(
 def label(one: Mapping) -> str:
     """A life in words: "vLLM, server", "llama.cpp Q4_0, offline", "HF Transformers, one by one"."""
     title, option = engines.TITLES.get(one["engine"], one["engine"]), one["option"]
+    work = "server" if one["work"] == "arrivals" else one["work"]
     if one["engine"] == "llama-cpp":
         form, _, changed = option.partition(", ")
-        return ", ".join(filter(None, (f"{title} {form.upper()}", one["work"], changed)))
+        return ", ".join(filter(None, (f"{title} {form.upper()}", work, changed)))
     if one["engine"] == "transformers":
         return f"{title}, {'static batch' if option == PLAIN else option}"
-    usual = (PLAIN, SHORT) if one["work"] == "offline" else ("prefix cache",)  # a server has it on by default
-    return f"{title}, {one['work']}" + ("" if option in usual else f", {option}")
+    usual = (PLAIN, SHORT) if work == "offline" else ("prefix cache",)  # a server has it on by default
+    return f"{title}, {work}" + ("" if option in usual else f", {option}")
 
 
 def asked(one: Mapping, setting: str) -> int | None:

@@ -21,7 +21,7 @@ from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting
 from helpers.lessons.memory.bandwidth import RooflineError
 from helpers.lessons.scaling import parallelism
-from helpers.servers import engines, serving
+from helpers.servers import engines, llama_cpp, serving
 from helpers.weights.files import ModelError
 
 MOST = 3  # times its least: an engine that hangs must not take the others' time
@@ -222,11 +222,17 @@ def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
         session.settle(watch.nvml, watch.start)
     log.note(
         complete=bool(whole), peak_device_bytes=watch.peak_bytes, seconds=round(time.monotonic() - started, 1),
-        date=records.provenance()["date"],
+        date=records.provenance()["date"], **_source(one.engine),
         **({"shape": own.shape, "gpus": one.layout.gpus, "each_peak_bytes": watch.each_peak_bytes} if one.shape else {}),
     )  # fmt: skip
     said = "done" if whole else "; ".join(log.found["failed"]) or "not whole"
     print(f"{one.key}: {said}, {len(log.found['rows'])} rows in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _source(engine: str) -> dict[str, str]:
+    """What llama.cpp's programs were compiled from, where they do not know it themselves and a file says it."""
+    said = llama_cpp.compiled_from() if engine == "llama-cpp" else None
+    return {"compiled_from": said} if said else {}
 
 
 def check(setting: Setting, wanted: Sequence[str] = ()) -> None:

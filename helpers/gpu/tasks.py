@@ -15,6 +15,7 @@ from helpers.bench.timing import Level
 from helpers.gpu import (
     adapters,
     constrained,
+    conversations,
     mixed,
     offline,
     offload,
@@ -255,5 +256,5 @@ WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
     "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
-    "offload": offload.run, "start": starts.run,
+    "offload": offload.run, "start": starts.run, "arrivals": run_server, "conversations": conversations.run,
 }  # fmt: skip

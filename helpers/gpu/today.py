@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = {"llama-cpp": "llama-cpp-q4_0", "transformers": BATCH}  # what stands for an engine, by its name in helpers.frameworks
+ARRIVING = ("server", "arrivals")  # the works that send requests at random times: after users at once, or alone
 SERVERS = ("prefix cache", "q4_0")  # the option of each engine's server that stands for it
 PLANNED = (cases.today, cases.scaling)
 
@@ -99,7 +100,7 @@ def arrivals(found: Mapping | None = None) -> pd.DataFrame:
     found = found or load()
     rows = {
         (read.label(one), f"{row['rate_per_s']:g}"): scaled.arrived({**row, "slots": read.asked(one, "slots") or "-"})
-        for one in read.lives(found, "server")
+        for one in read.lives(found, *ARRIVING)
         for row in one["rows"]
         if row["kind"] == "arrivals"
     }
@@ -240,11 +241,11 @@ def _tpot(one: Mapping) -> dict[int, Mapping]:
 def every_load(found: Mapping | None = None) -> dict[str, list[dict]]:
     """:func:`levels`, and after them what came of requests that arrived at random: ``users`` is ``None`` there."""
     found = found or load()
-    arrived = {
-        ROWS.get(one["engine"], one["engine"]): [{**row, "gpus": 1} for row in one["rows"] if row["kind"] == "arrivals"]
-        for one in _compared(found)
-    }
-    return {name: [*of, *arrived[name]] for name, of in levels(found).items()}
+    every = levels(found)
+    for one in (one for one in read.lives(found, *ARRIVING) if one["option"] in SERVERS):
+        rows = [{**row, "gpus": 1} for row in one["rows"] if row["kind"] == "arrivals"]
+        every.setdefault(ROWS.get(one["engine"], one["engine"]), []).extend(rows)
+    return every
 
 
 def slots(found: Mapping | None = None) -> str:

@@ -143,6 +143,12 @@ def version() -> str | None:
     return found and found.group(1).strip()
 
 
+def compiled_from() -> str | None:
+    """What the named programs were compiled from, as the file ``COMPILED_FROM`` beside them says: not all of them know."""
+    file = Path(named_binaries() or "") / "COMPILED_FROM"
+    return file.read_text().strip() if named_binaries() and file.exists() else None
+
+
 def draft_kinds() -> list[str]:
     """How its server can draft, by the names of ``--spec-type``; in llama-cpp's kernel where there is no program."""
     if binaries():

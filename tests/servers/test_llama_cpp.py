@@ -158,3 +158,14 @@ def test_the_server_is_compiled_for_this_machine_as_the_library_is():
 
     assert llama_cpp.instructions(said) == llama_cpp.instructions(library)
     assert llama_cpp.unused(said, machine.facts()["cpu_flags"]) == []
+
+
+def test_programs_that_do_not_know_their_commit_have_a_file_that_says_it(monkeypatch, tmp_path):
+    """Only beside named programs; without the file nothing is said."""
+    (tmp_path / "llama-server").touch()
+    monkeypatch.setenv(llama_cpp.BINARIES, str(tmp_path))
+    assert llama_cpp.compiled_from() is None
+    (tmp_path / "COMPILED_FROM").write_text("llama-cpp-python 0.3.36, llama.cpp 0c1e57098\n")
+    assert llama_cpp.compiled_from() == "llama-cpp-python 0.3.36, llama.cpp 0c1e57098"
+    monkeypatch.delenv(llama_cpp.BINARIES)
+    assert llama_cpp.compiled_from() is None
