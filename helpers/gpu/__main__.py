@@ -1,4 +1,4 @@
-"""The command: ``python -m helpers.gpu speed|memory|options|today|scaling|questions|notebooks|finish|kernelspecs|tables``."""
+"""The command: ``python -m helpers.gpu RUN ...|notebooks|finish NAME|kernelspecs FOLDER|tables``; ``--help`` names the runs."""
 
 from __future__ import annotations
 

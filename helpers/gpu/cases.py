@@ -224,6 +224,18 @@ def questions() -> list[Life]:
     return [*turns, *schemas, *mixed[:4], *held[:4], *returns, *starts, *mixed[4:], *held[4:]]
 
 
+def again() -> list[Life]:
+    """What the runs of today have measured, once more on another day: engines as they come, and each of llama.cpp's types."""
+    plain = [one for one in (*scaling(), *today()) if (one.work, one.shape, one.layout) == ("offline", LLAMA, Layout())]
+    chosen = {
+        ("vllm", PLAIN),
+        ("sglang", PLAIN),
+        ("vllm", "fp8 weights"),
+        *(("llama-cpp", form) for form in ("f16", "q8_0", "q4_0")),
+    }
+    return [one for one in plain if (one.engine, one.option) in chosen]
+
+
 SMALL = {
     "context": 512,
     "prefill_tokens": [64, 128],
@@ -258,4 +270,5 @@ def rehearsed(life: Life) -> Life:
 
 RUNS = {
     "speed": speed, "memory": memory, "options": options, "today": today, "scaling": scaling, "questions": questions,
+    "again": again,
 }  # fmt: skip

@@ -105,7 +105,7 @@ def test_a_gpu_that_will_do_is_taken(nvidia_smi):
     ("arguments", "line"),
     [
         (["speed"], "no NVIDIA GPU here (there is no nvidia-smi): take a machine with one, or --device cpu to rehearse"),
-        (["sped"], "no run is called 'sped': choose from speed, memory, options, today, scaling, questions"),
+        (["sped"], "no run is called 'sped': choose from speed, memory, options, today, scaling, questions, again"),
         (
             ["scaling", "--lives", "vllm, offline"],
             "no life is called 'vllm, offline': choose from machine, links, as it comes, TP2; ",
