@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from helpers import frameworks
 from helpers.bench import selftest
-from helpers.bench.timing import figure
+from helpers.bench.timing import Figure, figure
 from helpers.formatting import told, users_told
 from helpers.gpu import cases, read, scaled, variants, verdict
 from helpers.gpu.cases import LLAMA, PLAIN
@@ -163,6 +163,27 @@ def _shared(common: Mapping, own: Mapping) -> dict[str, str]:
         "x tokens/s": f"{rates[0]['median'] / rates[1]['median']:.1f}" if all(rates) else "-",
         "cached, common": f"{median(cached) / asked:.0%}" if cached else "not told",
     }  # fmt: skip
+
+
+def conversations(found: Mapping | None = None) -> pd.DataFrame:
+    """Milliseconds to the first token of each turn and the cached share of its prompt; last a new prompt as long as the last."""
+    found, rows = found or load(), {}
+    for one in read.lives(found, "conversations"):
+        title, of = frameworks.TITLES[one["engine"]], [row for row in one["rows"] if row["kind"] in ("turn", "new")]
+        for row in of:
+            turn = row["kind"] == "turn"
+            name = f"turn {row['turn'] + 1}" if turn else "new"
+            waits = row["ttft_s"] if turn else row["per_repeat"]["ttft_s"]
+            rows[title, name] = _turn(row["prompt_tokens"][0], row["cached_tokens"], figure(waits))
+    return read.frame(rows, found, works=("conversations",))
+
+
+def _turn(prompt_tokens: int, cached: float | None, ttft_s: Figure) -> dict[str, str]:
+    return {
+        "prompt, tokens": f"{prompt_tokens:,}",
+        "cached": "not told" if cached is None else f"{cached / prompt_tokens:.0%}",
+        "TTFT, ms": told(vars(ttft_s), ",.0f", 1000),
+    }
 
 
 def pools(found: Mapping | None = None) -> pd.DataFrame:

@@ -153,6 +153,17 @@ def test_a_common_prefix_stands_beside_nothing_in_common(found):
     assert (shown["x tokens/s"], shown["cached, common"], shown["prompts"]) == ("10.0", "98%", "100 of 4,096 tokens")
 
 
+def test_a_turn_stands_beside_a_new_prompt_as_long(found):
+    """The wait of each turn, and how much of its prompt the server says was cached."""
+    turn = {"kind": "turn", "turn": 1, "prompt_tokens": [640], "cached_tokens": 480.0, "ttft_s": [0.02, 0.03, 0.04]}
+    new = {"kind": "new", "prompt_tokens": [640], "cached_tokens": 0, "per_repeat": {"ttft_s": [0.08, 0.09, 0.1]}}
+    talk = _life("vllm", "conversations", "prefix cache", [{"kind": "loaded", "seconds": 1}, turn, new])
+    shown = today.conversations({**found, "lives": {"talk": talk}})
+    assert list(shown.index) == [("vLLM", "turn 2"), ("vLLM", "new")]
+    assert list(shown["cached"]) == ["75%", "0%"]
+    assert list(shown["TTFT, ms"]) == ["30 (20 to 40)", "90 (80 to 100)"]
+
+
 def test_pools_are_held_against_the_calculator(found):
     """The bytes of a token where they are told; always weights and pool against the device. llama.cpp: what it was asked for."""
     shown = today.pools(found)
