@@ -128,6 +128,19 @@ def _served(gpus: int, **more) -> dict:
     return {"context": FULL["context"], "slots": 512, "arrivals": arrivals(gpus), **more}
 
 
+ALIKE = {  # of prompts that begin alike, in a turn: 256 requests, so that three turns support a 99th percentile
+    "groups": 32, "each": 8, "common_tokens": 2048, "own_tokens": 64, "output_tokens": 32, "users": 32,
+}  # fmt: skip
+KILLED = {  # two copies are about as busy with so many users as they can be, and one has slots for all of them
+    "users": 128, "requests": 3000, "input_tokens": 1024, "output_tokens": 128, "seconds": 30, "kill_s": 10,
+}  # fmt: skip
+
+
+def routed(gpus: int) -> dict:
+    """For copies behind a router: the arrivals of :func:`_served`, with as many slots a copy as an engine has here otherwise."""
+    return {"context": FULL["context"], "arrivals": arrivals(gpus), "shared": ALIKE, "killed": KILLED}
+
+
 def scaling() -> list[Life]:
     """One model over several GPUs, and copies of it: beside each the same engine on one GPU.
 
@@ -150,6 +163,8 @@ def scaling() -> list[Life]:
           for layout in (two, four)),
         Life("sglang", "offline", PLAIN, 90, BRIEF, MOE),
         *(Life("sglang", "offline", PLAIN, 90, BRIEF, MOE, layout) for layout in (two, four)),
+        Life("vllm", "routed", cached, 180, routed(2), LLAMA, Layout(dp=2)),
+        Life("vllm", "offline", PLAIN, 100, BRIEF, LARGE, two),
     ]  # fmt: skip
 
 
@@ -249,6 +264,10 @@ LITTLE = {  # of a work's own
     "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "used": [0, 1, 2]},
     "offload": {"pool": 1024, "tokens": 256, "others": 5, "output_tokens": 4, "slots": 2},
     "conversations": {"context": 512, "users": 2, "requests": 1, "turns": 3, "input_tokens": 64, "output_tokens": 16},
+    "routed": {
+        "shared": {"groups": 4, "each": 4, "common_tokens": 128, "own_tokens": 8, "output_tokens": 4, "users": 4},
+        "killed": {"users": 4, "requests": 1000, "input_tokens": 32, "output_tokens": 32, "seconds": 6, "kill_s": 2},
+    },
     "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
 }
 

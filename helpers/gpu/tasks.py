@@ -7,19 +7,22 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TextIO
 
 from helpers import kernels
-from helpers.bench import checks, client, measure, selftest, timing, workload
+from helpers.bench import checks, client, measure, selftest, workload
 from helpers.bench.timing import Level
 from helpers.gpu import (
     adapters,
+    arriving,
     constrained,
     conversations,
     mixed,
     offline,
     offload,
     random_model,
+    routed,
     session,
     several,
     side_by_side,
@@ -108,62 +111,25 @@ def run_server(life: Life, setting: session.Setting, log: Log, left_s: float) ->
     end, nvml = time.monotonic() + left_s, Nvml()
     with session.started(life, setting, log, left_s) as server:
         vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
-        took_s, check = 0.0, several.LogCheck(server.log)
+        took_s, check, hits = 0.0, several.LogCheck(server.log), partial(metrics.cache_hits, server)
         for users in life.given.get("users", setting.users):
             if time.monotonic() + 2 * took_s > end:
-                log.row("stopped", reason=f"{users} users were left out: {_rest(end)}")
+                log.row("stopped", reason=f"{users} users were left out: {arriving.rest(end)}")
                 return False
             began = time.monotonic()
             plan = measure.Plan(
                 (users,), requests=REQUESTS.get(users, 3 * users), repeats=setting.repeats, seed=users,
                 timeout_s=max(end - began, 1), allow_few=setting.repeats < 3,
             )  # fmt: skip
-            level, joules = _level(server, plan, vocabulary, nvml)
+            level, joules = arriving.level(server.endpoint, hits, plan, vocabulary, nvml)
             check()
             log.row("level", **level.to_dict(), joules=joules)
             took_s = time.monotonic() - began
         log.row("pool", **_pool(server))
-        whole = "arrivals" not in life.given or _arrivals(server, life, log, end, vocabulary, nvml)
+        how = life.given.get("arrivals")
+        whole = how is None or arriving.run(server.endpoint, hits, how, log, end, vocabulary, nvml)
         check()
         return whole and ("prefix" not in life.given or _prefix(server, life, setting, log, end))
-
-
-def _level(server: serving.Server, plan: measure.Plan, vocabulary, nvml: Nvml) -> tuple[Level, float | None]:
-    """One load, and the joules that the GPUs took during its repeats, warm-ups left out."""
-    read: list[float | None] = []
-
-    def hits(_) -> checks.Hits:
-        read.append(nvml.joules())  # asked just before the repeats and just after
-        return metrics.cache_hits(server)
-
-    (level,) = measure.measure(server.endpoint, plan, vocabulary=vocabulary, progress=False, hits=hits)
-    return level, read[-1] - read[0] if None not in read else None
-
-
-def _rest(end: float) -> str:
-    """How much of the lease was left, in words; ``end`` is in seconds of the monotonic clock."""
-    left_s = end - time.monotonic()
-    return f"{left_s:.0f} s were left" if left_s > 0 else "no time was left"
-
-
-def _arrivals(server: serving.Server, life: Life, log: Log, end: float, vocabulary, nvml: Nvml) -> bool:
-    """Requests at random times, at rising rates, until fewer than the least share of them keep the limits."""
-    how = life.given["arrivals"]
-    for number, rate in enumerate(how["rates_per_s"]):
-        if time.monotonic() + 2 * how["seconds"] > end:
-            log.row("stopped", reason=f"{rate} requests/s were left out: {_rest(end)}")
-            return False
-        plan = measure.Plan(
-            rates_per_s=(rate,), input_tokens=how["input_tokens"], output_tokens=how["output_tokens"],
-            requests=max(round(rate * how["seconds"]), 10), repeats=1, warmups=1 if number == 0 else 0, settle=False,
-            seed=number, timeout_s=max(end - time.monotonic(), 1), allow_few=True,
-        )  # fmt: skip
-        level, joules = _level(server, plan, vocabulary, nvml)
-        met = sum(timing.met(sample, how["limits"]) for sample in level.samples) / max(sum(map(len, level.blocks)), 1)
-        log.row("arrivals", **level.to_dict(how["limits"]), met=met, joules=joules)
-        if met < how["least"]:
-            break
-    return True
 
 
 def _pool(server: serving.Server) -> dict:
@@ -257,4 +223,5 @@ WORKS = {
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
     "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
     "offload": offload.run, "start": starts.run, "arrivals": run_server, "conversations": conversations.run,
+    "routed": routed.run,
 }  # fmt: skip

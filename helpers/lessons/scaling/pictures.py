@@ -36,6 +36,31 @@ def answered(answers: Sequence[Mapping], began: float, second: float, title: str
     return plots.titled(figure, title, notes)
 
 
+def dip(row: Mapping, title: str = "", notes: Sequence[str] = ()):
+    """Draw output tokens/s over time, a line where a copy was killed, and a mark where a request failed.
+
+    ``row`` has ``output_tokens`` of each step of ``every_s`` seconds, ``killed_s``, and ``requests`` with the columns
+    ``ended_s`` and ``ok``. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    every_s, tokens = row["every_s"], row["output_tokens"]
+    edges = [every_s * step for step in range(len(tokens) + 1)]
+    axes.stairs([count / every_s for count in tokens], edges, color=plots.COLOURS[0])
+    axes.axvline(row["killed_s"], color="0.4", linestyle="--", linewidth=1)
+    axes.annotate("a copy is killed", (row["killed_s"], 0), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    sent = row["requests"]
+    if failed := [ended for ended, ok in zip(sent["ended_s"], sent["ok"], strict=True) if not ok]:
+        how = plots.told_apart(1, f"requests that failed: {len(failed)}")
+        axes.plot(failed, [0] * len(failed), linestyle="none", clip_on=False, markersize=5, **how)
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.set(xlabel="seconds since the users came", ylabel="output tokens/s", xlim=(0, None), ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    return plots.titled(figure, title, notes)
+
+
 def routed(answers: Mapping[str, Sequence[Mapping]], title: str = "", notes: Sequence[str] = ()):
     """Draw TTFT request by request, a panel for each router: filled where the beginning came from a cache, hollow where not.
 
