@@ -1,8 +1,8 @@
 """Kernelspecs for engines that were prepared elsewhere: ``python -m helpers.gpu kernelspecs FOLDER``.
 
 For a machine with a GPU but no network. FOLDER has, as far as they were brought along, an interpreter for each engine
-(``vllm-env/bin/python3``, ``sglang-env``, ``transformers-env``), ``lab/site`` (what the lab needs, found by this
-interpreter), and ``llama`` with llama.cpp's binaries.
+(``vllm-env/bin/python3``, ``sglang-env``, ``transformers-env``) and one for the router (``deploy-env``), ``lab/site`` (what
+the lab needs, found by this interpreter), and ``llama`` with llama.cpp's binaries.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from helpers import paths
 from helpers.servers import engines, install, llama_cpp
 
-TITLES = {"lab": "Lab"} | {name: engines.TITLES[name] for name in ("transformers", "vllm", "sglang", "llama-cpp", "tensorrt-llm")}
-OWN = ("transformers", "vllm", "sglang")  # with an interpreter of their own
+ENGINES = ("transformers", "vllm", "sglang", "llama-cpp", "tensorrt-llm")
+TITLES = {"lab": "Lab", "deploy": "Deployment"} | {name: engines.TITLES[name] for name in ENGINES}
+OWN = ("transformers", "vllm", "sglang", "deploy")  # with an interpreter of their own
 EXTRAS = "vllm-extras/site/triton_cache"  # kernels that vLLM's sampler need not compile
 THIS_COLLECTION = "zz-collection.pth"  # in an engine's packages: where helpers are
 

@@ -98,9 +98,12 @@ def test_kernelspecs_of_prepared_folders_keep_engines_apart(tmp_path, monkeypatc
     """Each engine runs its own interpreter, which finds the collection behind its packages; only what is there gets a kernel."""
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path / "repository")
     packages = tmp_path / "vllm-env/lib/python{}.{}/site-packages".format(*sys.version_info[:2])
-    for there in ("lab/site", "vllm-env/bin/python3", "vllm-extras/site/triton_cache", "llama/llama-server", packages):
+    router = str(packages).replace("vllm-env", "deploy-env")
+    prepared = ("vllm-env/bin/python3", "vllm-extras/site/triton_cache", "llama/llama-server", "deploy-env/bin/python3")
+    for there in ("lab/site", *prepared, packages, router):
         (tmp_path / there).mkdir(parents=True)
-    assert kernelspecs.write(tmp_path) == ["lab", "vllm", "llama-cpp", "tensorrt-llm"]
+    assert kernelspecs.write(tmp_path) == ["lab", "deploy", "vllm", "llama-cpp", "tensorrt-llm"]
+    assert kernelspecs.interpreter("deploy", tmp_path) == str(tmp_path / "deploy-env/bin/python3")
     assert kernelspecs.interpreter("vllm", tmp_path) == str(tmp_path / "vllm-env/bin/python3")
     assert (packages / kernelspecs.THIS_COLLECTION).read_text() == f"{tmp_path / 'repository'}\n"
     vllm, llama = (kernelspecs.environment(kernel, tmp_path) for kernel in ("vllm", "llama-cpp"))
