@@ -15,11 +15,13 @@ Hits = Callable[[], checks.Hits]  # asks what the engine counts of its prefix ca
 
 
 def run(
-    endpoint: Endpoint, hits: Hits, how: Mapping, log: Log, end: float, vocabulary: Sequence[str], nvml: Nvml, **more
-) -> bool:
-    """A row for each rate, with ``more`` in it, until fewer than the least share keep the limits; whether there was time.
+    endpoint: Endpoint, hits: Hits, how: Mapping, log: Log, end: float, vocabulary: Sequence[str], nvml: Nvml,
+    beside: Callable[[], Mapping] = dict,
+) -> bool:  # fmt: skip
+    """A row for each rate until fewer than the least share keep the limits; whether there was time.
 
-    ``how`` is as :func:`helpers.gpu.cases.arrivals` gives it; ``end`` is in seconds of the monotonic clock.
+    What ``beside`` gives after a rate is in its row. ``how`` is as :func:`helpers.gpu.cases.arrivals` gives it; ``end`` is in
+    seconds of the monotonic clock.
     """
     for number, rate in enumerate(how["rates_per_s"]):
         if time.monotonic() + 2 * how["seconds"] > end:
@@ -32,7 +34,7 @@ def run(
         )  # fmt: skip
         found, joules = level(endpoint, hits, plan, vocabulary, nvml)
         met = sum(timing.met(sample, how["limits"]) for sample in found.samples) / max(sum(map(len, found.blocks)), 1)
-        log.row("arrivals", **found.to_dict(how["limits"]), met=met, joules=joules, **more)
+        log.row("arrivals", **found.to_dict(how["limits"]), met=met, joules=joules, **beside())
         if met < how["least"]:
             break
     return True

@@ -26,6 +26,7 @@ from helpers.servers.serving import Server
 
 ANSWER_S = 30  # a request that has no end after so long has failed
 EVERY_S = 0.5  # tokens are counted in steps of it
+WAYS = ("failed in mid-answer", "failed before a token", "refused by the router")
 COUNTS = {  # what the router counts
     "retries": ("smg_worker_retries_total", {}),
     "failed calls": ("smg_worker_cb_outcomes_total", {"outcome": "failure"}),
@@ -152,17 +153,25 @@ def in_steps(tried: Sequence[Tried], begun_ns: int, every_s: float) -> list[floa
 
 
 def what(tried: Sequence[Tried]) -> dict[str, int]:
-    """How many were asked; of those, how many failed with tokens on their way or before the first; what asking again brought.
+    """How many were asked; of those, how many failed in which way; what asking again brought.
 
-    ``lost`` are those that have no answer in the end.
+    In mid-answer: with tokens on their way. Before a token: the answer had begun without one, so the router could not try
+    another copy either. Refused: the router gave up, with an HTTP error. ``lost`` are those that have no answer in the end.
     """
     first, again = ({one.request: one.sample for one in tried if one.again == second} for second in (False, True))
     failed = {number: sample for number, sample in first.items() if sample.error}
+    ways = Counter(way(sample) for sample in failed.values())
     return {
         "asked": len(first),
-        "failed in mid-answer": sum(bool(sample.event_ns) for sample in failed.values()),
-        "failed before a token": sum(not sample.event_ns for sample in failed.values()),
+        **{name: ways[name] for name in WAYS},
         "asked again": len(again),
         "answered then": sum(sample.error is None for sample in again.values()),
         "lost": sum(number not in again or again[number].error is not None for number in failed),
     }
+
+
+def way(sample: Sample) -> str:
+    """In which of :data:`WAYS` a request failed."""
+    if sample.event_ns:
+        return WAYS[0]
+    return WAYS[2] if sample.error.startswith("HTTP ") else WAYS[1]

@@ -1,7 +1,8 @@
 """Copies of one model behind sglang-router: arrivals, prompts that begin alike, and one copy killed in the middle.
 
 The router takes prompts as text alone (it refuses token ids with HTTP 422), so that the servers tokenize them; the prompts are
-those of the other lives, word for word. Which copy answered is what the router counts: ``smg_worker_cb_outcomes_total``.
+those of the other lives, word for word. llama.cpp's tokenizer cuts the words of a random file into letters: it has no such life.
+Which copy answered is what the router counts: ``smg_worker_cb_outcomes_total``.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     What was measured before a part that has no time left is kept; killing comes last, as the copy stays dead.
     """
     end, given = time.monotonic() + left_s, life.given
+    log.note(router=install.versions_in(gateway.KERNEL, ("sglang-router",)))  # one that is not there is missed before the start
     with copies.started(life, setting, log, left_s) as servers:
-        log.note(router=install.versions_in(gateway.KERNEL, ("sglang-router",)))
         vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
         looks = [several.LogCheck(server.log) for server in servers]
         for server in servers:
@@ -47,12 +48,15 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
 
 
 def _arrivals(servers: Sequence[Server], how: Mapping, log: Log, end: float, vocabulary: Sequence[str]) -> bool:
-    """The plan of the lives without a router, and how many requests each copy answered in all."""
+    """The plan of the lives without a router; beside each rate, how many requests each copy answered, warm-ups too."""
     with gateway.router(servers, BY_CACHE) as router:
-        asked = (router.endpoint, lambda: hits(servers), how, log, end, vocabulary, Nvml())
-        whole = arriving.run(*asked, policy=BY_CACHE)
-        log.row("answered", of="arrivals", policy=BY_CACHE, each=answered(router.page(), servers))
-    return whole
+        counted = [[0] * len(servers)]
+
+        def beside() -> dict:
+            counted.append(answered(router.page(), servers))
+            return {"policy": BY_CACHE, "answered": [now - then for then, now in zip(*counted[-2:])]}
+
+        return arriving.run(router.endpoint, lambda: hits(servers), how, log, end, vocabulary, Nvml(), beside)
 
 
 def hits(servers: Sequence[Server]) -> checks.Hits:
