@@ -41,12 +41,15 @@ def ratio(found: Sequence[Pair], value: Value) -> Mapping | None:
 
 
 def gives(times: Mapping | None) -> str | None:
-    """Whether every pair says "more" or every pair says "less", else "no more"; ``None`` where fewer than two say something."""
+    """Whether every pair says "more" or every pair says "less", else "no more"; ``None`` where fewer than two say something.
+
+    What a table shows as 1.00 is no more and no less.
+    """
     if not times or times["repeats"] < 2:
         return None
-    if times["low"] > 1:
+    if round(times["low"], 2) > 1:
         return "more"
-    return "less" if times["high"] < 1 else "no more"
+    return "less" if round(times["high"], 2) < 1 else "no more"
 
 
 def left_out(found: Mapping, work: str, first: str, second: str) -> list[str]:

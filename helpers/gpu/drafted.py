@@ -71,16 +71,16 @@ def everywhere() -> list[dict]:
 def in_turns(found: Mapping) -> list[dict]:
     """The rows of one record in which both ways were measured in turns, by engine and number of users, named as in the others.
 
-    A row has ``framework``, ``users``, ``plain`` and ``drafts`` (tokens/s of the blocks: median, low, high), ``times``, how many
-    times the rate without drafts it is, pair by pair, and ``give``, what all pairs say. ``acceptance`` is accepted / drafted
-    tokens, which SGLang does not count; ``tokens_per_step`` all three do. ``same`` of so ``many`` answers were the same in both.
-    What is not defined is ``None``.
+    A row has ``engine``, ``framework``, ``users``, ``plain`` and ``drafts`` (tokens/s of the blocks: median, low, high),
+    ``times``, how many times the rate without drafts that with them is, pair by pair, and ``give``, what all pairs say.
+    ``acceptance`` is accepted / drafted tokens, which SGLang does not count; ``tokens_per_step`` all three do. ``same`` of so
+    ``many`` answers were the same in both. What is not defined is ``None``.
     """
     gpu = found["provenance"]["machine"]["gpus"][0].removeprefix("NVIDIA ").split()[0]
     where = read.recorded(found, works=(TURNS,))
     return [
         {
-            "framework": engines.TITLES[one["engine"]], "users": users, "recorded": where,
+            "engine": one["engine"], "framework": engines.TITLES[one["engine"]], "users": users, "recorded": where,
             "name": f"{engines.TITLES[one['engine']]}, {gpu}, {one['date'][:10]}", **_turns(pairs), **_same(one, users),
         }
         for one in read.lives(found, TURNS)
@@ -130,6 +130,14 @@ def turns_table(rows: Iterable[Mapping]) -> pd.DataFrame:
     return read.frame(shown)
 
 
+def gains(turns: Iterable[Mapping]) -> dict[str, dict[int, Mapping]]:
+    """Rows of one record for :func:`helpers.lessons.speculation.pictures.by_users`: the ratio by engine and number of users."""
+    found: dict[str, dict[int, Mapping]] = {}
+    for row in (row for row in turns if row["times"]):
+        found.setdefault(row["engine"], {})[row["users"]] = row["times"]
+    return found
+
+
 def left_out(found: Mapping | None = None) -> list[str]:
     """A line for what is planned in turns and is not in a record, by default the newest: a life, or the blocks of some users."""
     return blocks.left_out(found or read.load("questions"), TURNS, PLAIN, DRAFTS)
@@ -144,13 +152,13 @@ def again(rows: Iterable[Mapping], turns: Iterable[Mapping]) -> list[dict]:
     """What blocks in turns say to each :func:`weak` row: ``word`` is "repeated", "not repeated" or "not measured in turns".
 
     ``rows`` are those of :func:`everywhere`, ``turns`` those of :func:`in_turns`, of any GPU. It is repeated where all of these
-    give the same. ``gave`` is what the two lives said, ``give`` what each of the others does, by its name.
+    give the same. ``gave`` is what the two lives said; the rows in turns that answer it are its ``turns``.
     """
     turns = list(turns)
     return [
-        {"name": row["name"], "users": row["users"], "gave": row["give"], "give": give, "word": _word(row["give"], give)}
+        {"name": row["name"], "users": row["users"], "gave": row["give"], "turns": there, "word": _word(row["give"], there)}
         for row in weak(rows)
-        for give in [{one["name"]: one["give"] for one in turns if _is_of(one, row) and one["give"]}]
+        for there in [[one for one in turns if _is_of(one, row) and one["give"]]]
     ]
 
 
@@ -158,38 +166,49 @@ def _is_of(one: Mapping, row: Mapping) -> bool:
     return (one["framework"], one["users"]) == (row["framework"], row["users"])
 
 
-def _word(gave: str, give: Mapping[str, str]) -> str:
-    if not give:
+def _word(gave: str, there: Sequence[Mapping]) -> str:
+    if not there:
         return "not measured in turns"
-    return "repeated" if set(give.values()) == {gave} else "not repeated"
+    return "repeated" if {one["give"] for one in there} == {gave} else "not repeated"
 
 
 def again_told(rows: Iterable[Mapping], turns: Iterable[Mapping]) -> list[str]:
-    """The same as a line each."""
+    """The same as a line each: the ratio of each pair of rates in turns, what it says, and the word."""
     return [
-        f"{one['name']}, {users_told(one['users'])}: {one['gave']} in two lives; in turns: "
-        + "".join(f"{blocks.GIVES[give]} ({name}), " for name, give in one["give"].items()) + one["word"]
+        f"{one['name']}, {users_told(one['users'])}: {one['gave']} in two lives; "
+        + "".join(
+            f"{row['name']}, in turns: x {told(row['times'], '.2f')}, {blocks.GIVES[row['give']]}; " for row in one["turns"]
+        )
+        + one["word"]
         for one in again(rows, turns)
-    ]  # fmt: skip
+    ]
 
 
 def finding(turns: Iterable[Mapping]) -> str:
-    """What rows of :func:`in_turns` say, as a title: ``N-gram drafts, in turns: more for vLLM (1 and 4 users), less for ...``."""
+    """What rows of :func:`in_turns` say, as a title: ``With drafts, in turns: more for vLLM (1 and 4 users), less for ...``."""
     of: dict[str, dict[str, list[int]]] = {}
     for row in (row for row in turns if row["give"]):
         of.setdefault(row["give"], {}).setdefault(row["framework"], []).append(row["users"])
-    if not of:
-        return "N-gram drafts, in turns: no two pairs of blocks are recorded"
-    said = [
-        f"{blocks.GIVES[give]} for {', '.join(f'{who} ({_counts(users)})' for who, users in of[give].items())}"
-        for give in ("more", "less", "no more") if give in of
-    ]  # fmt: skip
-    return f"N-gram drafts, in turns: {'; '.join(said)}"
+    said = [f"{blocks.GIVES[give]} for {_who(of[give])}" for give in ("more", "less", "no more") if give in of]
+    return f"With drafts, in turns: {'; '.join(said) or 'no two pairs of blocks are recorded'}"
+
+
+def _who(users: Mapping[str, Iterable[int]]) -> str:
+    """Frameworks with their numbers of users; those with the same numbers together."""
+    together: dict[str, list[str]] = {}
+    for name, counts in users.items():
+        together.setdefault(_counts(counts), []).append(name)
+    return ", ".join(f"{_listed(names)} ({counts})" for counts, names in together.items())
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _counts(users: Iterable[int]) -> str:
-    *first, last = sorted(set(users))
-    return f"{', '.join(map(str, first))} and {last} users" if first else users_told(last)
+    numbers = sorted(set(users))
+    return f"{_listed(map(str, numbers))} users" if numbers[1:] else users_told(numbers[0])
 
 
 def given(rows: Iterable[Mapping], framework: str, users: int) -> dict[str, list[float]]:

@@ -52,9 +52,10 @@ def test_what_is_not_defined_is_none():
 
 
 def test_all_pairs_must_agree():
-    """One pair alone says nothing."""
-    spans = [(1.1, 1.3), (0.9, 1.1), (0.7, 0.99)]
-    assert [blocks.gives({"low": low, "high": high, "repeats": 3}) for low, high in spans] == ["more", "no more", "less"]
+    """One pair alone says nothing, and nothing is said by what a table shows as 1.00."""
+    spans = [(1.1, 1.3), (0.9, 1.1), (0.7, 0.99), (0.7, 0.998)]
+    said = [blocks.gives({"low": low, "high": high, "repeats": 3}) for low, high in spans]
+    assert said == ["more", "no more", "less", "no more"]
     assert blocks.gives({"low": 1.2, "high": 1.2, "repeats": 1}) is None
 
 

@@ -131,24 +131,36 @@ def test_a_weak_row_is_repeated_or_not(turns):
     """Two lives of vLLM, three hours apart, say more with one user; the other engines' blocks do not count."""
     rows = drafted.everywhere()
     (one,) = drafted.again(rows, turns)
-    assert (one["users"], one["gave"], one["give"], one["word"]) == (1, "more", {}, "not measured in turns")
+    assert (one["users"], one["gave"], one["turns"], one["word"]) == (1, "more", [], "not measured in turns")
 
     more, less = ([{**turns[0], "users": 1, "give": give}] for give in ("more", "no more"))
     assert drafted.again(rows, more)[0]["word"] == "repeated"
     assert drafted.again(rows, less)[0]["word"] == "not repeated"
     assert drafted.again(rows, [*more, {**less[0], "name": "vLLM, H100"}])[0]["word"] == "not repeated"
     assert drafted.again([{**row, "apart_s": 60} for row in rows], more) == []
-    assert drafted.again_told(rows, less) == [
-        "vLLM, H100, 2026-11-26, 1 user: more in two lives; in turns: no clear change (vLLM, H200, 2026-12-01), not repeated"
-    ]
-    assert drafted.again_told(rows, []) == ["vLLM, H100, 2026-11-26, 1 user: more in two lives; in turns: not measured in turns"]
+
+
+def test_a_weak_row_is_told_with_the_ratio_in_turns(turns):
+    """What two lives said, what the pairs of blocks say, and the word."""
+    rows, one_user = drafted.everywhere(), [{**turns[0], "users": 1}]
+    (line,) = drafted.again_told(rows, one_user)
+    assert line.startswith("vLLM, H100, 2026-11-26, 1 user: more in two lives; ")
+    assert line.endswith("; vLLM, H200, 2026-12-01, in turns: x 1.50 (1.50 to 1.50), more; repeated")
+    assert drafted.again_told(rows, []) == ["vLLM, H100, 2026-11-26, 1 user: more in two lives; not measured in turns"]
 
 
 def test_the_title_is_what_the_rows_say(turns):
     """Engines by what drafts give them, with their numbers of users; what says nothing is not in it."""
-    rows = [*turns, {**turns[0], "users": 1}, {**turns[0], "users": 64, "give": None}]
+    rows = [*turns, {**turns[0], "users": 1}, {**turns[1], "users": 64, "give": None}, {**turns[2], "give": "less"}]
     assert drafted.finding(rows) == (
-        "N-gram drafts, in turns: more for vLLM (1 and 16 users); less for SGLang (16 users); "
+        "With drafts, in turns: more for vLLM (1 and 16 users); less for SGLang and llama.cpp (16 users); "
         "no clear change for llama.cpp (16 users)"
     )
-    assert drafted.finding([]) == "N-gram drafts, in turns: no two pairs of blocks are recorded"
+    assert drafted.finding([]) == "With drafts, in turns: no two pairs of blocks are recorded"
+
+
+def test_the_other_picture_has_the_ratios(turns):
+    """By engine and number of users; a row without one has no point."""
+    found = drafted.gains([*turns, {**turns[0], "users": 64, "times": None}])
+    assert {name: list(of) for name, of in found.items()} == {"vllm": [16], "sglang": [16], "llama-cpp": [16]}
+    assert found["vllm"][16]["median"] == 1.5
