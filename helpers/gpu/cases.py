@@ -184,7 +184,7 @@ def today() -> list[Life]:
 
 
 TURNS = {"users": [1, 4, 16, 64], "tasks_per_user": 8, "least_tasks": 16, "blocks": 6}  # six: the first number with an interval
-JSON = {"users": [1, 16, 100], "requests": [14, 84, 196]}  # of a block: whole rounds of the schemas
+JSON = {"users": [1, 16, 100], "requests": [14, 84, 588]}  # of a block: whole rounds of the schemas, some for each user
 MIXED = {  # the prefill of such a long prompt took 0.21 s on an H200: a fifth of the time
     "context": BRIEF["context"], "users": 32, "requests": 3, "input_tokens": 128, "output_tokens": 256,
     "long_tokens": 8192, "long_output_tokens": 16, "every_s": 1.0, "most_long": 30,

@@ -33,6 +33,11 @@ def test_a_block_has_whole_rounds_of_the_schemas():
     assert not [requests for requests in cases.JSON["requests"] if requests % len(schemas.named())]
 
 
+def test_a_block_has_several_requests_for_each_user():
+    """Else most of it is its beginning and its end, when not all users are there."""
+    assert min(requests / users for users, requests in zip(cases.JSON["users"], cases.JSON["requests"], strict=True)) >= 5
+
+
 def test_the_first_request_of_each_schema_is_kept():
     """Not the second, nor one that failed before its first token."""
     cases_ = [case for case in schemas.cases(of_each=1)[:2] for _ in range(2)]
