@@ -198,8 +198,8 @@ def today() -> list[Life]:
     ]  # fmt: skip
 
 
-TURNS = {"users": [1, 4, 16, 64], "tasks_per_user": 2, "least_tasks": 16, "blocks": 6}  # six: the first number with an interval
-JSON = {"users": [1, 16, 100], "requests": [14, 84, 196]}  # of a block: whole rounds of the schemas
+TURNS = {"users": [1, 4, 16, 64], "tasks_per_user": 8, "least_tasks": 16, "blocks": 6}  # six: the first number with an interval
+JSON = {"users": [1, 16, 100], "requests": [14, 84, 588]}  # of a block: whole rounds of the schemas, some for each user
 MIXED = {  # the prefill of such a long prompt took 0.21 s on an H200: a fifth of the time
     "context": BRIEF["context"], "users": 32, "requests": 3, "input_tokens": 128, "output_tokens": 256,
     "long_tokens": 8192, "long_output_tokens": 16, "every_s": 1.0, "most_long": 30,
@@ -217,8 +217,10 @@ def questions() -> list[Life]:
     In a short lease the first of each question are measured; what only completes its table comes behind all of them.
     """
     both = ("vllm", "sglang")
-    turns = [Life(engine, "in turns", "n-gram drafts", least_s, TURNS)
-             for engine, least_s in (("vllm", 150), ("sglang", 140), ("llama-cpp", 60))]  # fmt: skip
+    turns = [  # blocks of about a second: as many tasks as in the lives of options(), of llama.cpp with 64 users fewer
+        Life(engine, "in turns", "n-gram drafts", least_s, TURNS | {"tasks_per_user": tasks})
+        for engine, least_s, tasks in (("vllm", 150, 8), ("sglang", 140, 8), ("llama-cpp", 60, 2))
+    ]
     schemas = [Life(engine, "constrained", PLAIN, 110, JSON) for engine in both]
     mixed = [
         Life(engine, "mixed", option, 110, MIXED, LLAMA)

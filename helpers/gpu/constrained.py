@@ -7,8 +7,9 @@ ended at the most tokens that were asked for; a refused one is a schema that the
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import mean
 
 from helpers.bench import client, workload
 from helpers.bench.timing import Level, Sample
@@ -44,7 +45,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
 
 
 def _blocks(server: Server, users: int, requests: int, repeats: int, log: Log, end: float) -> bool:
-    """A warm-up of each way, in which the schemas are compiled, then the blocks in turns; whether there was time for all."""
+    """A warm-up of each way, in which the schemas are compiled (a row), then the blocks in turns; whether there was time."""
     known = schemas.cases(of_each=1)
     several = [known[number % len(known)] for number in range(requests)]
     took_s = 0.0
@@ -54,11 +55,30 @@ def _blocks(server: Server, users: int, requests: int, repeats: int, log: Log, e
             return False
         began = time.monotonic()
         samples = _block(server, several, users, way == FORCED, end)
-        took_s = max(took_s, time.monotonic() - began)
-        if turn is not None:
+        seconds = time.monotonic() - began
+        took_s = max(took_s, seconds)
+        if turn is None:
+            log.row("warm-up", way=way, users=users, seconds=seconds, first_s=firsts(several, samples))
+        else:
             outcomes = questions.counts(judged(server, several, samples))
-            log.row("block", way=way, repeat=turn, outcomes=outcomes, **Level(users, (tuple(samples),)).to_dict())
+            counts = {"outcomes": outcomes, "mean_output_tokens": _mean(sample.output_tokens for sample in samples)}
+            log.row("block", way=way, repeat=turn, **counts, **Level(users, (tuple(samples),)).to_dict())
     return True
+
+
+def firsts(several: Sequence[Case], samples: Sequence[Sample]) -> dict[str, float]:
+    """The TTFT of the first request of each schema, seconds: in the first warm-up it holds the schema's compilation."""
+    found: dict[str, float] = {}
+    for case, sample in zip(several, samples, strict=True):
+        if sample.ttft_s is not None:
+            found.setdefault(case.schema_name, sample.ttft_s)
+    return found
+
+
+def _mean(counts: Iterable[int | None]) -> float | None:
+    """Mean tokens of an answer: a constrained one ends earlier, which changes tokens/s at the same TPOT."""
+    known = [count for count in counts if count is not None]
+    return mean(known) if known else None
 
 
 def _block(server: Server, several: Sequence[Case], users: int, forced: bool, end: float) -> list[Sample]:

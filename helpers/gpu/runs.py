@@ -222,8 +222,8 @@ def _live(one: Life, setting: Setting, keeper: _Keeper, left_s: float) -> None:
         session.settle(watch.nvml, watch.start)
     log.note(
         complete=bool(whole), peak_device_bytes=watch.peak_bytes, seconds=round(time.monotonic() - started, 1),
-        date=records.provenance()["date"], **_source(one.engine),
-        **({"shape": own.shape, "gpus": one.layout.gpus, "each_peak_bytes": watch.each_peak_bytes} if one.shape else {}),
+        date=records.provenance()["date"], gpus=one.layout.gpus, **_source(one.engine),
+        **({"shape": own.shape, "each_peak_bytes": watch.each_peak_bytes} if one.shape else {}),
     )  # fmt: skip
     said = "done" if whole else "; ".join(log.found["failed"]) or "not whole"
     print(f"{one.key}: {said}, {len(log.found['rows'])} rows in {time.monotonic() - started:.0f} s", flush=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, divided, read, scaled, today, verdict
+from helpers.gpu import cases, divided, drafted, read, scaled, schema_cost, today, verdict
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
@@ -169,6 +170,37 @@ def _usually(one: Mapping) -> str:
     return f"{PLAIN}, {SHORT}" if one["option"] == SHORT else PLAIN
 
 
+EIGHT = ("fp8 weights", "fp8 weights and KV")
+
+
+def eight_bits(found: Mapping | None = None) -> pd.DataFrame:
+    """One shape as it comes, with FP8 weights, and with an FP8 KV cache too: output tokens/s, and the tokens of the KV pool.
+
+    ``found`` is a record as :func:`helpers.gpu.today.load` gives it. *x* columns are against the engine's own row above: FP8
+    weights against as it comes, with the cache against FP8 weights; "-" where that row is missing.
+    """
+    found, rows = found or today.load(), {}
+    lives = {(one["engine"], one["option"]): one for one in read.lives(found, "offline")}
+    for engine in dict.fromkeys(engine for engine, option in lives if option in EIGHT):
+        for before, option in pairwise((None, PLAIN, *EIGHT)):
+            if one := lives.get((engine, option)):
+                rows[read.label(one)] = _eight(one, lives.get((engine, before)))
+    return read.frame(rows, found, works=("offline",))
+
+
+def _eight(one: Mapping, before: Mapping | None) -> dict[str, str]:
+    """A life's row: its rates and its pool, and how many times those of the life ``before`` they are."""
+    rates, usual = read.rates(one), read.rates(before) if before else {}
+    pools = [_pool_of(life) if life else None for life in (one, before)]
+    return {
+        **{users_told(users): told(rate, ",.0f") for users, rate in rates.items()},
+        **{f"x at {users}": f"{rate['median'] / usual[users]['median']:.2f}" if usual.get(users) else "-"
+           for users, rate in rates.items()},
+        "KV pool, tokens": f"{pools[0]:,}" if pools[0] else "-",
+        "x pool": f"{pools[0] / pools[1]:.2f}" if all(pools) else "-",
+    }  # fmt: skip
+
+
 def every_change(found: Mapping | None = None) -> pd.DataFrame:
     """:func:`changed` of the engines' APIs and of their servers."""
     return changed(found, works=("offline", "server"))
@@ -196,8 +228,12 @@ def _against(after: Mapping, before: Mapping) -> dict[str, str]:
 
 def _pool_tokens(one: Mapping) -> str:
     """The tokens that the engine's KV pool holds, as its API says."""
-    said = next((row.get("pool_tokens") for row in one["rows"] if row["kind"] == "holds"), None)
+    said = _pool_of(one)
     return f"{said:,}" if said else "-"
+
+
+def _pool_of(one: Mapping) -> int | None:
+    return next((row.get("pool_tokens") for row in one["rows"] if row["kind"] == "holds"), None)
 
 
 def copying(found: Mapping | None = None) -> pd.DataFrame:
@@ -290,6 +326,8 @@ def text() -> str:
         parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made] + read.failures(found)
     for machine in read.machines("today"):
         parts += _today(machine)
+    for machine in read.machines("questions"):
+        parts += _questions(machine)
     for machine in read.machines("notebooks"):
         shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
@@ -300,13 +338,25 @@ def text() -> str:
 
 def _today(machine: str) -> Iterator[str]:
     """The tables of each shape that today's engines had on one GPU, and the machine's own figures."""
-    made = (today.throughput, today.served, today.arrivals, today.longer, today.joules, today.prefix, today.pools)
+    made = (
+        today.throughput, today.served, today.arrivals, today.longer, today.joules, today.prefix, today.pools, eight_bits,
+    )  # fmt: skip
     for shape in today.recorded_shapes(machine):
         found = today.load(shape, machine)
         yield f"## today, {shape}: {read.recorded(found)}"
         yield from (f"{make.__name__}\n{shown.to_string()}" for make in made if len(shown := make(found)))
         yield from today.left_out(found)
     yield "\n".join(today.machine(today.load(machine=machine)))
+
+
+def _questions(machine: str) -> Iterator[str]:
+    """Drafts and JSON schemas in turns, and what is planned of them and missing."""
+    found = read.load("questions", machine)
+    yield f"## questions: {read.recorded(found)}"
+    made = {"drafts in turns": drafted.turns_table(drafted.in_turns(found))}
+    made |= {make.__name__: make(found) for make in (schema_cost.table, schema_cost.validity, schema_cost.compiled)}
+    yield from (f"{name}\n{shown.to_string()}" for name, shown in made.items() if len(shown))
+    yield from [*drafted.left_out(found), *schema_cost.left_out(found)]
 
 
 Figures = Iterator[tuple[Mapping, str, Mapping]]  # a life, what was measured, the figure

@@ -33,6 +33,19 @@ def test_a_block_has_whole_rounds_of_the_schemas():
     assert not [requests for requests in cases.JSON["requests"] if requests % len(schemas.named())]
 
 
+def test_a_block_has_several_requests_for_each_user():
+    """Else most of it is its beginning and its end, when not all users are there."""
+    assert min(requests / users for users, requests in zip(cases.JSON["users"], cases.JSON["requests"], strict=True)) >= 5
+
+
+def test_the_first_request_of_each_schema_is_kept():
+    """Not the second, nor one that failed before its first token."""
+    cases_ = [case for case in schemas.cases(of_each=1)[:2] for _ in range(2)]
+    times = [(2_000_000_000,), (1_000_000_000,), (), (3_000_000_000,)]
+    found = constrained.firsts(cases_, [Sample(0, stamps) for stamps in times])
+    assert found == {cases_[0].schema_name: 2.0, cases_[2].schema_name: 3.0}
+
+
 @pytest.mark.engine
 def test_constrained_answers_are_valid_or_cut_off():
     """llama.cpp's real server, two users: both ways in turns, each block with its outcomes and its times."""
@@ -43,4 +56,6 @@ def test_constrained_answers_are_valid_or_cut_off():
     assert [free["way"], forced["way"]] == ["free", "constrained"]
     assert set(forced["outcomes"]) <= {"valid", "cut off"} and forced["outcomes"]["valid"] > 0
     assert sum(free["outcomes"].values()) == sum(forced["outcomes"].values()) == 4
-    assert forced["tpot_s"]["median"] > 0 and forced["users"] == 2
+    assert forced["tpot_s"]["median"] > 0 and forced["users"] == 2 and 0 < forced["mean_output_tokens"] <= questions.MAX_TOKENS
+    warm_ups = [row for row in kept["rows"] if row["kind"] == "warm-up"]
+    assert [row["way"] for row in warm_ups] == ["free", "constrained"] and all(len(row["first_s"]) == 4 for row in warm_ups)

@@ -57,6 +57,11 @@ def test_a_whole_run_is_saved_and_its_draft_is_gone(works, folder):
     assert not list(folder.glob("*/.*.draft"))
 
 
+def test_every_life_says_how_many_gpus_it_had(works):
+    """Those without a shape too: of a machine with several, a table says that one was used."""
+    assert [one["gpus"] for one in runs.run("speed", TINY)["lives"].values()] == [1, 1, 1]
+
+
 def test_what_is_recorded_is_not_measured_again(works):
     """A second run starts nothing."""
     runs.run("speed", TINY)

@@ -38,6 +38,13 @@ def test_two_engines_on_one_gpu_are_told_how_much_each_may_take(engine):
     assert wanted[engine].items() <= given.items()
 
 
+def test_a_block_is_long_enough_to_be_timed():
+    """As many tasks for each of 16 users as in the older lives; llama.cpp, which is the slowest with many users, has fewer."""
+    tasks_of = {life.engine: life.given["tasks_per_user"] for life in cases.questions() if life.work == "in turns"}
+    (older,) = {life.given["tasks_per_user"] for life in cases.options() if life.option == "n-gram drafts"}
+    assert tasks_of == {"vllm": older, "sglang": older, "llama-cpp": 2}
+
+
 @pytest.mark.engine
 def test_two_servers_answer_in_turns_and_none_is_left():
     """llama.cpp's real servers: every block of both ways, in turns; drafts are counted, and how many answers were the same."""

@@ -183,6 +183,47 @@ def test_sglang_tells_a_pool_in_gib():
     assert today._pool(life) == (1024, TOKEN_BYTES)
 
 
+def _eight(engine: str, option: str, seconds: float, pool: int) -> dict:
+    return _life(engine, "offline", option, [{"kind": "holds", "pool_tokens": pool}, *_speed(1, seconds)])
+
+
+FP8_KV = {
+    "vllm, offline, fp8 weights, Llama-3.1-8B": _eight("vllm", "fp8 weights", 0.5, 1000),
+    "vllm, offline, fp8 weights and KV, Llama-3.1-8B": _eight("vllm", "fp8 weights and KV", 0.4, 2000),
+    "sglang, offline, fp8 weights and KV, Llama-3.1-8B": _eight("sglang", "fp8 weights and KV", 0.4, 0),
+}  # fmt: skip
+
+
+def test_an_fp8_cache_stands_beside_fp8_weights_alone(folder):
+    """Each against the engine's own row above; where that is missing, or a pool is not told, there is a dash."""
+    _written(folder, today=FP8_KV, scaling=SCALING)
+    shown = tables.eight_bits(today.load())
+
+    assert list(shown.index) == [
+        "vLLM, offline", "vLLM, offline, fp8 weights", "vLLM, offline, fp8 weights and KV", "SGLang, offline, fp8 weights and KV",
+    ]  # fmt: skip
+    both = shown.loc["vLLM, offline, fp8 weights and KV"]
+    assert list(both[["1 user", "x at 1", "KV pool, tokens", "x pool"]]) == ["320 (320 to 320)", "1.25", "2,000", "2.00"]
+    assert list(shown.loc["vLLM, offline, fp8 weights", ["x at 1", "x pool"]]) == ["1.60", "-"]  # as it comes told no pool
+    assert list(shown.loc["SGLang, offline, fp8 weights and KV", ["x at 1", "KV pool, tokens", "x pool"]]) == ["-", "-", "-"]
+
+
+def test_an_fp8_cache_is_in_the_other_tables_too(folder):
+    """Its rate, and a pool that the calculator takes half the bytes for; the one that is missing is said."""
+    _written(folder, today={key: one for key, one in FP8_KV.items() if one["engine"] == "vllm"})
+    found, row = today.load(), "vLLM, offline, fp8 weights and KV"
+
+    assert today.throughput(found).loc[row, "1 user"] == "320 (320 to 320)"
+    assert list(today.pools(found).loc[row, ["KV pool, tokens", "computed"]]) == ["2,000", f"{TOKEN_BYTES // 2:,}"]
+    assert "sglang, offline, fp8 weights and KV, Llama-3.1-8B: planned, not recorded yet" in today.left_out(found)
+
+
+def test_without_eight_bits_there_is_no_such_table(folder):
+    """Nor an error."""
+    _written(folder, today={"vllm, offline, as it comes, Llama-2-7B": TODAY["vllm, offline, as it comes, Llama-2-7B"]})
+    assert tables.eight_bits(today.load(OLD)).empty
+
+
 def test_who_is_ahead_is_said_of_the_servers(found):
     """By the same words as of a CPU."""
     assert standings.headline(found) == "Most tokens/s: llama.cpp (1 user), vLLM or SGLang (100 users)"
@@ -244,7 +285,7 @@ class TestShippedRecord:
     def test_every_table_is_in_the_text(self):
         """By its name, and every shape."""
         said = tables.text()
-        names = ("throughput", "served", "arrivals", "longer", "joules", "prefix", "pools")
+        names = ("throughput", "served", "arrivals", "longer", "joules", "prefix", "pools", "eight_bits")
         part = said[said.index("## today") :]
         assert all(f"\n{name}\n" in part for name in names) and "roof: " in part
         assert all(f"## today, {shape}: " in said for shape in today.recorded_shapes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from helpers import plots
+from helpers import frameworks, plots
 
 LOOKS = {  # of a box: what became of one token of a step
     "guess, kept": {"color": plots.COLOURS[2]},
@@ -112,4 +112,28 @@ def recorded(found: Mapping[str, Mapping[str, Mapping[str, Mapping]]], title: st
         axes.set_title(panel, fontsize=9, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, fontsize=8)
+    return plots.titled(figure, title, notes)
+
+
+def by_users(found: Mapping[str, Mapping[int, Mapping]], title: str = "", notes: Sequence[str] = ()):
+    """Draw how many times the tokens/s are with drafts by number of users, measured on a GPU: a line for each engine.
+
+    ``found`` maps an engine to numbers of users and their ``median``, ``low``, ``high``. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    users = sorted({count for times in found.values() for count in times})
+    for number, (name, times) in enumerate(found.items()):
+        at = [users.index(count) + 0.08 * (number - 1) for count in sorted(times)]  # beside each other, not one on another
+        middle, low, high = ([times[count][key] for count in sorted(times)] for key in ("median", "low", "high"))
+        spread = [[m - lo for m, lo in zip(middle, low)], [h - m for m, h in zip(middle, high)]]
+        looks = {"color": frameworks.get(name).colour, "marker": frameworks.get(name).marker, "capsize": 2, "markersize": 5}
+        axes.errorbar(at, middle, yerr=spread, label=frameworks.label(name, gpu=True), **looks)
+    axes.axhline(1, color="0.4", linestyle="--", linewidth=1)
+    axes.set_xticks(range(len(users)), [str(count) for count in users])
+    axes.set(xlabel="users at once", ylabel="tokens/s with drafts / without", ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return plots.titled(figure, title, notes)

@@ -51,3 +51,14 @@ def test_a_panel_for_each_number_of_users():
 
     assert [list(bars[0].get_xdata()) for bars in left.containers] == [[400], [800]]
     assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("1 user", "16 users")
+
+
+def test_a_line_for_each_engine_by_users():
+    """At even steps; one that was not asked with all numbers of users has fewer points."""
+    figure = pictures.by_users({"vllm": {16: span(0.9), 1: span(2.0)}, "sglang": {16: span(1.1)}})
+    (axes,) = figure.axes
+    vllm, sglang = (bars[0] for bars in axes.containers)
+
+    assert list(vllm.get_ydata()) == [2.0, 0.9] and len(sglang.get_ydata()) == 1
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "16"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["vLLM", "SGLang"]
