@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, divided, read, scaled, today, verdict
+from helpers.gpu import asked, cases, divided, read, scaled, today, verdict
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
@@ -290,6 +290,8 @@ def text() -> str:
         parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made] + read.failures(found)
     for machine in read.machines("today"):
         parts += _today(machine)
+    for machine in read.machines("questions"):
+        parts += _asked(machine)
     for machine in read.machines("notebooks"):
         shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
@@ -307,6 +309,21 @@ def _today(machine: str) -> Iterator[str]:
         yield from (f"{make.__name__}\n{shown.to_string()}" for make in made if len(shown := make(found)))
         yield from today.left_out(found)
     yield "\n".join(today.machine(today.load(machine=machine)))
+
+
+def _asked(machine: str) -> Iterator[str]:
+    """The tables of what the other runs left open, and what has no figures there."""
+    found = asked.load(machine)
+    made = {
+        "mixed": [asked.mixed],
+        "adapters": [asked.adapters, asked.holding],
+        "offload": [asked.returning],
+        "start": [asked.starts],
+    }
+    yield f"## questions: {read.recorded(found)}"
+    for work, several in made.items():
+        yield from (f"{make.__name__}\n{make(found).to_string()}" for make in several)
+        yield from asked.left_out(work, found)
 
 
 Figures = Iterator[tuple[Mapping, str, Mapping]]  # a life, what was measured, the figure
