@@ -16,6 +16,7 @@ from helpers.formatting import told
 from helpers.gpu import cases, offload, read
 from helpers.gpu.cases import PLAIN, Life
 from helpers.gpu.mixed import ALONE, BESIDE
+from helpers.gpu.starts import PHASES
 from helpers.servers import engines
 from helpers.weights import sizes
 
@@ -162,8 +163,11 @@ def gaps_finding(found: Mapping | None = None) -> str:
     if not times:
         return "no mixed load is recorded"
     least, *_, most = sorted(times, key=times.get) * 2
-    text = f"Beside long prompts the 99th percentile of the gaps between tokens is {times[least]:.1f} times that alone ({least})"
-    return text if len(times) == 1 else f"{text} to {times[most]:.1f} times ({most})"
+    text = f"Beside long prompts p99 of the gaps is {times[least]:.1f} times that alone ({least})"
+    text += f" to {times[most]:.1f} times ({most})" if len(times) > 1 else ""
+    long = {name: of["p99.9, beside"]["median"] for name, of in gaps(found).items() if "p99.9, beside" in of}
+    last = max(long, key=long.get, default=None)
+    return text + (f"; p99.9 is up to {long[last]:,.0f} ms ({last})" if last else "")
 
 
 def used(one: Mapping) -> dict[int, dict[int, float | None]]:
@@ -286,9 +290,6 @@ def started(found: Mapping | None = None) -> dict[str, Mapping | None]:
     return rows
 
 
-PHASES = ("weights", "compile", "graphs")
-
-
 def phases(row: Mapping) -> dict[str, float]:
     """Seconds of a start by phase, as the engine's log tells them, and the ``rest`` of the way to ready."""
     said = {name: seconds for name, seconds in row.get("phases_s", {}).items() if name in PHASES}
@@ -298,7 +299,8 @@ def phases(row: Mapping) -> dict[str, float]:
 def starts(found: Mapping | None = None) -> pd.DataFrame:
     """Seconds from the command to a server that is ready and to its first answer, a row for each start; each was made once.
 
-    ``weights``, ``compile`` and ``graphs`` are the seconds that the engine's own log gives them; "-": it says nothing of it.
+    The phases are the seconds that the engine's own log gives them; "-": it says nothing of it. vLLM without a compile cache
+    counts its first run with ``compile``.
     """
     found = found or load()
     return read.frame({name: _start(row) for name, row in started(found).items()}, found, works=("start",))
@@ -317,8 +319,10 @@ def _start(row: Mapping | None) -> dict[str, str]:
 
 
 def bars(found: Mapping | None = None) -> dict[str, dict[str, float]]:
-    """The :func:`phases` of each start that was measured, for a picture."""
-    return {name: phases(row) for name, row in started(found).items() if row}
+    """The :func:`phases` of each start that was measured, for a picture; what its log does not tell is 0, a part of the rest."""
+    told_of = {name: phases(row) for name, row in started(found).items() if row}
+    known = [name for name in (*PHASES, "rest") if any(name in of for of in told_of.values())]
+    return {name: {phase: of.get(phase, 0.0) for phase in known} for name, of in told_of.items()}
 
 
 def starts_finding(found: Mapping | None = None) -> str:

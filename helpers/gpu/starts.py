@@ -37,6 +37,7 @@ OFF = {"VLLM_DISABLE_COMPILE_CACHE": "1"}
 PHASES = {  # what the engines' logs say of the seconds of a start: vLLM 0.32.0, SGLang 0.5.23; llama.cpp's has none
     "weights": r"Model loading took \S+ GiB memory and ([\d.]+) seconds|Load weight end\. elapsed=([\d.]+) s",
     "compile": r"torch\.compile (?:and initial profiling/warmup run together )?took ([\d.]+) s in total",
+    "kernels": r"JIT kernel warmup finished in ([\d.]+)s",
     "graphs": r"Graph capturing finished in ([\d.]+) secs|Capture [^\n]* end\. [^\n]*?elapsed=([\d.]+) s",
 }
 TOKENS, REQUESTS = {"input_tokens": 128, "output_tokens": 16}, 3

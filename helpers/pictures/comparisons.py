@@ -109,6 +109,9 @@ def gaps(found: Mapping[str, Mapping[str, Mapping]], label: str, title: str = ""
     return plots.titled(figure, title, notes)
 
 
+PARTS = (*plots.COLOURS, "0.75")
+
+
 def parts(found: Mapping[str, Mapping[str, float]], label: str, title: str = "", notes: Sequence[str] = ()):
     """Draw a bar of parts for every name, with its sum behind it: the first on top. Returns a matplotlib figure."""
     from matplotlib.figure import Figure
@@ -117,8 +120,8 @@ def parts(found: Mapping[str, Mapping[str, float]], label: str, title: str = "",
     axes, names = figure.subplots(), list(dict.fromkeys(name for of in found.values() for name in of))
     ends = [0.0] * len(found)
     for number, name in enumerate(names):
-        sizes = [of.get(name, 0) for of in found.values()]
-        axes.barh(range(len(found)), sizes, left=ends, color=plots.COLOURS[number % len(plots.COLOURS)], label=name)
+        sizes = [of.get(name, 0) for of in found.values()]  # a part that a name lacks takes no room
+        axes.barh(range(len(found)), sizes, left=ends, color=PARTS[number % len(PARTS)], label=name)
         ends = [end + size for end, size in zip(ends, sizes)]
     for row, end in enumerate(ends):
         axes.annotate(f"{end:.3g}", (end, row), xytext=(3, 0), textcoords="offset points", fontsize=8, va="center")

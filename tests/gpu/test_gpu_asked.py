@@ -182,7 +182,8 @@ def test_each_start_has_the_phases_that_its_log_tells_and_the_rest(found):
 
 def test_titles_say_what_the_record_has(found):
     """Computed; without lives they say that there are none."""
-    assert asked.gaps_finding(found).endswith("is 15.0 times that alone (vLLM, whole prompts)")
+    longest = "p99.9 is up to 400 ms (vLLM, whole prompts)"
+    assert asked.gaps_finding(found).endswith(f"is 15.0 times that alone (vLLM, whole prompts); {longest}")
     ready = "From the command to a server that is ready: vLLM 80 s cold, 45 s warm; llama.cpp Q4_0 3 s cold, 1 s warm"
     assert asked.starts_finding(found) == ready
     nothing = {**found, "lives": {}}
@@ -198,10 +199,11 @@ def test_the_gaps_are_drawn_on_a_logarithmic_axis(found):
 
 
 def test_a_bar_is_as_long_as_its_start_took(found):
-    """Its parts add up."""
+    """Its parts add up, each with a colour of its own; llama.cpp has nothing but the rest."""
     (axes,) = comparisons.parts(asked.bars(found), "seconds", asked.starts_finding(found)).axes
     ends = [max(bar.get_x() + bar.get_width() for bar in row) for row in zip(*axes.containers)]
-    assert ends == pytest.approx([80, 45, 3, 1])
+    assert ends == pytest.approx([80, 45, 3, 1]) and asked.bars(found)["llama.cpp Q4_0, cold"]["weights"] == 0
+    assert len({row[0].get_facecolor() for row in axes.containers}) == len(axes.containers) == 4
 
 
 def test_every_table_is_in_the_text(folder):

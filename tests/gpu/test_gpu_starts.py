@@ -49,6 +49,7 @@ INFO 11-30 [gpu_model_runner.py:5150] Model loading took 14.99 GiB memory and 5.
 INFO 11-30 [backends.py:399] Compiling a graph for compile range (1, 8192) takes 9.00 s
 INFO 11-30 [monitor.py:70] torch.compile took 30.50 s in total
 INFO 11-30 [monitor.py:93] Initial profiling/warmup run took 1.00 s
+INFO 11-30 [kernel_warmup.py:189] JIT kernel warmup finished in 2.50s.
 INFO 11-30 [gpu_model_runner.py:6582] Graph capturing finished in 4 secs, took 0.60 GiB
 INFO 11-30 [core.py:403] init engine (profile, create kv cache, warmup model) took 40.00 s (compilation: 30.50 s)
 """
@@ -63,7 +64,7 @@ SGLANG_LOG = """
 @pytest.mark.parametrize(
     ("log", "phases_s"),
     [
-        (VLLM_LOG, {"weights": 5.25, "compile": 30.5, "graphs": 4.0}),
+        (VLLM_LOG, {"weights": 5.25, "compile": 30.5, "kernels": 2.5, "graphs": 4.0}),
         (UNCACHED, {"compile": 33.25}),
         (SGLANG_LOG, {"weights": 6.5, "graphs": 4.25}),
         ("main: server is listening on http://127.0.0.1:8080", {}),
