@@ -103,7 +103,7 @@ def _panel(axes, levels: Mapping[str, list[dict]], name: str, gpu: bool | None) 
     axes.set_xticks(users, [str(n) for n in users])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_locator(_decades())
+    axes.yaxis.set_major_locator(decades())
     axes.set_xlim(users[0] / 1.3, users[-1] * (users[-1] / users[0]) ** 0.5 * 1.3)  # room for the labels
     axes.spines[["top", "right"]].set_visible(False)
     _label(axes, ends, users[-1])
@@ -137,7 +137,7 @@ def _logarithmic(axes, form: str, room: float) -> tuple[float, float]:
     axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(form)
-        axis.set_major_locator(_decades())
+        axis.set_major_locator(decades())
     left, right = axes.get_xlim()
     axes.set_xlim(left, right * (right / left) ** room)
     return left, right
@@ -178,7 +178,7 @@ def within(good: Mapping[str, Mapping[float, Mapping]], title: str = "", notes: 
     axes.set(xlabel="the first token must come within, s", ylabel="requests/s that kept the limit", xscale="log", ylim=(0, None))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_major_locator(_decades())
+    axes.xaxis.set_major_locator(decades())
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     if notes:
@@ -245,7 +245,8 @@ def _gaps(levels: Mapping[str, list[dict]], gpu: bool | None) -> list[str]:
     ]
 
 
-def _decades():
+def decades():
+    """Where a logarithmic axis has its numbers: 1, 2 and 5 of each decade."""
     from matplotlib.ticker import LogLocator
 
     return LogLocator(base=10, subs=(1, 2, 5))

@@ -16,6 +16,7 @@ from helpers.bench.client import Endpoint
 from helpers.bench.timing import Level, Sample
 from helpers.gpu import offline, random_files, random_model, session, together
 from helpers.gpu.cases import Life
+from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log, Setting
 from helpers.servers import flags, metrics
 from helpers.servers.serving import Server
@@ -28,7 +29,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     ``life.given`` has ``adapters`` (held), ``used`` (how many of them the users of a block are spread over, 0: none), ``users``,
     ``requests`` of each user in a block, ``input_tokens`` and ``output_tokens``.
     """
-    end, how = time.monotonic() + left_s, life.given
+    end, how, nvml = time.monotonic() + left_s, life.given, Nvml()
     made = random_files.adapters(setting.shape, how["adapters"])
     log.row("adapters", held=len(made), rank=random_files.RANK, modules=list(random_files.LINEAR), bytes_each=_bytes(made))
     own = replace(setting, users=(how["users"],))
@@ -44,10 +45,11 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
             prompts = workload.prompts(
                 how["users"] * how["requests"], how["input_tokens"], seed=f"{count} {turn}", vocabulary=vocabulary
             )
+            before = nvml.joules()
             samples = _block(server, prompts, count, how, max(end - began, 1))
-            took_s = max(took_s, time.monotonic() - began)
+            joules, took_s = nvml.joules_since(before), max(took_s, time.monotonic() - began)
             if turn is not None:
-                log.row("block", adapters=count, repeat=turn, **Level(how["users"], (tuple(samples),)).to_dict())
+                log.row("block", adapters=count, repeat=turn, joules=joules, **Level(how["users"], (tuple(samples),)).to_dict())
     return True
 
 

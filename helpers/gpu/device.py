@@ -126,6 +126,11 @@ class Nvml:
         with suppress(Exception):
             return sum(map(self.nvml.nvmlDeviceGetTotalEnergyConsumption, self.handles)) / 1000 if self.handles else None
 
+    def joules_since(self, before: float | None) -> float | None:
+        """What the whole cards have taken since :meth:`joules` said ``before``; ``None`` where one of the two is not known."""
+        now = self.joules()
+        return None if before is None or now is None else now - before
+
     def nvlink_bytes(self) -> int | None:
         """What the devices have sent over NVLink, together; ``None`` where they do not count it."""
         with suppress(Exception):

@@ -22,6 +22,7 @@ from helpers.bench import client, timing, workload
 from helpers.bench.timing import Sample
 from helpers.gpu import offline, random_model, session, together
 from helpers.gpu.cases import Life
+from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log, Setting
 from helpers.servers.serving import Server
 from helpers.weights import models
@@ -35,10 +36,12 @@ SAID = re.compile(
 def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
     """One server; a warm-up of each way, then its blocks in turns. A row for the users of each block, one for its long prompts.
 
+    The joules are the GPU's for the whole block, long prompts included.
+
     ``life.given`` has ``users``, ``requests`` (of each user in a block), ``input_tokens``, ``output_tokens``, and of the long
     prompts ``long_tokens``, ``long_output_tokens``, ``every_s`` and ``most_long`` (of them in a block).
     """
-    end, how = time.monotonic() + left_s, life.given
+    end, how, nvml = time.monotonic() + left_s, life.given, Nvml()
     own = replace(setting, users=(how["users"],))
     with session.started(life, own, log, left_s) as server:
         log.note(chunks=sorted(set(SAID.findall(server.log.read_text(errors="replace")))))
@@ -50,10 +53,11 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
                 return False
             began = time.monotonic()
             left = max(end - began, 1)
+            before = nvml.joules()
             short, long = client.run(_block(server, how, way == BESIDE, f"{way} {turn}", vocabulary, left))
-            took_s = max(took_s, time.monotonic() - began)
+            joules, took_s = nvml.joules_since(before), max(took_s, time.monotonic() - began)
             if turn is not None:
-                log.row("users", way=way, repeat=turn, **figures(together.answered(short, f"users {way}")))
+                log.row("users", way=way, repeat=turn, joules=joules, **figures(together.answered(short, f"users {way}")))
                 if way == BESIDE:
                     log.row("long prompts", repeat=turn, **_firsts(together.answered(long, "long prompts")))
     return True
@@ -82,7 +86,8 @@ def figures(samples: Sequence[Sample]) -> dict:
     """Of the users in one block: tokens/s, the gaps between their tokens (``gaps`` are how many), TTFT and TPOT; seconds."""
     gaps = [gap for sample in samples for gap in sample.itl_s]
     return {
-        "requests": len(samples), "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": _spread(gaps),
+        "requests": len(samples), "output_tokens": sum(sample.output_tokens or 0 for sample in samples),
+        "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": _spread(gaps),
         "ttft_s": _spread([sample.ttft_s for sample in samples]), "tpot_s": _spread([sample.tpot_s for sample in samples]),
     }  # fmt: skip
 
@@ -92,6 +97,14 @@ def _firsts(samples: Sequence[Sample]) -> dict:
     return {"requests": len(samples), "ttft_s": [sample.ttft_s for sample in samples]}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, 99th percentile and maximum of all values of a block, which are not independent."""
-    return {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99)), "max": max(values)}
+def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Median, 99th and 99.9th percentile and maximum of a block's values, which are not independent; ``None``: none is defined.
+
+    An answer whose events came in one moment has no TPOT. A prompt that is computed in one step lengthens one gap of each user:
+    about one in a hundred, so that it is chance whether the 99th percentile is such a gap.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    percentiles = {f"p{percent:g}".replace(".", ""): float(np.percentile(known, percent)) for percent in (50, 99, 99.9)}
+    return {**percentiles, "max": max(known)}

@@ -8,6 +8,7 @@ in the page cache, but for llama.cpp's cold start: it compiles nothing, and its 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,6 +34,12 @@ FOLDERS = {  # each cache's variable, and its folder
     "llama-cpp": {"CUDA_CACHE_PATH": "cuda"},
 }  # fmt: skip
 OFF = {"VLLM_DISABLE_COMPILE_CACHE": "1"}
+PHASES = {  # what the engines' logs say of the seconds of a start: vLLM 0.32.0, SGLang 0.5.23; llama.cpp's has none
+    "weights": r"Model loading took \S+ GiB memory and ([\d.]+) seconds|Load weight end\. elapsed=([\d.]+) s",
+    "compile": r"torch\.compile (?:and initial profiling/warmup run together )?took ([\d.]+) s in total",
+    "kernels": r"JIT kernel warmup finished in ([\d.]+)s",
+    "graphs": r"Graph capturing finished in ([\d.]+) secs|Capture [^\n]* end\. [^\n]*?elapsed=([\d.]+) s",
+}
 TOKENS, REQUESTS = {"input_tokens": 128, "output_tokens": 16}, 3
 
 
@@ -52,7 +59,8 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
             told = variables(life.engine, Path(folder), way)
             with session.started(life, replace(setting, users=(1,)), log, left, variables=told) as server:
                 firsts = [_asked(server, prompt) for prompt in prompts]
-                log.row("start", way=way, **figures(server.startup_s, firsts))
+                phases = phases_s(server.log.read_text(errors="replace"))
+                log.row("start", way=way, **figures(server.startup_s, firsts), phases_s=phases)
             took_s = time.monotonic() - began
     return True
 
@@ -72,6 +80,12 @@ def forget(file: Path) -> None:
 def figures(ready_s: float, samples: Sequence[Sample]) -> dict:
     """Of a start: when the server was ready, when its first answer had ended if it was asked at once, and each answer's TTFT."""
     return {"ready_s": ready_s, "first_answer_s": ready_s + samples[0].e2e_s, "ttft_s": [sample.ttft_s for sample in samples]}
+
+
+def phases_s(log: str) -> dict[str, float]:
+    """Seconds of each of :data:`PHASES` that ``log`` tells, those of a phase together; what it does not tell is left out."""
+    told = {name: [float("".join(groups)) for groups in re.findall(pattern, log)] for name, pattern in PHASES.items()}
+    return {name: sum(seconds) for name, seconds in told.items() if seconds}
 
 
 def _prompts(setting: Setting) -> list[workload.Prompt]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, divided, drafted, read, scaled, schema_cost, today, verdict
+from helpers.gpu import asked, cases, divided, drafted, read, scaled, schema_cost, today, verdict
 from helpers.gpu.cases import PLAIN, SHORT
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
@@ -327,7 +327,7 @@ def text() -> str:
     for machine in read.machines("today"):
         parts += _today(machine)
     for machine in read.machines("questions"):
-        parts += _questions(machine)
+        parts += [*_questions(machine), *_asked(machine)]
     for machine in read.machines("notebooks"):
         shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
@@ -357,6 +357,20 @@ def _questions(machine: str) -> Iterator[str]:
     made |= {make.__name__: make(found) for make in (schema_cost.table, schema_cost.validity, schema_cost.compiled)}
     yield from (f"{name}\n{shown.to_string()}" for name, shown in made.items() if len(shown))
     yield from [*drafted.left_out(found), *schema_cost.left_out(found)]
+
+
+def _asked(machine: str) -> Iterator[str]:
+    """The tables of what the other runs left open, and what has no figures there."""
+    found = asked.load(machine)
+    made = {
+        "mixed": [asked.mixed],
+        "adapters": [asked.adapters, asked.holding],
+        "offload": [asked.returning],
+        "start": [asked.starts],
+    }
+    for work, several in made.items():
+        yield from (f"{make.__name__}\n{make(found).to_string()}" for make in several)
+        yield from asked.left_out(work, found)
 
 
 Figures = Iterator[tuple[Mapping, str, Mapping]]  # a life, what was measured, the figure

@@ -82,6 +82,56 @@ def spreads(found: Mapping[str, Mapping], label: str, title: str = "", note: str
     return figure
 
 
+def gaps(found: Mapping[str, Mapping[str, Mapping]], label: str, title: str = "", notes: Sequence[str] = ()):
+    """Draw some figures of every name on a logarithmic axis, each median with lowest and highest: a row each, the first on top.
+
+    ``found`` maps a name to figures by what they are (``median``, ``low``, ``high``); ``label`` says of what, with its unit.
+    Those of a row stand on one line, told apart by colour and marker. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 1.6 + 0.32 * len(found)), layout="constrained")
+    axes, names = figure.subplots(), list(dict.fromkeys(name for of in found.values() for name in of))
+    for number, name in enumerate(names):
+        rows = [(row, of[name]) for row, of in enumerate(found.values()) if name in of]
+        middle = [one["median"] for _, one in rows]
+        spread = [[one["median"] - one["low"] for _, one in rows], [one["high"] - one["median"] for _, one in rows]]
+        axes.errorbar(
+            middle, [row for row, _ in rows], xerr=spread, linestyle="none", capsize=3, **plots.told_apart(number, name)
+        )
+    axes.set_yticks(range(len(found)), list(found))
+    axes.set(xlabel=label, xscale="log", ylim=(len(found) - 0.5, -0.5))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(plots.decades())
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return plots.titled(figure, title, notes)
+
+
+PARTS = (*plots.COLOURS, "0.75")
+
+
+def parts(found: Mapping[str, Mapping[str, float]], label: str, title: str = "", notes: Sequence[str] = ()):
+    """Draw a bar of parts for every name, with its sum behind it: the first on top. Returns a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 1.5 + 0.32 * len(found)), layout="constrained")
+    axes, names = figure.subplots(), list(dict.fromkeys(name for of in found.values() for name in of))
+    ends = [0.0] * len(found)
+    for number, name in enumerate(names):
+        sizes = [of.get(name, 0) for of in found.values()]  # a part that a name lacks takes no room
+        axes.barh(range(len(found)), sizes, left=ends, color=PARTS[number % len(PARTS)], label=name)
+        ends = [end + size for end, size in zip(ends, sizes)]
+    for row, end in enumerate(ends):
+        axes.annotate(f"{end:.3g}", (end, row), xytext=(3, 0), textcoords="offset points", fontsize=8, va="center")
+    axes.set_yticks(range(len(found)), list(found))
+    axes.set(xlabel=label, ylim=(len(found) - 0.5, -0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return plots.titled(figure, title, notes)
+
+
 TTFT = plots.AXES["ttft_s"][0]
 
 

@@ -168,6 +168,14 @@ def test_our_processes_are_summed_where_a_mock_nvml_knows_them(no_gpu):
     assert nvml.of([10, 11], 50) == device.Use(300, "NVML, our processes")
 
 
+def test_what_a_block_took_is_the_counters_growth(no_gpu):
+    """Millijoules of a mock NVML; unknown if it was not counted before or is not now."""
+    nvml = _nvml(_MockNvml(900, {}))
+    assert nvml.joules_since(100.0) is None  # this mock does not count
+    nvml.nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: 250_000
+    assert nvml.joules_since(100.0) == 150 and nvml.joules_since(None) is None
+
+
 @pytest.mark.parametrize("processes", [{70010: 100}, {10: None}, {}], ids=["host ids", "no figure", "none"])
 def test_in_a_container_the_devices_change_is_given_and_named(no_gpu, processes):
     """Host ids match none of ours: the change since the baseline, and a word that it is that (mock NVML)."""

@@ -22,6 +22,18 @@ def test_the_gaps_of_all_users_are_pooled():
     assert found["ttft_s"]["max"] == pytest.approx(0.1) and found["requests"] == 2
 
 
+def test_one_gap_in_two_hundred_is_beyond_the_99th_percentile_only():
+    """A stall that each answer of 256 tokens has once hardly moves p99; p99.9 has it."""
+    found = mixed.figures([sample(*range(10, 2010, 10), 2300)])
+    assert found["itl_s"]["p99"] == pytest.approx(0.01) and found["itl_s"]["p999"] > 0.2 and found["output_tokens"] == 201
+
+
+def test_an_answer_in_one_moment_has_no_tpot():
+    """It is left out of the spread, and does not end the life; without any other there is none."""
+    assert mixed.figures([sample(100, 100), sample(100, 110)])["tpot_s"]["max"] == pytest.approx(0.01)
+    assert mixed.figures([sample(100, 100)])["tpot_s"] is None
+
+
 def test_whole_prompts_are_asked_for_and_chunks_are_cut():
     """Each engine in its own words."""
     setup = variants.Setup(True, 8480)
@@ -56,4 +68,10 @@ def test_both_kinds_of_requests_are_answered_in_turns():
     assert [(row["kind"], row.get("way")) for row in rows] == [
         ("users", "alone"), ("users", "beside long prompts"), ("long prompts", None)
     ]  # fmt: skip
-    assert rows[0]["gaps"] == 2 * 23 and rows[2]["requests"] >= 1 and min(rows[2]["ttft_s"]) > 0
+    assert (
+        rows[0]["gaps"] == 2 * 23
+        and rows[0]["output_tokens"] == 2 * 24
+        and "joules" in rows[0]
+        and rows[2]["requests"] >= 1
+        and min(rows[2]["ttft_s"]) > 0
+    )
