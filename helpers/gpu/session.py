@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,19 +179,35 @@ def started(
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[serving.Server]:
     """The server of ``life``, with what it says of its memory; ``extra`` options and ``variables`` of its process are added."""
-    told = where(life, setting)
-    engine = variants.server(life.engine, life.option, told)
-    if variables:
-        engine = with_variables(engine, variables)
-    level, nvml = Nvml().used_bytes(), Nvml()
-    extra += ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
-    how = {"slots": max(setting.users), "context": told.context, "timeout_s": left_s, "extra": extra}
-    with serving.serve(engine, model(life, setting), **how) as server:
-        several.LogCheck(server.log)()
-        log.note(arguments=list(server.arguments), versions=versions(life.engine))
-        log.row("loaded", seconds=server.startup_s)
-        log.row("device", **vars(nvml.of((p.pid for p in server.processes()), level)), when="started")
+    engine, level = told(life, setting, extra, variables), Nvml().used_bytes()
+    with serving.serve(engine, model(life, setting), **sizes_of(life, setting), timeout_s=left_s) as server:
+        note_start(life, log, [server], level)
         yield server
+
+
+def told(life: Life, setting: Setting, extra: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> Engine:
+    """The engine of ``life``, its server started as the life says, with ``extra`` options and ``variables`` beside."""
+    more = ("-lv", llama_cpp.KV_CACHE_VERBOSITY) if life.given.get("tell_pool") and _is_binary(life.engine) else ()
+    engine = with_options(variants.server(life.engine, life.option, where(life, setting)), (*extra, *more))
+    return with_variables(engine, variables) if variables else engine
+
+
+def sizes_of(life: Life, setting: Setting) -> dict[str, int]:
+    """The slots and the context of the server of ``life``."""
+    return {"slots": max(setting.users), "context": where(life, setting).context}
+
+
+def note_start(life: Life, log: Log, servers: Sequence[serving.Server], level: int | None) -> None:
+    """Their logs are looked at; the arguments, the versions, how long each took, and what all hold above ``level``.
+
+    Of several copies ``copy`` is the number, and the arguments are those of the first.
+    """
+    for server in servers:
+        several.LogCheck(server.log)()
+    log.note(arguments=list(servers[0].arguments), versions=versions(life.engine))
+    for number, server in enumerate(servers):
+        log.row("loaded", seconds=server.startup_s, **({"copy": number} if len(servers) > 1 else {}))
+    log.row("device", **vars(Nvml().of((p.pid for one in servers for p in one.processes()), level)), when="started")
 
 
 def model(life: Life, setting: Setting) -> models.Model:
@@ -201,6 +217,11 @@ def model(life: Life, setting: Setting) -> models.Model:
     if life.given.get("files"):
         return models.Model(f"random-{setting.shape}", "folder", random_files.folder(setting.shape))
     return random_model.model(setting.shape, "safetensors")
+
+
+def with_options(engine: Engine, more: Sequence[str]) -> Engine:
+    """``engine`` started with ``more`` options behind its own."""
+    return replace(engine, command=lambda start: [*engine.command(start), *more]) if more else engine
 
 
 def with_variables(engine: Engine, variables: Mapping[str, str]) -> Engine:

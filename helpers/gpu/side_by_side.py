@@ -17,11 +17,11 @@ from statistics import median
 
 from helpers.bench import client, timing, workload
 from helpers.bench.timing import Sample
-from helpers.gpu import offline, small_model, together, variants
+from helpers.gpu import offline, session, small_model, together, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting, versions
 from helpers.lessons.speculation import speculative
-from helpers.servers import engines, flags, metrics, serving
+from helpers.servers import flags, metrics, serving
 from helpers.servers.serving import Server
 from helpers.weights import models
 
@@ -81,15 +81,11 @@ def _both(life: Life, setting: Setting, left_s: float) -> Iterator[dict[str, Ser
         pool=slots * small_model.CONTEXT if setting.gpu else 0,
     )  # fmt: skip
     plain = small_model.plain(life.engine, told)
-    several = {PLAIN: plain, DRAFTS: _with(plain, drafting(life.engine))}
+    several = {PLAIN: plain, DRAFTS: session.with_options(plain, drafting(life.engine))}
     with serving.at_once(several, slots=slots, context=small_model.CONTEXT, timeout_s=left_s) as servers:
         for server in servers.values():
             server.suspend()
         yield servers
-
-
-def _with(engine: engines.Engine, more: Sequence[str]) -> engines.Engine:
-    return replace(engine, command=lambda start: [*engine.command(start), *more])
 
 
 def _blocks(servers: Mapping[str, Server], users: int, tasks: int, blocks: int, log: Log, end: float) -> bool:

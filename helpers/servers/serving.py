@@ -9,8 +9,10 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -107,24 +109,30 @@ def at_once(several: Mapping[str, engines.Engine], model: models.Model | None = 
     """Serve ``model`` with several engines side by side, all started at the same moment and waited for together.
 
     The servers have the names of ``several``; ``options`` and errors as in :func:`serve`. What they hold must fit beside each
-    other. All have ended when the block has.
+    other. The first that does not start ends the others. All have ended when the block has.
     """
     ports: list[int] = []
     for _ in several:
         ports.append(free_port(ports))
+    given_up = threading.Event()
     with ExitStack() as stack:
         ready = {
             name: stack.enter_context(_launched(engine, model, port=port, **options))
             for (name, engine), port in zip(several.items(), ports)
         }
-        yield {name: answered() for name, answered in ready.items()}
+        waiting = stack.enter_context(ThreadPoolExecutor(len(ports) or 1))
+        stack.callback(given_up.set)  # before the threads are waited for
+        answers = {name: waiting.submit(answered, given_up) for name, answered in ready.items()}
+        for answer in as_completed(answers.values()):
+            answer.result()
+        yield {name: answer.result() for name, answer in answers.items()}
 
 
 @contextmanager
 def _launched(
     engine: str | engines.Engine, model: models.Model | None, *, slots: int, context: int, port: int | None = None,
     timeout_s: float | None = None, extra: tuple[str, ...] = (),
-) -> Iterator[Callable[[], Server]]:  # fmt: skip
+) -> Iterator[Callable[..., Server]]:  # fmt: skip
     """A server that is starting for the length of a block; what it gives waits for its first answer."""
     model = model or models.resolve()
     engine = engines.of(engines.get(engine) if isinstance(engine, str) else engine, model)
@@ -136,8 +144,8 @@ def _launched(
     env = kernels.process_environment(engine.kernel)
     with guard.guarded(command, env, name=engine.name, meets_by=engine.store_variable) as running:
 
-        def ready() -> Server:
-            wait(f"{engine.title}'s server", running, start.port, timeout_s)
+        def ready(given_up: threading.Event | None = None) -> Server:
+            wait(f"{engine.title}'s server", running, start.port, timeout_s, given_up=given_up)
             startup_s = time.perf_counter() - started
             frameworks.serves(engine.name, engine.dtype)
             endpoint = Endpoint(
@@ -254,18 +262,31 @@ def busy() -> str | None:
     return f"the machine is busy (load average {load:.1f} on {cores} cores): end other programs, give it more time"
 
 
-def wait(what: str, running: guard.Guarded, port: int, timeout_s: float, path: str = "/health") -> None:
-    """Wait until ``path`` of ``port`` answers 200; :class:`ServerError` names ``what`` and its log, which is then kept."""
+class _GivenUp(ServerError):
+    """Another of several servers has failed: nothing is wrong with this one, and its log is not kept."""
+
+
+def wait(
+    what: str, running: guard.Guarded, port: int, timeout_s: float, path: str = "/health", given_up: threading.Event | None = None
+) -> None:
+    """Wait until ``path`` of ``port`` answers 200; :class:`ServerError` names ``what`` and its log, which is then kept.
+
+    No longer than until ``given_up`` is set.
+    """
     try:
-        _wait(what, running, port, timeout_s, path)
+        _wait(what, running, port, timeout_s, path, given_up or threading.Event())
+    except _GivenUp:
+        raise
     except ServerError:
         running.keep_log = True
         raise
 
 
-def _wait(what: str, running: guard.Guarded, port: int, timeout_s: float, path: str) -> None:
+def _wait(what: str, running: guard.Guarded, port: int, timeout_s: float, path: str, given_up: threading.Event) -> None:
     deadline = time.perf_counter() + timeout_s
     while True:
+        if given_up.is_set():
+            raise _GivenUp(f"{what} was not waited for any longer")
         if running.process.poll() is not None:
             raise ServerError(f"{what} ended before it answered: {running.reason()}; its log: {running.log}")
         try:
