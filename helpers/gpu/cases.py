@@ -117,6 +117,14 @@ FULL = BRIEF | {"tasks": ["speed", "prefill", "longer"], "longer": LONGER}
 OLD_FULL = {"tasks": ["speed", "prefill"], "prefill_tokens": [2048], "context": 2048 + 32}
 
 
+PREFILLS = {  # a GPU that only prefills is busy for five sixths of the time with the first load, and too slow for the last rate
+    "ways": ["together", "apart"], "context": BRIEF["context"], "slots": 256, "pool": 2**18,
+    "users": 32, "requests": 2, "input_tokens": 1024, "output_tokens": 256,
+    "long_tokens": 8192, "long_output_tokens": 16, "every_s": 0.5, "most_long": 60,
+    "arrivals": {"input_tokens": 2048, "output_tokens": 128, "rates_per_s": [8, 16, 24], "seconds": 12},
+}  # fmt: skip
+
+
 def arrivals(gpus: int) -> dict:
     """Requests that arrive at random, at rates that rise until hardly one in two keeps :data:`LIMITS`; more for more GPUs."""
     rates = [gpus * rate for rate in (8, 16, 24, 32, 40, 48)]
@@ -150,6 +158,19 @@ def scaling() -> list[Life]:
           for layout in (two, four)),
         Life("sglang", "offline", PLAIN, 90, BRIEF, MOE),
         *(Life("sglang", "offline", PLAIN, 90, BRIEF, MOE, layout) for layout in (two, four)),
+        *_apart(Layout(dp=2)),
+    ]  # fmt: skip
+
+
+def _apart(two: Layout) -> list[Life]:
+    """Prefill and decoding apart against the same GPUs together: vLLM's servers do both in one start, SGLang's one of them."""
+    ways = {way: PREFILLS | {"ways": [way]} for way in PREFILLS["ways"]}
+    return [
+        Life("vllm", "apart", "NIXL", 200, PREFILLS, LLAMA, two),
+        Life("sglang", "apart", "NIXL", 150, ways["apart"], LLAMA, two),
+        Life("sglang", "apart", "prefix cache", 150, ways["together"], LLAMA, two),
+        *(Life("vllm", "apart", option, 200, PREFILLS, LLAMA, two)
+          for option in ("NIXL, written by the prefill", "NIXL, pages of 64", "NIXL, through the machine's memory")),
     ]  # fmt: skip
 
 
@@ -249,8 +270,12 @@ LITTLE = {  # of a work's own
     "adapters": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 8, "used": [0, 1, 2]},
     "offload": {"pool": 1024, "tokens": 256, "others": 5, "output_tokens": 4, "slots": 2},
     "conversations": {"context": 512, "users": 2, "requests": 1, "turns": 3, "input_tokens": 64, "output_tokens": 16},
+    "apart": {
+        "users": 2, "requests": 1, "input_tokens": 128, "output_tokens": 24, "long_tokens": 400, "long_output_tokens": 4,
+        "every_s": 0.5, "most_long": 3, "slots": 8, "pool": 0,
+    },
     "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
-}
+}  # fmt: skip
 
 
 def rehearsed(life: Life) -> Life:

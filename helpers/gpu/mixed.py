@@ -82,8 +82,8 @@ def figures(samples: Sequence[Sample]) -> dict:
     """Of the users in one block: tokens/s, the gaps between their tokens (``gaps`` are how many), TTFT and TPOT; seconds."""
     gaps = [gap for sample in samples for gap in sample.itl_s]
     return {
-        "requests": len(samples), "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": _spread(gaps),
-        "ttft_s": _spread([sample.ttft_s for sample in samples]), "tpot_s": _spread([sample.tpot_s for sample in samples]),
+        "requests": len(samples), "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": spread(gaps),
+        "ttft_s": spread([sample.ttft_s for sample in samples]), "tpot_s": spread([sample.tpot_s for sample in samples]),
     }  # fmt: skip
 
 
@@ -92,6 +92,6 @@ def _firsts(samples: Sequence[Sample]) -> dict:
     return {"requests": len(samples), "ttft_s": [sample.ttft_s for sample in samples]}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, 99th percentile and maximum of all values of a block, which are not independent."""
     return {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99)), "max": max(values)}

@@ -14,6 +14,7 @@ from helpers.bench import checks, client, measure, selftest, timing, workload
 from helpers.bench.timing import Level
 from helpers.gpu import (
     adapters,
+    apart,
     constrained,
     conversations,
     mixed,
@@ -256,5 +257,5 @@ WORKS = {
     "offline": run_offline, "memory": run_offline, "server": run_server, "prefix": run_prefix, "pool": run_pool,
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
     "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
-    "offload": offload.run, "start": starts.run, "arrivals": run_server, "conversations": conversations.run,
+    "offload": offload.run, "start": starts.run, "arrivals": run_server, "conversations": conversations.run, "apart": apart.run,
 }  # fmt: skip
