@@ -108,7 +108,8 @@ class Roles:
             here = [{"VLLM_NIXL_SIDE_CHANNEL_HOST": serving.HOST, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(port)} for port in ports]
             return cls(life.engine, variables=tuple({**ucx, **one} for one in here))
         told = [flags.options(life.engine, role=role, role_port=ports[0]) for role in ("prefill", "decode")]
-        return cls(life.engine, tuple(map(tuple, told)), (ucx, ucx), ports[0])
+        here = {**ucx, "SGLANG_HOST_IP": serving.HOST}  # where the two meet; else it takes the address of a network card
+        return cls(life.engine, tuple(map(tuple, told)), (here, here), ports[0])
 
     def ask(self, way: str, servers: Sequence[Server], output_tokens: int, timeout_s: float) -> Ask:
         """How a request is asked for, either way."""
