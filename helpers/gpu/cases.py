@@ -117,6 +117,14 @@ FULL = BRIEF | {"tasks": ["speed", "prefill", "longer"], "longer": LONGER}
 OLD_FULL = {"tasks": ["speed", "prefill"], "prefill_tokens": [2048], "context": 2048 + 32}
 
 
+PREFILLS = {  # a GPU that only prefills is busy for five sixths of the time with the first load, and too slow for the last rate
+    "ways": ["together", "apart"], "context": BRIEF["context"], "slots": 256, "pool": 2**18,
+    "users": 32, "requests": 2, "input_tokens": 1024, "output_tokens": 256,
+    "long_tokens": 8192, "long_output_tokens": 16, "every_s": 0.5, "most_long": 60,
+    "arrivals": {"input_tokens": 2048, "output_tokens": 128, "rates_per_s": [8, 16, 24], "seconds": 12},
+}  # fmt: skip
+
+
 def arrivals(gpus: int) -> dict:
     """Requests that arrive at random, at rates that rise until hardly one in two keeps :data:`LIMITS`; more for more GPUs."""
     rates = [gpus * rate for rate in (8, 16, 24, 32, 40, 48)]
@@ -165,6 +173,19 @@ def scaling() -> list[Life]:
         *(Life("sglang", "offline", PLAIN, 90, BRIEF, MOE, layout) for layout in (two, four)),
         Life("vllm", "routed", cached, 180, routed(2), LLAMA, Layout(dp=2)),
         Life("vllm", "offline", PLAIN, 100, BRIEF, LARGE, two),
+        *_apart(Layout(dp=2)),
+    ]  # fmt: skip
+
+
+def _apart(two: Layout) -> list[Life]:
+    """Prefill and decoding apart against the same GPUs together: vLLM's servers do both in one start, SGLang's one of them."""
+    ways = {way: PREFILLS | {"ways": [way]} for way in PREFILLS["ways"]}
+    return [
+        Life("vllm", "apart", "NIXL", 200, PREFILLS, LLAMA, two),
+        Life("sglang", "apart", "NIXL", 150, ways["apart"], LLAMA, two),
+        Life("sglang", "apart", "prefix cache", 150, ways["together"], LLAMA, two),
+        *(Life("vllm", "apart", option, 200, PREFILLS, LLAMA, two)
+          for option in ("NIXL, written by the prefill", "NIXL, pages of 64", "NIXL, through the machine's memory")),
     ]  # fmt: skip
 
 
@@ -270,8 +291,12 @@ LITTLE = {  # of a work's own
         "shared": {"groups": 4, "each": 4, "common_tokens": 128, "own_tokens": 8, "output_tokens": 4, "users": 4},
         "killed": {"users": 4, "requests": 1000, "input_tokens": 32, "output_tokens": 32, "seconds": 6, "kill_s": 2},
     },
+    "apart": {
+        "users": 2, "requests": 1, "input_tokens": 128, "output_tokens": 24, "long_tokens": 400, "long_output_tokens": 4,
+        "every_s": 0.5, "most_long": 3, "slots": 8, "pool": 0,
+    },
     "mixed": {"users": 2, "requests": 1, "input_tokens": 16, "output_tokens": 24, "long_tokens": 400, "every_s": 0.2},
-}
+}  # fmt: skip
 
 
 def rehearsed(life: Life) -> Life:

@@ -87,8 +87,8 @@ def figures(samples: Sequence[Sample]) -> dict:
     gaps = [gap for sample in samples for gap in sample.itl_s]
     return {
         "requests": len(samples), "output_tokens": sum(sample.output_tokens or 0 for sample in samples),
-        "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": _spread(gaps),
-        "ttft_s": _spread([sample.ttft_s for sample in samples]), "tpot_s": _spread([sample.tpot_s for sample in samples]),
+        "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": spread(gaps),
+        "ttft_s": spread([sample.ttft_s for sample in samples]), "tpot_s": spread([sample.tpot_s for sample in samples]),
     }  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _firsts(samples: Sequence[Sample]) -> dict:
     return {"requests": len(samples), "ttft_s": [sample.ttft_s for sample in samples]}
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+def spread(values: Sequence[float | None]) -> dict[str, float] | None:
     """Median, 99th and 99.9th percentile and maximum of a block's values, which are not independent; ``None``: none is defined.
 
     An answer whose events came in one moment has no TPOT. A prompt that is computed in one step lengthens one gap of each user:

@@ -15,6 +15,7 @@ from helpers.bench import checks, client, measure, selftest, workload
 from helpers.bench.timing import Level
 from helpers.gpu import (
     adapters,
+    apart,
     arriving,
     constrained,
     conversations,
@@ -223,5 +224,5 @@ WORKS = {
     "roof": run_roof, "links": run_links, "instrument": run_instrument, "real": small_model.run, "streaming": streaming.run,
     "in turns": side_by_side.run, "constrained": constrained.run, "mixed": mixed.run, "adapters": adapters.run,
     "offload": offload.run, "start": starts.run, "arrivals": run_server, "conversations": conversations.run,
-    "routed": routed.run,
+    "routed": routed.run, "apart": apart.run,
 }  # fmt: skip

@@ -22,6 +22,14 @@ ADAPTERS = {"1 adapter": 1, "8 adapters": 8, "32 adapters": 32}  # held at once
 RANK = 16
 OFFLOAD_GIB = 8  # of the machine's memory for KV pages; SGLang's are of 10^9 bytes
 
+NIXL = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}  # both roles, so that one start serves both ways
+
+
+def _moved(more: Mapping = {}, **changed) -> dict:
+    """vLLM with its prefix cache, and its KV pages ready to be moved over NIXL."""
+    return {"enable_prefix_caching": True, "kv_transfer_config": {**NIXL, **changed}, **more}
+
+
 OPTIONS: dict[str, dict[str, Mapping]] = {
     "vllm": {
         cases.PLAIN: {},
@@ -35,6 +43,10 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "whole prompts": {"enable_chunked_prefill": False},  # it warns that this is not officially supported, and does it
         "chunks of 1024": {"max_num_batched_tokens": 1024},
         "offload": {"enable_prefix_caching": True, "kv_offloading_size": OFFLOAD_GIB},
+        "NIXL": _moved(),
+        "NIXL, written by the prefill": _moved(kv_connector="NixlPushConnector"),
+        "NIXL, pages of 64": _moved({"block_size": 64}),
+        "NIXL, through the machine's memory": _moved(kv_buffer_device="cpu"),
         **{name: {"enable_lora": True, "max_loras": held, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},
     },
     "sglang": {
@@ -48,6 +60,7 @@ OPTIONS: dict[str, dict[str, Mapping]] = {
         "whole prompts": {"chunked_prefill_size": -1},
         "chunks of 1024": {"chunked_prefill_size": 1024},
         "chunks of 1024, mixed": {"chunked_prefill_size": 1024, "enable_mixed_chunk": True},
+        "NIXL": {"disable_radix_cache": False, "disaggregation_transfer_backend": "nixl"},
         "offload": {"disable_radix_cache": False, "enable_hierarchical_cache": True, "hicache_size": OFFLOAD_GIB},
         # it counts the model without an adapter as one more
         **{name: {"max_loras_per_batch": held + 1, "max_lora_rank": RANK} for name, held in ADAPTERS.items()},

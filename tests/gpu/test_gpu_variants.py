@@ -66,7 +66,7 @@ def test_llama_cpp_runs_its_own_programs_where_they_are(monkeypatch):
     ("engine", "option", "line"),
     [
         ("vlm", "", "no engine is called 'vlm': choose from vllm, sglang, llama-cpp, transformers, tensorrt-llm"),
-        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, fp8 weights, prefix cache, short context, whole prompts, chunks of 1024, chunks of 1024, mixed, offload, 1 adapter, 8 adapters, 32 adapters"),  # noqa: E501
+        ("sglang", "fp4", "sglang has no option 'fp4': choose from as it comes, fp8 weights, fp8 weights and KV, no graphs, prefix cache, fp8 weights, prefix cache, short context, whole prompts, chunks of 1024, chunks of 1024, mixed, NIXL, offload, 1 adapter, 8 adapters, 32 adapters"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_an_unknown_engine_or_option_names_those_there_are(engine, option, line):
