@@ -39,10 +39,15 @@ def load(machine: str | None = None) -> dict:
 
 
 def lives(found: Mapping, work: str) -> dict[str, Mapping | None]:
-    """Every life of ``work`` that was planned, by what it is called: ``None`` where it has no rows. Engine by engine."""
+    """Every life of ``work`` that was planned, by what it is called: ``None`` where it has no figures. Engine by engine."""
     planned = sorted((one for one in cases.questions() if one.work == work), key=_place)
     recorded = {_name(one): found["lives"].get(one.key) for one in planned}
-    return {name: one if one and one["rows"] else None for name, one in recorded.items()}
+    return {name: one if one and _has_figures(one) else None for name, one in recorded.items()}
+
+
+def _has_figures(one: Mapping) -> bool:
+    """Whether a life came to its first repeat or start: a server that ended before has rows of what it was given."""
+    return any("repeat" in row or row["kind"] == "start" for row in one["rows"])
 
 
 def _place(life: Life) -> tuple[int, int]:
@@ -63,7 +68,7 @@ def left_out(work: str, found: Mapping | None = None) -> list[str]:
     found, lines = found or load(), []
     for life in sorted((one for one in cases.questions() if one.work == work), key=_place):
         one = found["lives"].get(life.key) or {"rows": [], "failed": [], "complete": False}
-        known = NOT if not one["rows"] else "not all of it"
+        known = "not all of it" if _has_figures(one) else NOT
         reasons = one["failed"] or ([] if one["complete"] else ["not recorded"])
         lines += [f"{_name(life)}: {known} ({reason})" for reason in reasons]
     return lines

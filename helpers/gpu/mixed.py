@@ -83,12 +83,17 @@ async def _block(
 
 
 def figures(samples: Sequence[Sample]) -> dict:
-    """Of the users in one block: tokens/s, the gaps between their tokens (``gaps`` are how many), TTFT and TPOT; seconds."""
-    gaps = [gap for sample in samples for gap in sample.itl_s]
+    """Of the users in one block: tokens/s, the gaps between their tokens (``gaps`` are how many), TTFT and TPOT; seconds.
+
+    Of the answers that came ``in_one_moment`` nothing is known of the time between their tokens: they have no gaps.
+    """
+    apart = [sample for sample in samples if sample.tpot_s is not None]
+    gaps = [gap for sample in apart for gap in sample.itl_s]
     return {
         "requests": len(samples), "output_tokens": sum(sample.output_tokens or 0 for sample in samples),
-        "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps), "itl_s": spread(gaps),
-        "ttft_s": spread([sample.ttft_s for sample in samples]), "tpot_s": spread([sample.tpot_s for sample in samples]),
+        "in_one_moment": len(samples) - len(apart), "output_tokens_per_s": timing.tokens_rate(samples), "gaps": len(gaps),
+        "itl_s": spread(gaps), "ttft_s": spread([sample.ttft_s for sample in samples]),
+        "tpot_s": spread([sample.tpot_s for sample in apart]),
     }  # fmt: skip
 
 
@@ -100,8 +105,8 @@ def _firsts(samples: Sequence[Sample]) -> dict:
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
     """Median, 99th and 99.9th percentile and maximum of a block's values, which are not independent; ``None``: none is defined.
 
-    An answer whose events came in one moment has no TPOT. A prompt that is computed in one step lengthens one gap of each user:
-    about one in a hundred, so that it is chance whether the 99th percentile is such a gap.
+    A prompt that is computed in one step lengthens one gap of each user: about one in a hundred, so that it is chance whether the
+    99th percentile is such a gap.
     """
     known = [value for value in values if value is not None]
     if not known:

@@ -64,6 +64,7 @@ LIVES = {
     f"vllm, mixed, chunks of 1024{SHAPE}": _life("vllm", "mixed", "chunks of 1024", [], failed=["failed: no room"], complete=False),  # noqa: E501
     f"sglang, mixed, as it comes{SHAPE}": _life("sglang", "mixed", "as it comes", [_users(mixed.ALONE, 0, None)], complete=False, failed=["stopped: 0 s were left"]),  # noqa: E501
     f"vllm, adapters, 32 adapters{SHAPE}": _life("vllm", "adapters", "32 adapters", HELD),
+    f"sglang, adapters, 32 adapters{SHAPE}": _life("sglang", "adapters", "32 adapters", HELD[:1], failed=["failed: no driver"], complete=False),  # noqa: E501
     f"vllm, adapters, as it comes{SHAPE}": _life("vllm", "adapters", "as it comes", [_block(0, 0, 1250), _block(0, 1, 1000)]),
     f"vllm, offload, offload{SHAPE}": _life("vllm", "offload", "offload", [
         _answer(when, repeat, ttft_s, cached) for repeat in range(2)
@@ -139,7 +140,9 @@ def test_what_is_missing_is_said_with_its_reason(found):
     assert "SGLang, as it comes: not all of it (stopped: 0 s were left)" in said
     assert "SGLang, whole prompts: not measured (not recorded)" in said
     assert not [line for line in said if line.startswith("vLLM, whole prompts")]
-    assert "SGLang, 32 held: not measured (not recorded)" in asked.left_out("adapters", found)
+    said = asked.left_out("adapters", found)
+    assert "SGLang, 8 held: not measured (not recorded)" in said
+    assert "SGLang, 32 held: not measured (failed: no driver)" in said  # though it has a row: what it was to hold
 
 
 def test_adapters_used_are_over_the_model_alone_and_held_over_a_server_without(found):

@@ -28,10 +28,13 @@ def test_one_gap_in_two_hundred_is_beyond_the_99th_percentile_only():
     assert found["itl_s"]["p99"] == pytest.approx(0.01) and found["itl_s"]["p999"] > 0.2 and found["output_tokens"] == 201
 
 
-def test_an_answer_in_one_moment_has_no_tpot():
-    """It is left out of the spread, and does not end the life; without any other there is none."""
-    assert mixed.figures([sample(100, 100), sample(100, 110)])["tpot_s"]["max"] == pytest.approx(0.01)
-    assert mixed.figures([sample(100, 100)])["tpot_s"] is None
+def test_an_answer_in_one_moment_has_no_tpot_and_no_gaps():
+    """It does not end the life, and its gaps are unknown, not 0; without any other answer nothing is known of them."""
+    found = mixed.figures([sample(100, 100), sample(100, 110)])
+    assert found["tpot_s"]["max"] == found["itl_s"]["p50"] == pytest.approx(0.01)
+    assert (found["gaps"], found["in_one_moment"]) == (1, 1)
+    alone = mixed.figures([sample(100, 100)])
+    assert alone["tpot_s"] is alone["itl_s"] is None and alone["ttft_s"]["p50"] == pytest.approx(0.1)
 
 
 def test_whole_prompts_are_asked_for_and_chunks_are_cut():
