@@ -150,13 +150,17 @@ def _told(known: Mapping) -> tuple | None:
 
 
 def _same_versions(engine: str, known: tuple | None) -> bool:
-    """Whether a life was measured with what is installed now; one without versions always was."""
+    """Whether a life was measured with what is installed now; one without versions always was.
+
+    An engine that is not installed here measures nothing: its lives are kept, with the versions that they name.
+    """
     if known is None:
         return True
     try:
-        return dict(known) == session.versions(engine)
+        now = session.versions(engine)
     except (*ONE_LINE, OSError, engines.UnknownEngine):
-        return False
+        return True
+    return not now or dict(known) == now
 
 
 def _is_done(known: Mapping | None, one: Life, gpu: bool = True) -> bool:
