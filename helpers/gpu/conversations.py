@@ -36,7 +36,7 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
             if time.monotonic() > end:
                 log.row("stopped", reason="the time was over")
                 return False
-            level = _level(server, setting, how, spoken(how, turns, tokens), end)
+            level = _level(server, setting, how, spoken(how, turns, tokens), turns, end)
             several.LogCheck(server.log)()
             log.row(kind, **level.to_dict())
             for row in by_turn(level) if turns > 1 else ():
@@ -56,11 +56,11 @@ def spoken(how: Mapping, turns: int, tokens: int) -> Synthetic:
     )
 
 
-def _level(server: Server, setting: Setting, how: Mapping, source: Synthetic, end: float) -> Level:
+def _level(server: Server, setting: Setting, how: Mapping, source: Synthetic, seed: int, end: float) -> Level:
     """As many users at once as ``how`` says; the server has long been compiled for them, so one warm-up is enough."""
     plan = measure.Plan(
         (how["users"],), input_tokens=how["input_tokens"], output_tokens=how["output_tokens"], source=source,
-        requests=how["requests"] * how["users"], repeats=setting.repeats, warmups=1, settle=False,
+        requests=how["requests"] * how["users"], repeats=setting.repeats, warmups=1, settle=False, seed=seed,
         timeout_s=max(end - time.monotonic(), 1), allow_few=True,
     )  # fmt: skip
     vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))

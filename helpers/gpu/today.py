@@ -178,11 +178,12 @@ def conversations(found: Mapping | None = None) -> pd.DataFrame:
     return read.frame(rows, found, works=("conversations",))
 
 
-def _turn(prompt_tokens: int, cached: float | None, ttft_s: Figure) -> dict[str, str]:
+def _turn(prompt_tokens: int, cached: float | None, ttft_s: Figure | None) -> dict[str, str]:
+    """A row's words; without a TTFT the client has refused the figure, whose reason stands in the record."""
     return {
         "prompt, tokens": f"{prompt_tokens:,}",
         "cached": "not told" if cached is None else f"{cached / prompt_tokens:.0%}",
-        "TTFT, ms": told(vars(ttft_s), ",.0f", 1000),
+        "TTFT, ms": told(ttft_s and vars(ttft_s), ",.0f", 1000),
     }
 
 

@@ -79,6 +79,15 @@ def test_a_new_version_is_measured_again(works, monkeypatch):
     assert works.ran == ["vllm, offline, as it comes"]
 
 
+def test_the_lives_of_an_engine_that_is_not_here_are_kept(monkeypatch):
+    """They name their versions, and nothing here could measure them again; an engine of another version measures anew."""
+    known = (("vllm", "1.0"),)
+    monkeypatch.setattr(session, "versions", lambda engine: {})
+    assert runs._same_versions("vllm", known)
+    monkeypatch.setattr(session, "versions", lambda engine: {"vllm": "2.0"})
+    assert not runs._same_versions("vllm", known)
+
+
 def test_another_setting_starts_anew(works):
     """Other numbers of users are another measurement."""
     runs.run("speed", TINY)

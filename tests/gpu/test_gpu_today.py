@@ -157,7 +157,10 @@ def test_a_turn_stands_beside_a_new_prompt_as_long(found):
     """The wait of each turn, and how much of its prompt the server says was cached."""
     turn = {"kind": "turn", "turn": 1, "prompt_tokens": [640], "cached_tokens": 480.0, "ttft_s": [0.02, 0.03, 0.04]}
     new = {"kind": "new", "prompt_tokens": [640], "cached_tokens": 0, "per_repeat": {"ttft_s": [0.08, 0.09, 0.1]}}
-    talk = _life("vllm", "conversations", "prefix cache", [{"kind": "loaded", "seconds": 1}, turn, new])
+    refused = {**new, "cached_tokens": 480, "per_repeat": {"ttft_s": [None, None, None]}}
+    talk = _life("vllm", "conversations", "prefix cache", [{"kind": "loaded", "seconds": 1}, turn, refused])
+    assert list(today.conversations({**found, "lives": {"talk": talk}})["TTFT, ms"]) == ["30 (20 to 40)", "-"]
+    talk = {**talk, "rows": [turn, new]}
     shown = today.conversations({**found, "lives": {"talk": talk}})
     assert list(shown.index) == [("vLLM", "turn 2"), ("vLLM", "new")]
     assert list(shown["cached"]) == ["75%", "0%"]
