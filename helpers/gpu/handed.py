@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from helpers.bench.client import Endpoint
 from helpers.bench.connection import Connection, Reply
 from helpers.bench.timing import Sample
 from helpers.bench.workload import Prompt
+from helpers.gpu.together import Send, queued, spaced
 
 AT_ONCE = {"stream": False, "stream_options": None}  # an answer in one piece
 TO_BE_FETCHED = {  # vLLM: the prefill's request; the empty fields are the answer's to fill
@@ -124,32 +126,16 @@ def with_fields(endpoint: Endpoint, more: Mapping) -> Endpoint:
 async def by_users(ask: Ask, prompts: Sequence[Prompt], users: int) -> list[Heard]:
     """``users`` users, each taking the next prompt when its last answer has ended; in the order of ``prompts``."""
     connection.room_for(2 * users)
-    found: dict[int, Heard] = {}
-    waiting = iter(enumerate(prompts))
-
-    async def user() -> None:
-        for number, prompt in waiting:
-            found[number] = await ask(number, prompt, None)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(users, len(prompts))):
-            group.create_task(user())
-    return [found[number] for number in range(len(prompts))]
+    return await queued(_each(ask, prompts), users)
 
 
 async def at_intervals(ask: Ask, prompts: Sequence[Prompt], every_s: float, until: asyncio.Event) -> list[Heard]:
     """One of ``prompts`` every ``every_s`` seconds, however busy the servers are, until ``until`` is set; all are awaited."""
-    sent: list[asyncio.Task] = []
-    async with asyncio.TaskGroup() as group:
-        for number, prompt in enumerate(prompts):
-            sent.append(group.create_task(ask(number, prompt, None)))
-            try:
-                async with asyncio.timeout(every_s):
-                    await until.wait()
-                break
-            except TimeoutError:
-                continue
-    return [task.result() for task in sent]
+    return await spaced(_each(ask, prompts), every_s, until)
+
+
+def _each(ask: Ask, prompts: Sequence[Prompt]) -> list[Send[Heard]]:
+    return [partial(ask, number, prompt, None) for number, prompt in enumerate(prompts)]
 
 
 async def arriving(ask: Ask, prompts: Sequence[Prompt], rate_per_s: float, seed: int) -> list[Heard]:

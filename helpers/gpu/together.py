@@ -7,40 +7,40 @@ JSON schema or another kind of load stands in the next request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from helpers.bench import client
 from helpers.bench.client import Endpoint, EndpointError
 from helpers.bench.timing import Sample
 from helpers.bench.workload import Prompt
 
+Answer = TypeVar("Answer")
+Send = Callable[[], Awaitable[Answer]]  # sends one request, and returns what came back
 
-async def by_users(asked: Sequence[tuple[Endpoint, Prompt]], *, users: int, output_tokens: int, timeout_s: float) -> list[Sample]:
-    """``users`` users, each taking the next of ``asked`` when its last answer has ended; samples in the order of ``asked``.
 
-    Each request has a connection of its own, opened before its clock starts.
-    """
-    found: dict[int, Sample] = {}
-    waiting = iter(enumerate(asked))
+async def queued(sends: Sequence[Send[Answer]], users: int) -> list[Answer]:
+    """``users`` at a time, each taking the next of ``sends`` when its last answer has ended; in the order of ``sends``."""
+    found: dict[int, Answer] = {}
+    waiting = iter(enumerate(sends))
 
     async def user() -> None:
-        for number, (endpoint, prompt) in waiting:
-            found[number] = await client.request(endpoint, prompt, output_tokens, timeout_s=timeout_s)
+        for number, send in waiting:
+            found[number] = await send()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(users, len(asked))):
+        for _ in range(min(users, len(sends))):
             group.create_task(user())
-    return [found[number] for number in range(len(asked))]
+    return [found[number] for number in range(len(sends))]
 
 
-async def at_intervals(
-    endpoint: Endpoint, prompts: Sequence[Prompt], *, every_s: float, until: asyncio.Event, output_tokens: int, timeout_s: float
-) -> list[Sample]:
-    """One of ``prompts`` every ``every_s`` seconds, however busy the server is, until ``until`` is set; all are awaited."""
+async def spaced(sends: Sequence[Send[Answer]], every_s: float, until: asyncio.Event) -> list[Answer]:
+    """One of ``sends`` every ``every_s`` seconds, however busy the server is, until ``until`` is set; all are awaited."""
     sent: list[asyncio.Task] = []
     async with asyncio.TaskGroup() as group:
-        for prompt in prompts:
-            sent.append(group.create_task(client.request(endpoint, prompt, output_tokens, timeout_s=timeout_s)))
+        for send in sends:
+            sent.append(group.create_task(send()))
             try:
                 async with asyncio.timeout(every_s):
                     await until.wait()
@@ -48,6 +48,19 @@ async def at_intervals(
             except TimeoutError:
                 continue
     return [task.result() for task in sent]
+
+
+async def by_users(asked: Sequence[tuple[Endpoint, Prompt]], *, users: int, output_tokens: int, timeout_s: float) -> list[Sample]:
+    """:func:`queued`, each of ``asked`` at its own endpoint. A request has a connection of its own, opened before its clock."""
+    return await queued([partial(client.request, *one, output_tokens, timeout_s=timeout_s) for one in asked], users)
+
+
+async def at_intervals(
+    endpoint: Endpoint, prompts: Sequence[Prompt], *, every_s: float, until: asyncio.Event, output_tokens: int, timeout_s: float
+) -> list[Sample]:
+    """:func:`spaced`, all of ``prompts`` at one endpoint."""
+    sends = [partial(client.request, endpoint, prompt, output_tokens, timeout_s=timeout_s) for prompt in prompts]
+    return await spaced(sends, every_s, until)
 
 
 def answered(samples: Sequence[Sample], what: str) -> list[Sample]:
