@@ -59,6 +59,20 @@ class MockServed:
         return soak._side([psutil.Process(self.running.pid)])
 
 
+@pytest.mark.parametrize(("unasked", "lost"), [(0, 1), (1, 0), (2, 0)])
+def test_a_request_into_a_connection_that_was_cut_before_it_is_accounted_for(unasked, lost):
+    """As many may be missing at the proxy as it reset connections without a request; others are lost."""
+    cut = replace(GOOD, fault="cut", client={"whole": 20, "broken": 4}, proxy={"whole": 20, "broken": 3}, unasked=unasked)
+    assert len(soak.problems([cut])) == lost
+
+
+def test_no_other_end_is_excused_by_a_connection_that_was_cut():
+    """A status that only the client saw, and an end that only the proxy saw."""
+    status = replace(GOOD, proxy={"whole": 20, "status": 3}, unasked=5)
+    other = replace(GOOD, proxy={"whole": 20, "status": 4, "broken": 1}, unasked=5)
+    assert len(soak.problems([status])) == len(soak.problems([other])) == 1
+
+
 def test_the_command_with_a_server_that_is_a_mock(monkeypatch, tmp_path, capsys):
     """Client, proxy, faults and accounting are the real ones; every round is kept as it ends, from the first one on."""
     monkeypatch.setattr(soak, "Served", MockServed)

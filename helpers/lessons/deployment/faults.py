@@ -74,6 +74,7 @@ class Proxy:
     received: list[Received] = field(default_factory=list)
     fault: Fault = HEALTHY
     unread: int = 0  # requests that came in the moment of the fault "killed" and were not read: none of `received`
+    unasked: int = 0  # connections that it reset before a request came: a client may have sent one that nobody could see
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop, repr=False)
     _listener: socket.socket | None = field(default=None, repr=False)
     _open: dict[asyncio.StreamWriter, socket.socket] = field(default_factory=dict, repr=False)
@@ -139,7 +140,7 @@ class Proxy:
 
     async def _serve(self, connected: socket.socket) -> None:
         if self.fault.kind == "killed":  # since it was accepted
-            self.unread += _has_asked(connected)
+            self._count(_has_asked(connected))
             _reset(connected)
             connected.close()
             return
@@ -149,8 +150,9 @@ class Proxy:
         self._silent.add(writer)
         got: Received | None = None
         try:
-            if (request := await _read(reader)) is None:
-                self._silent.discard(writer)  # a client may open a connection before it has something to ask
+            if (request := await _read(reader)) is None:  # a client may open a connection before it has something to ask
+                self.unasked += self.fault.kind == "killed" and writer in self._silent
+                self._silent.discard(writer)
                 raise EOFError
             self._silent.discard(writer)
             got = self._keep(*request[1:])
@@ -168,6 +170,11 @@ class Proxy:
             self._open.pop(writer)
             self._silent.discard(writer)
             writer.close()
+
+    def _count(self, asked: bool) -> None:
+        """A connection that is reset: with a request that nobody has read, or before one came."""
+        self.unread += asked
+        self.unasked += not asked
 
     def _keep(self, path: str, body: bytes) -> Received:
         try:

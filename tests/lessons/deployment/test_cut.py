@@ -59,6 +59,19 @@ def test_who_is_connected_and_has_nothing_to_ask_is_no_request():
                 client.recv(1)
         remote.set(faults.HEALTHY)  # whatever was to be counted is
         assert remote.unread == 0 and remote.received == []
+        assert remote.unasked == 2
+
+
+def test_what_is_sent_into_a_connection_that_was_cut_is_seen_by_nobody_but_its_client():
+    """It connects, the cut comes, it sends: broken for the client, and the proxy has counted a connection without a request."""
+    with faults.proxy("http://127.0.0.1:9/v1") as remote, socket.create_connection(("127.0.0.1", remote.port), 5) as client:
+        time.sleep(0.1)
+        remote.set(Fault("killed"))
+        with pytest.raises(OSError):
+            client.sendall(REQUEST)
+            client.recv(1)
+        remote.set(faults.HEALTHY)
+        assert (remote.unasked, remote.unread, remote.received) == (1, 0, [])
 
 
 def test_a_request_that_lies_in_the_system_is_counted():
