@@ -1,0 +1,95 @@
+"""Prefill and decoding on a GPU each, against the same two GPUs together, as recorded: waits, gaps, and what was moved.
+
+Replayed from the record of ``nox -s gpu -- scaling``; nothing is measured. Figures of a block are its own percentiles, so a
+cell has the median of the blocks with the lowest and the highest. Every table has its source in ``attrs["recorded"]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from helpers.bench.timing import figure
+from helpers.formatting import told
+from helpers.gpu import read, scaled
+from helpers.servers import engines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORK, WAYS = "apart", ("together", "apart")
+SHOWN = {  # a column, the row's field and its percentile, and how it is written
+    "TTFT p50, ms": ("ttft_s", "p50", ",.0f"), "TTFT p99, ms": ("ttft_s", "p99", ",.0f"),
+    "TPOT p50, ms": ("tpot_s", "p50", ".2f"), "ITL p99, ms": ("itl_s", "p99", ".0f"), "ITL max, ms": ("itl_s", "max", ".0f"),
+}  # fmt: skip
+TRANSFERS, SECONDS = "vllm:nixl_xfer_time_seconds_count", "vllm:nixl_xfer_time_seconds_sum"
+BYTES = "vllm:nixl_bytes_transferred_sum"
+
+
+def load(machine: str | None = None) -> dict:
+    """The record of several GPUs, of it the lives of this work; :class:`~helpers.records.RecordError` if there is none."""
+    found = scaled.load(machine)
+    return {**found, "lives": {key: one for key, one in found["lives"].items() if one["work"] == WORK}}
+
+
+def rows(found: Mapping, engine: str, kind: str, way: str) -> list[Mapping]:
+    """The rows of one kind and way of an engine's lives."""
+    lives = [one for one in read.lives(found, WORK) if one["engine"] == engine]
+    return [row for one in lives for row in one["rows"] if (row["kind"], row.get("way")) == (kind, way)]
+
+
+def beside_long_prompts(found: Mapping | None = None) -> pd.DataFrame:
+    """Users at once beside a long prompt at intervals: a row for each engine and way, and the long prompts' own TTFT."""
+    found, shown = found or load(), {}
+    for engine, way in _ways(found):
+        users = rows(found, engine, "users", way)
+        long = [wait for row in rows(found, engine, "long prompts", way) for wait in row["ttft_s"]]
+        if users:
+            rates = figure(row["output_tokens_per_s"] for row in users)
+            shown[engines.TITLES[engine], way] = {
+                "blocks": len(users), **_waits(users), "tokens/s": told(vars(rates), ",.0f"),
+                "long prompts' TTFT, ms": f"{1e3 * figure(long).median:,.0f}" if long else "-",
+            }  # fmt: skip
+    return read.frame(shown, found, works=(WORK,))
+
+
+def arrivals(found: Mapping | None = None) -> pd.DataFrame:
+    """Requests that arrive at random: a row for each engine, rate and way; each rate once."""
+    found, shown = found or load(), {}
+    for engine, way in _ways(found):
+        for row in rows(found, engine, "arrivals", way):
+            prefilled = row.get("prefilled_s")
+            shown[engines.TITLES[engine], f"{row['rate_per_s']:g}/s", way] = {
+                **_waits([row]), "tokens/s": f"{row['output_tokens_per_s']:,.0f}",
+                "until prefilled p50, ms": f"{1e3 * prefilled['p50']:,.0f}" if prefilled else "-",
+            }  # fmt: skip
+    ordered = sorted(shown, key=lambda name: (name[0], float(name[1][:-2]), WAYS.index(name[2])))
+    return read.frame({name: shown[name] for name in ordered}, found, works=(WORK,))
+
+
+def moved(found: Mapping | None = None) -> list[str]:
+    """A line for each engine that counts its transfers, of all blocks apart; and whether greedy answers agreed."""
+    found, lines = found or load(), []
+    for engine, way in _ways(found):
+        counted = [row["counted"] for row in rows(found, engine, "moved", way) if row["counted"].get(TRANSFERS)]
+        if counted:
+            number, taken_s, size = (sum(one[name] for one in counted) for name in (TRANSFERS, SECONDS, BYTES))
+            each = f"{size / number / 2**20:,.0f} MiB in {1e3 * taken_s / number:,.0f} ms"
+            lines.append(f"{engines.TITLES[engine]}, {way}: {number:,.0f} transfers, {each} each in the mean")
+    same = [row for one in read.lives(found, WORK) for row in one["rows"] if row["kind"] == "same answers"]
+    return lines + [f"greedy answers the same both ways: {row['same']} of {row['requests']}" for row in same]
+
+
+def _ways(found: Mapping) -> list[tuple[str, str]]:
+    """Each engine that has a life, and each way."""
+    names = dict.fromkeys(one["engine"] for one in read.lives(found, WORK))
+    return [(engine, way) for engine in names for way in WAYS]
+
+
+def _waits(blocks: Iterable[Mapping]) -> dict[str, str]:
+    """The columns of :data:`SHOWN`, of one block without a range."""
+    known, waits = list(blocks), {}
+    for name, (field, percentile, form) in SHOWN.items():
+        values = figure(row[field][percentile] for row in known if row[field])
+        waits[name] = told(values and {**vars(values), "repeats": len(known)}, form, 1000)
+    return waits
