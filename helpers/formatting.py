@@ -29,10 +29,14 @@ def users_told(count: int) -> str:
 
 
 def markdown(frame) -> str:
-    """``frame`` as a Markdown table: its index in bold, to the left, and links that can be followed."""
+    """``frame`` as a Markdown table: its index in bold, to the left (of several levels, one after the other), and links."""
     lines = [f"| {' | '.join(['', *map(str, frame.columns)])} |", "|---" * (len(frame.columns) + 1) + "|"]
-    lines += [f"| {' | '.join([f'**{index}**', *map(_escaped, row)])} |" for index, row in zip(frame.index, frame.to_numpy())]
+    lines += [f"| {' | '.join([_bold(index), *map(_escaped, row)])} |" for index, row in zip(frame.index, frame.to_numpy())]
     return "\n".join(lines)
+
+
+def _bold(index: object) -> str:
+    return f"**{', '.join(map(str, index)) if isinstance(index, tuple) else index}**"
 
 
 def _escaped(text: object) -> str:
