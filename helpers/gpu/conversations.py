@@ -36,7 +36,8 @@ def run(life: Life, setting: Setting, log: Log, left_s: float) -> bool:
             if time.monotonic() > end:
                 log.row("stopped", reason="the time was over")
                 return False
-            level = _level(server, setting, how, spoken(how, turns, tokens), turns, end)
+            asked = plan(how, turns, tokens, setting.repeats, max(end - time.monotonic(), 1))
+            level = _level(server, setting, asked)
             several.LogCheck(server.log)()
             log.row(kind, **level.to_dict())
             for row in by_turn(level) if turns > 1 else ():
@@ -56,16 +57,20 @@ def spoken(how: Mapping, turns: int, tokens: int) -> Synthetic:
     )
 
 
-def _level(server: Server, setting: Setting, how: Mapping, source: Synthetic, seed: int, end: float) -> Level:
-    """As many users at once as ``how`` says; the server has long been compiled for them, so one warm-up is enough."""
-    plan = measure.Plan(
-        (how["users"],), input_tokens=how["input_tokens"], output_tokens=how["output_tokens"], source=source,
-        requests=how["requests"] * how["users"], repeats=setting.repeats, warmups=1, settle=False, seed=seed,
-        timeout_s=max(end - time.monotonic(), 1), allow_few=True,
+def plan(how: Mapping, turns: int, tokens: int, repeats: int, timeout_s: float) -> measure.Plan:
+    """As many users at once as ``how`` says. Conversations of another number of ``turns`` have nothing in common with these."""
+    return measure.Plan(
+        (how["users"],), input_tokens=how["input_tokens"], output_tokens=how["output_tokens"], source=spoken(how, turns, tokens),
+        requests=how["requests"] * how["users"], repeats=repeats, warmups=1, settle=False, seed=turns,
+        timeout_s=timeout_s, allow_few=True,
     )  # fmt: skip
+
+
+def _level(server: Server, setting: Setting, asked: measure.Plan) -> Level:
+    """What came of ``asked``; the prefix cache may help, and the server says how much it did."""
     vocabulary = models.vocabulary(random_model.model(setting.shape, "safetensors"))
     hits = {"hits": lambda _: metrics.cache_hits(server)}
-    (level,) = measure.measure(server.endpoint.cached(), plan, vocabulary=vocabulary, progress=False, **hits)
+    (level,) = measure.measure(server.endpoint.cached(), asked, vocabulary=vocabulary, progress=False, **hits)
     return level
 
 

@@ -23,6 +23,13 @@ def test_a_last_prompt_holds_all_that_was_said():
     assert [turn.input_tokens for turn in talk.turns] == [512, 1152, 1792, 2432]
 
 
+def test_new_prompts_do_not_begin_as_the_conversations_did():
+    """Else a part of them would be cached: on a GPU the client once refused them for that."""
+    loads = [conversations.plan(cases.TALKS, turns, tokens, 3, 60) for turns, tokens in ((4, 512), (1, 2432))]
+    firsts = [{talk.turns[0].parts[0].key for turn in range(-1, 3) for talk in load.talks(32, turn, 0)} for load in loads]
+    assert len(firsts[0]) == len(firsts[1]) == 4 * 64 and not firsts[0] & firsts[1]
+
+
 def test_each_turn_has_its_own_wait_by_repeat():
     """Medians of a repeat; turns of both repeats together say what was cached."""
     blocks = tuple((_sample(0, 20, 0, 64), _sample(1, first, 64, 144)) for first in (30, 50))
