@@ -326,6 +326,13 @@ def test_without_a_record_there_are_no_curves():
         curves.groups({"records": [], "levels": []})
 
 
+def test_a_life_that_asks_in_several_ways_says_which(results):
+    """Free and with a schema; through a router that knows prefixes and one that takes turns."""
+    labels = {row["label"] for row in results["levels"]}
+    ways = ("vLLM, constrained, as it comes, free", "vLLM, routed, DP2, cache_aware", "vLLM, routed, DP2, round_robin")
+    assert labels.issuperset(ways), sorted(label for label in labels if "vLLM" in label)
+
+
 def test_what_is_drawn_together_can_be_compared(results):
     """In one group all levels have the same lengths, and each curve one engine and loads that rise."""
     by_place = {(row["record"].partition("/")[2], row["at"]): row for row in results["levels"]}

@@ -12,6 +12,7 @@ from helpers import formatting, frameworks
 from helpers.collection.site import markup, sources
 
 LATENCIES = {"ttft_s": "Time to first token", "tpot_s": "Time per output token", "e2e_s": "Whole answer"}
+DRAWN = ("output_tokens_per_s", *LATENCIES, "input_tokens", "output_tokens")  # requests of many lengths are no point of a curve
 KEPT = ("at", "versions", "arguments", "repeats", "requests", "errors", "client_error", "no_measurement", "option", "weights")
 HEADS = ("", "Load", "Output tokens/s, all users", *(f"{name}, s" for name in LATENCIES.values()), "Repeats", "In the record")
 SHARED = {True: ", prompts with a common beginning", False: ", prompts with nothing in common", None: ""}
@@ -23,7 +24,7 @@ class NoCurves(ValueError):
 
 
 def groups(results: Mapping) -> list[dict]:
-    """The levels of ``results`` (``results.json``) that have throughput and latencies, by what can be compared.
+    """The levels of ``results`` (``results.json``) that have throughput, latencies and one length, by what can be compared.
 
     A group has a title and curves; a curve has an engine, a label and points in the order of their load. :class:`NoCurves` if
     there is nothing to draw.
@@ -31,7 +32,7 @@ def groups(results: Mapping) -> list[dict]:
     newest = {one["id"]: one for one in results["records"] if one["newest"]}
     found: dict[tuple, dict] = {}
     for level in results["levels"]:
-        if level["record"] in newest and level["output_tokens_per_s"] and all(level[key] for key in LATENCIES):
+        if level["record"] in newest and _is_point(level):
             record = newest[level["record"]]
             group = found.setdefault(_alike(level, record), {"title": _title(level, record), "curves": {}})
             curve = group["curves"].setdefault(level["label"], {"engine": level["engine"], "label": level["label"], "points": []})
@@ -39,6 +40,11 @@ def groups(results: Mapping) -> list[dict]:
     if not found:
         raise NoCurves("no record has a level with throughput and latencies: make one with `nox -s record -- throughput`")
     return sorted(map(_ordered, found.values()), key=_points, reverse=True)
+
+
+def _is_point(level: Mapping) -> bool:
+    """Whether all that is drawn is known; one block of users among several of a life is no point, but a rate asked once is."""
+    return all(level[key] for key in DRAWN) and (level["repeats"] > 1 or not level["users"])
 
 
 def _points(group: Mapping) -> int:

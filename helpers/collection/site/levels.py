@@ -89,7 +89,10 @@ def _context(found: Mapping, at: tuple) -> dict:
     """Which engine a level is of, how it was asked and started, on which weights; by where it stands in the record."""
     if at[0] == "lives":
         row = found["lives"][at[1]]["rows"][at[3]]
-        return _of_life(found, at[1]) | {"shared_prefix": {"common": True, "own": False}.get(row.get("prefix"))}
+        context = _of_life(found, at[1])
+        way = row.get("way") or row.get("policy")  # a life may ask in several ways, or through several routers
+        label = ", ".join(filter(None, (context["label"], way)))
+        return context | {"label": label, "shared_prefix": {"common": True, "own": False}.get(row.get("prefix"))}
     if at[0] == "engines":
         return _of_engine(found, at[1])
     if at[0] in OF_CHOICES:
