@@ -307,13 +307,19 @@ class TestShippedRecord:
             plain, eight = lives[f"{engine}, offline"], lives[f"{engine}, offline, fp8 weights"]
             assert all(standings.change(read.rates(plain)[n], read.rates(eight)[n]) == "more" for n in (1, 10, 100))
 
+    def test_arrivals_of_a_life_of_their_own_stand_behind_those_at_once(self, shipped):
+        """llama.cpp's server had no time for them: they are in a second life, with a row and a point for each rate."""
+        loads = [level["users"] or level["rate_per_s"] for level in today.every_load(shipped)["llama-cpp-q4_0"]]
+        assert loads == [1, 10, 100, 1, 2, 4]
+        assert list(today.arrivals(shipped).loc["llama.cpp Q4_0, server"].index) == ["1", "2", "4"]
+
     def test_the_picture_has_a_line_for_each_engine_and_arrivals_apart(self, shipped):
         """Labelled at their ends; those that have no arrivals have no second line."""
         every = today.every_load(shipped)
         (axes,) = plots.per_user(every, today.finding(shipped), gpu=True).axes
         drawn = [line.get_linestyle() for line in axes.lines if len(line.get_xdata())]
         arrive = sum(any(not level["users"] for level in of) for of in every.values())
-        assert (drawn.count("-"), drawn.count("--")) == (len(every), arrive) and arrive >= 2
+        assert (drawn.count("-"), drawn.count("--")) == (len(every), arrive) and arrive >= 3
         names = {"vLLM", "SGLang", "llama.cpp (Q4_0)", "HF Transformers (static batch)"}
         assert names <= {text.get_text() for text in axes.texts}
 
