@@ -30,9 +30,7 @@ TOGETHER, APART = "together", "apart"
 COUNTED = "vllm:nixl_"  # how the names of vLLM's counters of its transfers begin
 FETCHED = "vllm:nixl_xfer_time_seconds_count"
 TRANSPORTS = {  # of an option: what UCX may take; a GPU's memory to another's needs cuda_ipc, NIXL wants cuda_copy in any case
-    "NIXL": "cuda_ipc,cuda_copy,sm,tcp,self",
-    "NIXL, written by the prefill": "cuda_ipc,cuda_copy,sm,tcp,self",
-    "NIXL, pages of 64": "cuda_ipc,cuda_copy,sm,tcp,self",
+    **dict.fromkeys(("NIXL", "NIXL, written by the prefill", "NIXL, pages of 64"), "cuda_ipc,cuda_copy,sm,tcp,self"),
     "NIXL, through the machine's memory": "cuda_copy,sm,tcp,self",
 }
 UCX = {
@@ -267,15 +265,11 @@ def alike(one: Sequence[str], other: Sequence[str]) -> int:
 
 def counted(server: Server) -> dict[str, float]:
     """What vLLM has counted of its transfers since its start, by its own names, over all labels; empty of other engines."""
-    try:
-        page = metrics.metrics_page(server) if server.engine.kernel == "vllm" else ""
-    except metrics.Unreadable:
-        page = ""
     found: dict[str, float] = {}
-    for name, _, value in (line.rpartition(" ") for line in page.splitlines() if line.startswith(COUNTED)):
+    for name, value in (metrics.beginning(server, COUNTED) if server.engine.kernel == "vllm" else {}).items():
         name = name.partition("{")[0]
         if not name.endswith(("_bucket", "_created")):
-            found[name] = found.get(name, 0) + float(value)
+            found[name] = found.get(name, 0) + value
     return found
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING
 
-from helpers.bench.timing import figure
 from helpers.formatting import told
 from helpers.gpu import cases, offload, read
+from helpers.gpu.blocks import span
 from helpers.gpu.cases import PLAIN, Life
 from helpers.gpu.mixed import ALONE, BESIDE
 from helpers.gpu.starts import PHASES
@@ -87,12 +87,6 @@ def repeats(one: Mapping | None) -> str:
     return str(len(counted)) if counted else NOT
 
 
-def _figure(values: Iterable[float | None]) -> Mapping | None:
-    """The median of ``values`` with its spread; what was measured once has none, what is not defined is ``None``."""
-    known = [value for value in values if value is not None]
-    return {**vars(figure(known)), "repeats": len(known)} if known else None
-
-
 def ratios(over: Mapping[int, float | None], under: Mapping[int, float | None]) -> list[float]:
     """One figure over another of the same repeat, of every repeat that has both; by repeat."""
     return [value / under[repeat] for repeat, value in over.items() if value is not None and under.get(repeat)]
@@ -122,15 +116,15 @@ def mixed(found: Mapping | None = None) -> pd.DataFrame:
 def _mixed(one: Mapping) -> dict[str, str]:
     alone, beside = (blocks(one, way, "itl_s", "p99") for way in (ALONE, BESIDE))
     said = {
-        "ITL p99 alone, ms": told(_figure(alone.values()), ".1f", 1000),
-        "ITL p99 beside, ms": told(_figure(beside.values()), ".1f", 1000),
-        "x ITL p99": told(_figure(ratios(beside, alone)), ".1f"),
-        "ITL p99.9 beside, ms": told(_figure(blocks(one, BESIDE, "itl_s", "p999").values()), ".0f", 1000),
-        "long prompts' TTFT, ms": told(_figure(_long(one)), ".0f", 1000),
+        "ITL p99 alone, ms": told(span(alone.values()), ".1f", 1000),
+        "ITL p99 beside, ms": told(span(beside.values()), ".1f", 1000),
+        "x ITL p99": told(span(ratios(beside, alone)), ".1f"),
+        "ITL p99.9 beside, ms": told(span(blocks(one, BESIDE, "itl_s", "p999").values()), ".0f", 1000),
+        "long prompts' TTFT, ms": told(span(_long(one)), ".0f", 1000),
     }
     for way, name in ((ALONE, "alone"), (BESIDE, "beside")):
-        said[f"TPOT {name}, ms"] = told(_figure(blocks(one, way, "tpot_s", "p50").values()), ".2f", 1000)
-        said[f"tokens/s {name}"] = told(_figure(blocks(one, way, "output_tokens_per_s").values()), ",.0f")
+        said[f"TPOT {name}, ms"] = told(span(blocks(one, way, "tpot_s", "p50").values()), ".2f", 1000)
+        said[f"tokens/s {name}"] = told(span(blocks(one, way, "output_tokens_per_s").values()), ",.0f")
     return said
 
 
@@ -153,7 +147,7 @@ def gaps(found: Mapping | None = None) -> dict[str, dict[str, Mapping]]:
     """Of each life its gaps between tokens in ms, by the names of :data:`MARKS`: what the picture of the mixed load draws."""
     drawn = {}
     for name, one in lives(found or load(), "mixed").items():
-        of = {mark: _figure(blocks(one, way, "itl_s", part).values()) for mark, (way, part) in MARKS.items()} if one else {}
+        of = {mark: span(blocks(one, way, "itl_s", part).values()) for mark, (way, part) in MARKS.items()} if one else {}
         if known := {mark: {key: 1000 * value[key] for key in ("median", "low", "high")} for mark, value in of.items() if value}:
             drawn[name] = known
     return drawn
@@ -163,7 +157,7 @@ def gaps_finding(found: Mapping | None = None) -> str:
     """What the picture of :func:`gaps` shows: how much longer the gaps are beside long prompts, least and most."""
     times = {}
     for name, one in lives(found or load(), "mixed").items():
-        if one and (value := _figure(ratios(*(blocks(one, way, "itl_s", "p99") for way in (BESIDE, ALONE))))):
+        if one and (value := span(ratios(*(blocks(one, way, "itl_s", "p99") for way in (BESIDE, ALONE))))):
             times[name] = value["median"]
     if not times:
         return "no mixed load is recorded"
@@ -201,8 +195,8 @@ def _against(one: Mapping, without: Mapping[int, float | None]) -> dict[str, str
     by = used(one)
     alone = by.get(0, {})
     return {
-        "tokens/s, none used": told(_figure(alone.values()), ",.0f"),
-        **{f"x {count} used": told(_figure(ratios(rates, alone)), ".2f") for count, rates in by.items() if count},
+        "tokens/s, none used": told(span(alone.values()), ",.0f"),
+        **{f"x {count} used": told(span(ratios(rates, alone)), ".2f") for count, rates in by.items() if count},
         "x none held": told(across(alone.values(), without.values()), ".2f") if one["option"] != PLAIN else "-",
     }
 
@@ -222,8 +216,8 @@ def _holds(one: Mapping) -> dict[str, str]:
         "start, s": f"{rows['loaded']['seconds']:.0f}" if "loaded" in rows else "-",
         "KV pool, tokens": f"{pool:,}" if pool else "-",
         "MiB of an adapter": f"{each / sizes.MIB:.0f}" if each else "-",
-        "J/token, none used": told(_figure(_joules(one, 0)), ".3g"),
-        "J/token, most used": told(_figure(_joules(one, most)), ".3g") if most else "-",
+        "J/token, none used": told(span(_joules(one, 0)), ".3g"),
+        "J/token, most used": told(span(_joules(one, most)), ".3g") if most else "-",
     }
 
 
@@ -232,7 +226,7 @@ def across(now: Iterable[float | None], then: Iterable[float | None]) -> Mapping
     over, under = ([value for value in values if value] for values in (now, then))
     if not over or not under:
         return None
-    return {"median": median(over) / median(under), "low": min(over) / max(under), "high": max(over) / min(under)}
+    return dict(zip(("median", "low", "high"), read.times(over, under)))
 
 
 def _joules(one: Mapping, count: int) -> list[float]:
@@ -264,10 +258,10 @@ def returning(found: Mapping | None = None) -> pd.DataFrame:
 def _returning(one: Mapping) -> dict[str, str]:
     new, here, back = (answers(one, when, "ttft_s") for when in (offload.NEW, offload.HERE, offload.BACK))
     return {
-        "TTFT new, ms": told(_figure(new.values()), ".0f", 1000),
-        "TTFT still on the GPU, ms": told(_figure(here.values()), ".0f", 1000),
-        "TTFT returns, ms": told(_figure(back.values()), ".0f", 1000),
-        "x returns": told(_figure(ratios(new, back)), ".1f"),
+        "TTFT new, ms": told(span(new.values()), ".0f", 1000),
+        "TTFT still on the GPU, ms": told(span(here.values()), ".0f", 1000),
+        "TTFT returns, ms": told(span(back.values()), ".0f", 1000),
+        "x returns": told(span(ratios(new, back)), ".1f"),
         "cached, still on the GPU": _cached(one, offload.HERE),
         "cached, returns": _cached(one, offload.BACK),
         "prompt, tokens": _count(answers(one, offload.BACK, "prompt_tokens").values()) or "-",
@@ -280,7 +274,7 @@ def _cached(one: Mapping, when: str) -> str:
 
 def _count(values: Iterable[int | None]) -> str:
     """A count with its spread, which has none where all repeats agree; nothing where nothing was counted."""
-    counts = _figure(values)
+    counts = span(values)
     agree = counts and counts["low"] == counts["high"]
     return told({**counts, "repeats": 1} if agree else counts, ",.0f", none="")
 

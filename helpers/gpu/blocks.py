@@ -27,17 +27,21 @@ def pairs(one: Mapping, first: str, second: str) -> dict[int, list[Pair]]:
     return {users: found for users, found in whole.items() if found}
 
 
-def spread(rows: Iterable[Mapping], value: Value) -> Mapping | None:
-    """``value`` of each block: ``median``, ``low``, ``high`` and ``repeats``; ``None`` if it is defined in none."""
-    known = [found for row in rows if (found := value(row)) is not None]
+def span(values: Iterable[float | None]) -> Mapping | None:
+    """``median``, ``low``, ``high`` and ``repeats`` of those that are defined; ``None`` if none is."""
+    known = [value for value in values if value is not None]
     return vars(figure(known)) | {"repeats": len(known)} if known else None
+
+
+def spread(rows: Iterable[Mapping], value: Value) -> Mapping | None:
+    """``value`` of each block, as :func:`span`."""
+    return span(map(value, rows))
 
 
 def ratio(found: Sequence[Pair], value: Value) -> Mapping | None:
-    """How many times the first way's ``value`` the second's is, pair by pair; as :func:`spread`."""
+    """How many times the first way's ``value`` the second's is, pair by pair; as :func:`span`."""
     values = [(value(one), value(other)) for one, other in found]
-    known = [other / one for one, other in values if one and other]
-    return vars(figure(known)) | {"repeats": len(known)} if known else None
+    return span(other / one for one, other in values if one and other)
 
 
 def gives(times: Mapping | None) -> str | None:

@@ -79,12 +79,6 @@ def _figures(sample: Sample) -> dict:
 
 def counted(server: Server) -> dict[str, float]:
     """What the engine has counted of its offloading since its start, by its own names and labels."""
-    beginning = COUNTERS.get(server.engine.kernel)
-    try:
-        page = metrics.metrics_page(server) if beginning else ""
-    except metrics.Unreadable:
-        page = ""
-    return {
-        name: float(value) for name, _, value in (line.rpartition(" ") for line in page.splitlines())
-        if beginning and name.startswith(beginning) and "_bucket" not in name
-    }  # fmt: skip
+    names = COUNTERS.get(server.engine.kernel)
+    found = metrics.beginning(server, names) if names else {}
+    return {name: value for name, value in found.items() if "_bucket" not in name}

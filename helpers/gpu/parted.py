@@ -6,24 +6,25 @@ cell has the median of the blocks with the lowest and the highest. Every table h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
-from helpers.bench.timing import figure
 from helpers.formatting import told
-from helpers.gpu import read, scaled
+from helpers.gpu import blocks, read, scaled
+from helpers.gpu.apart import APART, TOGETHER
+from helpers.gpu.apart import FETCHED as TRANSFERS
 from helpers.servers import engines
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WORK, WAYS = "apart", ("together", "apart")
+WORK, WAYS = "apart", (TOGETHER, APART)
 SHOWN = {  # a column, the row's field and its percentile, and how it is written
     "TTFT p50, ms": ("ttft_s", "p50", ",.0f"), "TTFT p99, ms": ("ttft_s", "p99", ",.0f"),
     "TPOT p50, ms": ("tpot_s", "p50", ".2f"), "ITL p99, ms": ("itl_s", "p99", ".0f"), "ITL max, ms": ("itl_s", "max", ".0f"),
 }  # fmt: skip
-TRANSFERS, SECONDS = "vllm:nixl_xfer_time_seconds_count", "vllm:nixl_xfer_time_seconds_sum"
-BYTES = "vllm:nixl_bytes_transferred_sum"
+SECONDS, BYTES = "vllm:nixl_xfer_time_seconds_sum", "vllm:nixl_bytes_transferred_sum"
 
 
 def load(machine: str | None = None) -> dict:
@@ -45,10 +46,10 @@ def beside_long_prompts(found: Mapping | None = None) -> pd.DataFrame:
         users = rows(found, engine, "users", way)
         long = [wait for row in rows(found, engine, "long prompts", way) for wait in row["ttft_s"]]
         if users:
-            rates = figure(row["output_tokens_per_s"] for row in users)
             shown[engines.TITLES[engine], way] = {
-                "blocks": len(users), **_waits(users), "tokens/s": told(vars(rates), ",.0f"),
-                "long prompts' TTFT, ms": f"{1e3 * figure(long).median:,.0f}" if long else "-",
+                "blocks": len(users), **_waits(users),
+                "tokens/s": told(blocks.span(row["output_tokens_per_s"] for row in users), ",.0f"),
+                "long prompts' TTFT, ms": f"{1e3 * median(long):,.0f}" if long else "-",
             }  # fmt: skip
     return read.frame(shown, found, works=(WORK,))
 
@@ -86,10 +87,9 @@ def _ways(found: Mapping) -> list[tuple[str, str]]:
     return [(engine, way) for engine in names for way in WAYS]
 
 
-def _waits(blocks: Iterable[Mapping]) -> dict[str, str]:
+def _waits(several: Sequence[Mapping]) -> dict[str, str]:
     """The columns of :data:`SHOWN`, of one block without a range."""
-    known, waits = list(blocks), {}
-    for name, (field, percentile, form) in SHOWN.items():
-        values = figure(row[field][percentile] for row in known if row[field])
-        waits[name] = told(values and {**vars(values), "repeats": len(known)}, form, 1000)
-    return waits
+    spans = {
+        name: blocks.span((row[field] or {}).get(percentile) for row in several) for name, (field, percentile, _) in SHOWN.items()
+    }
+    return {name: told(spans[name], form, 1000) for name, (_, _, form) in SHOWN.items()}

@@ -6,6 +6,7 @@ A figure is the median of the repeats with the lowest and the highest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from helpers import machine, records
@@ -109,6 +110,11 @@ def label(one: Mapping) -> str:
         return f"{title}, {'static batch' if option == PLAIN else option}"
     usual = (PLAIN, SHORT) if work == "offline" else ("prefix cache",)  # a server has it on by default
     return f"{title}, {work}" + ("" if option in usual else f", {option}")
+
+
+def times(now: Sequence[float], then: Sequence[float]) -> tuple[float, float, float]:
+    """How many times the figures of one life are those of another: of the medians, and of the farthest repeats, low and high."""
+    return median(now) / median(then), min(now) / max(then), max(now) / min(then)
 
 
 def asked(one: Mapping, setting: str) -> int | None:

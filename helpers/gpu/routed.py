@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from helpers.bench import checks, client, server_metrics, workload
 from helpers.bench.timing import Level
-from helpers.gpu import arriving, copies, killed, offline, random_model, several
+from helpers.gpu import arriving, copies, killed, offline, offload, random_model, several
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log, Setting
@@ -94,9 +94,7 @@ def alike(how: Mapping, seed: str, vocabulary: Sequence[str]) -> list[workload.P
     """``each`` prompts for each of ``groups`` beginnings of ``common_tokens``, with ``own_tokens`` behind; shuffled."""
     begins = workload.prompts(how["groups"], how["common_tokens"], seed=f"begins {seed}", vocabulary=vocabulary)
     ends = workload.prompts(how["groups"] * how["each"], how["own_tokens"], seed=f"ends {seed}", vocabulary=vocabulary)
-    made = [
-        workload.Prompt(begin.text + end.text, begin.token_ids + end.token_ids) for begin, end in zip(begins * how["each"], ends)
-    ]
+    made = [offload.longer(begin, end) for begin, end in zip(begins * how["each"], ends)]
     random.Random(seed).shuffle(made)
     return made
 

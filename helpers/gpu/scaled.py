@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from helpers.bench.timing import figure
@@ -73,11 +72,7 @@ def gains(found: Mapping, engine: str, layout: Layout, shape: str = LLAMA, optio
     if not one or not several:
         return {}
     before, after = by_load(one), by_load(several)
-    return {
-        load: Gain(median(now) / median(then), min(now) / max(then), max(now) / min(then), layout.gpus)
-        for load, now in after.items()
-        if (then := before.get(load))
-    }
+    return {load: Gain(*read.times(now, then), layout.gpus) for load, now in after.items() if (then := before.get(load))}
 
 
 def speedups(found: Mapping | None = None, engine: str = "vllm", layout: Layout = TWO, shape: str = LLAMA) -> pd.DataFrame:

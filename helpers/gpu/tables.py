@@ -191,7 +191,7 @@ def eight_bits(found: Mapping | None = None) -> pd.DataFrame:
 def _eight(one: Mapping, before: Mapping | None) -> dict[str, str]:
     """A life's row: its rates and its pool, and how many times those of the life ``before`` they are."""
     rates, usual = read.rates(one), read.rates(before) if before else {}
-    pools = [_pool_of(life) if life else None for life in (one, before)]
+    pools = [divided.pool_tokens(life) if life else None for life in (one, before)]
     return {
         **{users_told(users): told(rate, ",.0f") for users, rate in rates.items()},
         **{f"x at {users}": f"{rate['median'] / usual[users]['median']:.2f}" if usual.get(users) else "-"
@@ -228,12 +228,8 @@ def _against(after: Mapping, before: Mapping) -> dict[str, str]:
 
 def _pool_tokens(one: Mapping) -> str:
     """The tokens that the engine's KV pool holds, as its API says."""
-    said = _pool_of(one)
+    said = divided.pool_tokens(one)
     return f"{said:,}" if said else "-"
-
-
-def _pool_of(one: Mapping) -> int | None:
-    return next((row.get("pool_tokens") for row in one["rows"] if row["kind"] == "holds"), None)
 
 
 def copying(found: Mapping | None = None) -> pd.DataFrame:
@@ -327,7 +323,7 @@ def text() -> str:
     for machine in read.machines("today"):
         parts += _today(machine)
     for machine in read.machines("questions"):
-        parts += [*_questions(machine), *_asked(machine)]
+        parts += _questions(machine)
     for machine in read.machines("notebooks"):
         shown = notebooks(read.load("notebooks", machine))
         parts.append(f"## notebooks: {shown.attrs['recorded']}\n\n{shown.to_string()}")
@@ -357,11 +353,11 @@ def _questions(machine: str) -> Iterator[str]:
     made |= {make.__name__: make(found) for make in (schema_cost.table, schema_cost.validity, schema_cost.compiled)}
     yield from (f"{name}\n{shown.to_string()}" for name, shown in made.items() if len(shown))
     yield from [*drafted.left_out(found), *schema_cost.left_out(found)]
+    yield from _asked(found)
 
 
-def _asked(machine: str) -> Iterator[str]:
+def _asked(found: Mapping) -> Iterator[str]:
     """The tables of what the other runs left open, and what has no figures there."""
-    found = asked.load(machine)
     made = {
         "mixed": [asked.mixed],
         "adapters": [asked.adapters, asked.holding],

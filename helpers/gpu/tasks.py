@@ -189,7 +189,7 @@ def shared(users: int, tokens: int, common: bool, turn: int, vocabulary) -> list
         return workload.prompts(users, tokens, seed=f"own, turn {turn}", vocabulary=vocabulary)
     (prefix,) = workload.prompts(1, tokens - offline.SUFFIX_TOKENS, seed=f"prefix, turn {turn}", vocabulary=vocabulary)
     ends = workload.prompts(users, offline.SUFFIX_TOKENS, seed=f"ends, turn {turn}", vocabulary=vocabulary)
-    return [workload.Prompt(prefix.text + one.text, prefix.token_ids + one.token_ids) for one in ends]
+    return [offload.longer(prefix, one) for one in ends]
 
 
 def run_roof(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:

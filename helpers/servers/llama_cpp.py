@@ -145,8 +145,9 @@ def version() -> str | None:
 
 def compiled_from() -> str | None:
     """What the named programs were compiled from, as the file ``COMPILED_FROM`` beside them says: not all of them know."""
-    file = Path(named_binaries() or "") / "COMPILED_FROM"
-    return file.read_text().strip() if named_binaries() and file.exists() else None
+    folder = named_binaries()
+    file = Path(folder) / "COMPILED_FROM" if folder else None
+    return file.read_text().strip() if file and file.exists() else None
 
 
 def draft_kinds() -> list[str]:

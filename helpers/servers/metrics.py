@@ -95,6 +95,16 @@ def cached_tokens(server: serving.Server) -> int | None:
     return cache_hits(server).tokens
 
 
+def beginning(server: serving.Server, names: str) -> dict[str, float]:
+    """The samples of its ``/metrics`` whose names begin with ``names``, by name and labels; empty if it gives no page."""
+    try:
+        page = metrics_page(server)
+    except Unreadable:
+        return {}
+    lines = (line.rpartition(" ") for line in page.splitlines() if line.startswith(names))
+    return {name: float(value) for name, _, value in lines}
+
+
 def metrics_page(server: serving.Server) -> str:
     """The text of ``/metrics``; :class:`Unreadable` if the server does not give it."""
     return _asked(server, "/metrics").text
