@@ -17,7 +17,7 @@ import numpy as np
 
 from helpers import frameworks
 from helpers.collection import document, document_figures
-from helpers.gpu import read, tables, today
+from helpers.gpu.recorded import read, tables, today
 from helpers.lessons.memory import allocation
 from helpers.lessons.quantization import support as quant_support
 from helpers.lessons.scaling import launch

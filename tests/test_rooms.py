@@ -14,6 +14,7 @@ HELPERS = paths.REPOSITORY / "helpers"
 ROOMS = ("pictures", "bench", "weights", "servers", "lessons", "studies", "gpu", "collection")
 # as their notebooks
 LESSONS = ("race", "memory", "structured", "speculation", "quantization", "deployment", "scaling", "decision")
+READS = "helpers.gpu.recorded"
 STRANGERS = {("weights", "bench")}  # in that order, and yet they know nothing of each other
 
 
@@ -49,6 +50,8 @@ def forbidden(module: str, imported: str) -> str | None:
     if (here, there) == ("lessons", "lessons"):
         own, other = module.split(".")[2], imported.split(".")[2]
         return "is a later lesson" if LESSONS.index(other) > LESSONS.index(own) else None
+    if imported.startswith(READS) and here == "gpu" and not module.startswith(READS) and module != "helpers.gpu.__main__":
+        return "reads records: what measures needs none"
     if there in ("ground", here):
         return None
     if here == "ground" or ROOMS.index(there) > ROOMS.index(here):
@@ -102,12 +105,14 @@ def test_no_circle():
 
 
 def test_an_import_that_goes_up_is_found():
-    """Also inside a function, of a whole module, of a stranger, and of a later lesson."""
+    """Also inside a function, of a whole module, of a stranger, a later lesson, what reads records where they are made."""
     known = {
         "helpers.memory": "", "helpers.bench.timing": "def late():\n from helpers.servers import engines\n",
         "helpers.servers.engines": "import helpers.gpu.runs\n", "helpers.gpu.runs": "from helpers import memory\n",
         "helpers.weights.files": "from helpers.bench.timing import Sample\n", "helpers.lessons.scaling.ray": "",
         "helpers.lessons.memory.roof": "from helpers.lessons.scaling import ray\nfrom . import other\n",
+        "helpers.gpu.work.offline": "from helpers.gpu.recorded.read import lives\n",
+        "helpers.gpu.recorded.read": "from helpers.gpu import runs\n",
     }  # fmt: skip
 
     assert upward(known) == [
@@ -116,6 +121,7 @@ def test_an_import_that_goes_up_is_found():
         "helpers.weights.files, line 1: helpers.bench.timing is no business of that room",
         "helpers.lessons.memory.roof, line 1: helpers.lessons.scaling.ray is a later lesson",
         "helpers.lessons.memory.roof, line 2: . is relative: write the whole name",
+        "helpers.gpu.work.offline, line 1: helpers.gpu.recorded.read reads records: what measures needs none",
     ]
 
 

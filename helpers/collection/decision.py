@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from helpers import cli, frameworks, paths, records
 from helpers.collection import claims
-from helpers.gpu import read, scaled, today
 from helpers.gpu.cases import PLAIN, SHORT
+from helpers.gpu.recorded import read, scaled, today
 from helpers.lessons.decision import choose, commands, drawing
 from helpers.lessons.scaling import parallelism
 from helpers.studies import conformance, throughput

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from helpers import cli, formatting, paths, plots, records
 from helpers.collection import marked
-from helpers.gpu import read, scaled, tables, today
+from helpers.gpu.recorded import read, scaled, tables, today
 from helpers.pictures import comparisons
 from helpers.studies import conformance, peers, standings
 

@@ -45,7 +45,7 @@ def rates(record: Mapping) -> dict[str, dict[int, Mapping | None]]:
 def cost(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float) -> pd.DataFrame:
     """What a million output tokens cost, in the currency of ``price_per_hour``, if the machine is busy all the time.
 
-    ``of`` are :func:`rates`, or those of a GPU record (:func:`helpers.gpu.read.every_rate`); ``price_per_hour`` is what
+    ``of`` are :func:`rates`, or those of a GPU record (:func:`helpers.gpu.recorded.read.every_rate`); ``price_per_hour`` is what
     an hour of that whole machine costs you. Raises :class:`ValueError` unless it is positive.
     """
     import pandas as pd
@@ -102,7 +102,7 @@ def gains(of: Mapping[str, Mapping[int, Mapping | None]], rows: Mapping[str, str
     """How many times the tokens of one user: what can be compared although the document names no machine.
 
     Each row of the document's throughput table beside ``of``: rates by engine name and number of users, of
-    :func:`by_engine` or of a GPU record (:func:`helpers.gpu.read.served`). ``rows`` says which of the document's
+    :func:`by_engine` or of a GPU record (:func:`helpers.gpu.recorded.read.served`). ``rows`` says which of the document's
     rows is which engine; llama.cpp is compared by its fastest row (:func:`helpers.studies.throughput.best`).
     """
     import pandas as pd
@@ -147,7 +147,7 @@ def prices(of: Mapping[str, Mapping[int, Mapping | None]], price_per_hour: float
 def apart(of: Mapping[str, tuple[float, float]], price_per_hour: float) -> pd.DataFrame:
     """A million input and a million output tokens in the currency of ``price_per_hour``, by framework, and their ratio.
 
-    ``of`` has the machine's seconds for a token of each (:func:`helpers.gpu.read.token_seconds`).
+    ``of`` has the machine's seconds for a token of each (:func:`helpers.gpu.recorded.read.token_seconds`).
     """
     import pandas as pd
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers import cli, kernels, machine, records
-from helpers.gpu import cases, device, kernelspecs, read, runs, tables
+from helpers.gpu import cases, device, kernelspecs, runs
+from helpers.gpu.recorded import read, tables
 from helpers.gpu.session import Setting
 from helpers.weights.files import ModelError
 

@@ -105,7 +105,7 @@ def guarded(command: list[str], kernel: str) -> Iterator[guard.Guarded]:
             collect(" ".join(command[1:4]), running.log)
 
 
-def run_job(kernel: str, job: dict, log: Log, left_s: float, module: str = "helpers.gpu.offline") -> bool:
+def run_job(kernel: str, job: dict, log: Log, left_s: float, module: str = "helpers.gpu.work.offline") -> bool:
     """Run ``module`` on ``job``, its rows into ``log``; whether it came to its end within ``left_s``. Nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="gpu-job-") as folder:
         rows, file = Path(folder) / "rows", Path(folder) / "job.json"

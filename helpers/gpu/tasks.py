@@ -13,7 +13,11 @@ from typing import TextIO
 from helpers import kernels
 from helpers.bench import checks, client, measure, selftest, workload
 from helpers.bench.timing import Level
-from helpers.gpu import (
+from helpers.gpu import random_model, session, several, variants
+from helpers.gpu.cases import Life
+from helpers.gpu.device import Nvml
+from helpers.gpu.session import Log
+from helpers.gpu.work import (
     adapters,
     apart,
     arriving,
@@ -22,19 +26,12 @@ from helpers.gpu import (
     mixed,
     offline,
     offload,
-    random_model,
     routed,
-    session,
-    several,
     side_by_side,
     small_model,
     starts,
     streaming,
-    variants,
 )
-from helpers.gpu.cases import Life
-from helpers.gpu.device import Nvml
-from helpers.gpu.session import Log
 from helpers.lessons.memory import bandwidth
 from helpers.servers import guard, llama_cpp, metrics, serving, tensorrt_llm
 from helpers.weights import models, sizes
@@ -209,7 +206,7 @@ def run_links(life: Life, setting: session.Setting, log: Log, left_s: float) -> 
     """All-reduces and copies between the GPUs, in the interpreter of the first engine that is there and has torch."""
     kernel = next((name for name in ("vllm", "sglang", "transformers") if kernels.installed(name)), "vllm")
     job = {"gpus": life.layout.gpus, "device": setting.device}
-    return session.run_job(kernel, job, log, min(left_s, LINKS_S), module="helpers.gpu.links")
+    return session.run_job(kernel, job, log, min(left_s, LINKS_S), module="helpers.gpu.work.links")
 
 
 def run_pool(life: Life, setting: session.Setting, log: Log, left_s: float) -> bool:

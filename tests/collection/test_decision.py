@@ -4,7 +4,7 @@ import json
 
 from helpers import records
 from helpers.collection import claims, decision
-from helpers.gpu import read, today
+from helpers.gpu.recorded import read, today
 from helpers.lessons.decision import choose
 
 

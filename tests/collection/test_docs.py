@@ -14,7 +14,7 @@ from offenders import over
 
 from helpers import formatting, paths
 from helpers.collection import docs
-from helpers.gpu import today
+from helpers.gpu.recorded import today
 from helpers.weights import models, shapes, sizes
 
 README = paths.REPOSITORY / "README.md"

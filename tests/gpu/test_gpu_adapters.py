@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from helpers.gpu import adapters, cases, random_files, random_model, session, tasks
+from helpers.gpu import cases, random_files, random_model, session, tasks
 from helpers.gpu.cases import Life
+from helpers.gpu.work import adapters
 from helpers.weights import files, sizes
 
 

@@ -13,9 +13,10 @@ from helpers.bench.client import Endpoint
 from helpers.bench.connection import Reply
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
-from helpers.gpu import apart, cases, copies, handed, session, tasks, variants
+from helpers.gpu import cases, session, tasks, variants
 from helpers.gpu.cases import Life
-from helpers.gpu.handed import Heard
+from helpers.gpu.work import apart, copies, handed
+from helpers.gpu.work.handed import Heard
 from helpers.lessons.scaling.parallelism import Layout
 from helpers.servers import install
 
@@ -133,7 +134,7 @@ def test_long_prompts_stop_with_the_users():
 
 
 class MockServers:
-    """What :class:`helpers.gpu.apart.Load` asks of its servers' counters: the next of ``pages`` each time."""
+    """What :class:`helpers.gpu.work.apart.Load` asks of its servers' counters: the next of ``pages`` each time."""
 
     def __init__(self, monkeypatch, *pages):
         left = iter(pages)

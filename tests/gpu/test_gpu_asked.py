@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from helpers import records
-from helpers.gpu import asked, cases, mixed, offload, tables
+from helpers.gpu import cases
 from helpers.gpu.cases import LLAMA
+from helpers.gpu.recorded import asked, tables
+from helpers.gpu.work import mixed, offload
 from helpers.pictures import comparisons
 
 MACHINE = {"cpu": "Some CPU", "cores": 32, "gpus": ["NVIDIA H200", "NVIDIA H200"], "gpu_driver": "580.1"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.gpu import blocks, cases
+from helpers.gpu import cases
+from helpers.gpu.recorded import blocks
 
 
 def block(way: str, repeat: int, rate: float | None, users: int = 1) -> dict:

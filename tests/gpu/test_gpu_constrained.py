@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers.bench.timing import Sample
-from helpers.gpu import cases, constrained, session, tasks
+from helpers.gpu import cases, session, tasks
 from helpers.gpu.cases import Life
+from helpers.gpu.work import constrained
 from helpers.lessons.structured import questions, schemas
 from helpers.servers import engines
 

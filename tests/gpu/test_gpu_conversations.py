@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers.bench.timing import Asked, Level, Sample
-from helpers.gpu import cases, conversations, session, tasks
+from helpers.gpu import cases, session, tasks
 from helpers.gpu.cases import Life
+from helpers.gpu.work import conversations
 
 
 def _sample(turn: int, first_ms: int, cached: int, prompt_tokens: int) -> Sample:

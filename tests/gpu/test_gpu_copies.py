@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from helpers import machine
-from helpers.gpu import cases, copies, session
+from helpers.gpu import cases, session
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Setting
+from helpers.gpu.work import copies
 from helpers.lessons.scaling.parallelism import Layout
 from helpers.servers import serving
 from helpers.servers.engine import Start

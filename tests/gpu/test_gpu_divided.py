@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.gpu import divided, scaled
 from helpers.gpu.cases import LARGE, LLAMA, MOE, Life
-from helpers.gpu.divided import EXPERTS, FP8, LOADS, PIPELINE, Way
-from helpers.gpu.scaled import ONE, TWO
+from helpers.gpu.recorded import divided, scaled
+from helpers.gpu.recorded.divided import EXPERTS, FP8, LOADS, PIPELINE, Way
+from helpers.gpu.recorded.scaled import ONE, TWO
 from helpers.pictures import comparisons
 
 MACHINE = {"cpu": "Some CPU", "cores": 32, "gpus": ["NVIDIA H200", "NVIDIA H200"], "gpu_driver": "580.1"}

@@ -3,7 +3,7 @@
 import pytest
 
 from helpers import records
-from helpers.gpu import drafted
+from helpers.gpu.recorded import drafted
 from helpers.lessons.speculation import pictures
 
 

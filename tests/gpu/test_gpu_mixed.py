@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers.bench.timing import Sample
-from helpers.gpu import cases, mixed, session, tasks, variants
+from helpers.gpu import cases, session, tasks, variants
 from helpers.gpu.cases import Life
+from helpers.gpu.work import mixed
 
 MS = 10**6
 

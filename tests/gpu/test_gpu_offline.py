@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from helpers.gpu import offline
+from helpers.gpu.work import offline
 
 JOB = {"input_tokens": 4, "output_tokens": 3, "vocabulary": 2048, "users": [1, 2], "repeats": 3, "warmups": 1}
 

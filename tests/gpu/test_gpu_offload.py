@@ -7,8 +7,9 @@ import os
 import pytest
 
 from helpers.bench import workload
-from helpers.gpu import cases, offload, session, tasks, variants
+from helpers.gpu import cases, session, tasks, variants
 from helpers.gpu.cases import Life
+from helpers.gpu.work import offload
 from helpers.weights import sizes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.gpu import parted, read
+from helpers.gpu.recorded import parted, read
 
 WAITS = {"p50": 0.1, "p99": 0.2, "p999": 0.3, "max": 0.4}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.gpu import cases, read, repeated
+from helpers.gpu import cases
+from helpers.gpu.recorded import read, repeated
 
 KEY = "vllm, offline, as it comes, Llama-3.1-8B"
 

@@ -9,10 +9,12 @@ import pytest
 
 from helpers.bench import workload
 from helpers.bench.timing import Sample
-from helpers.gpu import behind, cases, killed, random_model, routed, session, tasks
+from helpers.gpu import cases, random_model, session, tasks
 from helpers.gpu.cases import Life
-from helpers.gpu.killed import Tried
+from helpers.gpu.recorded import behind
 from helpers.gpu.session import Setting
+from helpers.gpu.work import killed, routed
+from helpers.gpu.work.killed import Tried
 from helpers.lessons.scaling import pictures
 from helpers.lessons.scaling.parallelism import Layout
 from helpers.pictures import comparisons

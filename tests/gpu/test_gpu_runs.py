@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from helpers import paths, records
-from helpers.gpu import cases, runs, session, tables, tasks
+from helpers.gpu import cases, runs, session, tasks
 from helpers.gpu.cases import Life
+from helpers.gpu.recorded import tables
 from helpers.gpu.session import Setting
 
 TINY = Setting("tiny", "cpu", (1, 2), 3)

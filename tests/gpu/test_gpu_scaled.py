@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from helpers import records
-from helpers.gpu import cases, divided, read, scaled, tables, verdict
-from helpers.gpu.scaled import ONE, TWO
+from helpers.gpu import cases
+from helpers.gpu.recorded import divided, read, scaled, tables, verdict
+from helpers.gpu.recorded.scaled import ONE, TWO
 from helpers.lessons.scaling import expected
 from helpers.pictures import comparisons
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers import records
-from helpers.gpu import cases, schema_cost, tables
-from helpers.gpu.constrained import FORCED, FREE
+from helpers.gpu import cases
+from helpers.gpu.recorded import schema_cost, tables
+from helpers.gpu.work.constrained import FORCED, FREE
 
 MACHINE = {"cpu": "Some CPU", "cores": 32, "gpus": ["NVIDIA H200"], "gpu_driver": "580.1"}
 

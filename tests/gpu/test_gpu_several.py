@@ -191,7 +191,7 @@ def test_requests_arrive_at_rising_rates_until_few_keep_the_limits():
 def test_processes_meet_and_reduce_together():
     """Two of them on a CPU, in an engine's interpreter: every size has its time."""
     log = session.Log(Life("machine", "links", cases.PLAIN, 1, layout=Layout(2)), lambda found: None)
-    assert session.run_job("transformers", {"gpus": 2, "device": "cpu"}, log, 120, module="helpers.gpu.links")
+    assert session.run_job("transformers", {"gpus": 2, "device": "cpu"}, log, 120, module="helpers.gpu.work.links")
     rows = [row for row in log.found["rows"] if row["kind"] == "all-reduce"]
     assert [row["bytes"] for row in rows] == [8192, 81920] and log.found["rows"][0]["kind"] == "libraries"
     assert all(row["low_s"] <= row["seconds"] <= row["high_s"] and row["bus_bytes_per_s"] > 0 for row in rows)

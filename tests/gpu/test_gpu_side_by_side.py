@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.gpu import cases, session, side_by_side, tasks, variants
+from helpers.gpu import cases, session, tasks, variants
 from helpers.gpu.cases import Life
+from helpers.gpu.work import side_by_side
 
 
 def test_counts_become_rates():

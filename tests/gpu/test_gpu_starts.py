@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from helpers.bench.timing import Sample
-from helpers.gpu import cases, session, starts, tasks, variants
+from helpers.gpu import cases, session, tasks, variants
 from helpers.gpu.cases import Life
+from helpers.gpu.work import starts
 from helpers.servers import engines
 
 

@@ -7,9 +7,11 @@ import pytest
 from helpers import records
 from helpers.bench import client
 from helpers.bench.connection import Reply
-from helpers.gpu import cases, read, session, streaming, tables, tasks
+from helpers.gpu import cases, session, tasks
 from helpers.gpu.cases import Life
+from helpers.gpu.recorded import read, tables
 from helpers.gpu.session import Log
+from helpers.gpu.work import streaming
 
 
 def _did(ways: list[str], users: int) -> tuple[bool, dict]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from helpers import paths, records
-from helpers.gpu import cases, notebooks, read, tables
+from helpers.gpu import cases, notebooks
+from helpers.gpu.recorded import read, tables
 
 MACHINE = {"cpu": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"], "gpu_driver": "580.1"}
 

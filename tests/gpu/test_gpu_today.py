@@ -7,8 +7,8 @@ import re
 import pytest
 
 from helpers import paths, plots, records
-from helpers.gpu import read, tables, today
 from helpers.gpu.cases import LLAMA, OLD
+from helpers.gpu.recorded import read, tables, today
 from helpers.studies import standings
 
 MACHINE = {"cpu": "Some CPU", "cores": 32, "gpus": ["NVIDIA H200", "NVIDIA H200"], "gpu_driver": "580.1"}

@@ -11,7 +11,7 @@ from helpers.bench import client, workload
 from helpers.bench.client import Endpoint
 from helpers.bench.truth_script import Script
 from helpers.bench.truth_server import TruthServer
-from helpers.gpu import together
+from helpers.gpu.work import together
 
 PROMPTS = [workload.Prompt(f" word {number}") for number in range(6)]
 

@@ -10,7 +10,8 @@ import pytest
 
 from helpers import kernels, paths
 from helpers.bench import workload
-from helpers.gpu import offline, random_model
+from helpers.gpu import random_model
+from helpers.gpu.work import offline
 from helpers.weights import files, models, shapes, sizes
 
 

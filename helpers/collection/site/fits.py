@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from helpers import records
 from helpers.collection.site import markup, sources
-from helpers.gpu import read
+from helpers.gpu.recorded import read
 from helpers.lessons.scaling import parallelism
 from helpers.studies import throughput
 from helpers.weights import capacity, sizes

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from helpers import frameworks, paths, records
-from helpers.gpu import read
+from helpers.gpu.recorded import read
 from helpers.studies import throughput
 
 SCHEMA_VERSION = 1

@@ -18,10 +18,11 @@ from helpers.bench import client, workload
 from helpers.bench.client import EndpointError
 from helpers.bench.timing import Sample
 from helpers.bench.workload import Prompt
-from helpers.gpu import copies, handed, mixed, offline, random_model, session, several, together
+from helpers.gpu import random_model, session, several
 from helpers.gpu.cases import Life
-from helpers.gpu.handed import Ask, Heard
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import copies, handed, mixed, offline, together
+from helpers.gpu.work.handed import Ask, Heard
 from helpers.servers import flags, install, metrics, serving
 from helpers.servers.serving import Server
 from helpers.weights import models

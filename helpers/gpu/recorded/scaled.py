@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import read
 from helpers.gpu.cases import LLAMA, PLAIN, Life
+from helpers.gpu.recorded import read
 from helpers.lessons.scaling import parallelism
 from helpers.lessons.scaling.parallelism import Layout
 from helpers.servers import engines

@@ -17,9 +17,10 @@ from statistics import median
 
 from helpers.bench import client, timing, workload
 from helpers.bench.timing import Sample
-from helpers.gpu import offline, session, small_model, together, variants
+from helpers.gpu import session, variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting, versions
+from helpers.gpu.work import offline, small_model, together
 from helpers.lessons.speculation import speculative
 from helpers.servers import flags, metrics, serving
 from helpers.servers.serving import Server

@@ -12,11 +12,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from helpers.formatting import told
-from helpers.gpu import cases, offload, read
-from helpers.gpu.blocks import span
+from helpers.gpu import cases
 from helpers.gpu.cases import PLAIN, Life
-from helpers.gpu.mixed import ALONE, BESIDE
-from helpers.gpu.starts import PHASES
+from helpers.gpu.recorded import read
+from helpers.gpu.recorded.blocks import span
+from helpers.gpu.work import offload
+from helpers.gpu.work.mixed import ALONE, BESIDE
+from helpers.gpu.work.starts import PHASES
 from helpers.servers import engines
 from helpers.weights import sizes
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from helpers.bench import timing
 from helpers.formatting import told
-from helpers.gpu import read, scaled
 from helpers.gpu.cases import LLAMA, Life
+from helpers.gpu.recorded import read, scaled
 from helpers.lessons.scaling.parallelism import Layout
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from contextlib import ExitStack
 
 from helpers.bench import checks, client, server_metrics, workload
 from helpers.bench.timing import Level
-from helpers.gpu import arriving, copies, killed, offline, offload, random_model, several
+from helpers.gpu import random_model, several
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import arriving, copies, killed, offline, offload
 from helpers.lessons.scaling import gateway
 from helpers.lessons.scaling.gateway import Router
 from helpers.servers import install, metrics

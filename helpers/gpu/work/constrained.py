@@ -13,9 +13,10 @@ from statistics import mean
 
 from helpers.bench import client, workload
 from helpers.bench.timing import Level, Sample
-from helpers.gpu import offline, small_model, together, variants
+from helpers.gpu import variants
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting, versions
+from helpers.gpu.work import offline, small_model, together
 from helpers.lessons.structured import questions, schemas
 from helpers.lessons.structured.schemas import Case
 from helpers.servers import serving

@@ -1,7 +1,7 @@
 """What a JSON schema cost the small model under load on a GPU, replayed: the same prompts free and constrained, in turns.
 
 Constrained answers end earlier than free ones, so that tokens/s have more prompts in them; TPOT compares the tokens alone. What
-was recorded is read from :mod:`helpers.gpu.constrained`'s life of the newest record of each machine.
+was recorded is read from :mod:`helpers.gpu.work.constrained`'s life of the newest record of each machine.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import blocks, read
-from helpers.gpu.blocks import Pair
-from helpers.gpu.constrained import FORCED, FREE
+from helpers.gpu.recorded import blocks, read
+from helpers.gpu.recorded.blocks import Pair
+from helpers.gpu.work.constrained import FORCED, FREE
 from helpers.lessons.structured import questions
 from helpers.servers import engines
 
@@ -29,7 +29,7 @@ def rows(found: Mapping) -> list[dict]:
 
     ``free`` and ``forced`` have ``output_tokens_per_s``, ``tpot_s`` and ``ttft_s`` (median, low, high of the blocks), ``tokens``
     (mean of an answer) and ``outcomes``; ``times`` how many times the free figure the constrained one is, pair by pair. ``gives``
-    is what becomes of tokens/s, in the words of :func:`helpers.gpu.blocks.gives`. What is not defined is ``None``.
+    is what becomes of tokens/s, in the words of :func:`helpers.gpu.recorded.blocks.gives`. What is not defined is ``None``.
     """
     return [
         {"framework": engines.TITLES[one["engine"]], "users": users, **_compared(pairs)}

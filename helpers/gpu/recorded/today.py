@@ -16,8 +16,9 @@ from helpers import frameworks
 from helpers.bench import selftest
 from helpers.bench.timing import Figure, figure
 from helpers.formatting import told, users_told
-from helpers.gpu import cases, read, scaled, variants, verdict
+from helpers.gpu import cases, variants
 from helpers.gpu.cases import LLAMA, PLAIN
+from helpers.gpu.recorded import read, scaled, verdict
 from helpers.lessons.scaling import parallelism
 from helpers.studies import standings
 from helpers.studies.throughput import BATCH
@@ -131,7 +132,7 @@ def joules(found: Mapping | None = None) -> pd.DataFrame:
 
 
 def _load_of(row: Mapping) -> tuple[str, int]:
-    """A row's load, as :func:`helpers.gpu.scaled.by_load` names it, and all its output tokens."""
+    """A row's load, as :func:`helpers.gpu.recorded.scaled.by_load` names it, and all its output tokens."""
     if row["kind"] == "level":
         lengths = f"{row['prompt_tokens'][0]:,}/{row['output_tokens'][0]:,}"
         return f"{lengths}, {users_told(row['users'])}", row["requests"] * row["repeats"] * row["output_tokens"][0]

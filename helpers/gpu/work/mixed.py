@@ -20,10 +20,11 @@ import numpy as np
 
 from helpers.bench import client, timing, workload
 from helpers.bench.timing import Sample
-from helpers.gpu import offline, random_model, session, together
+from helpers.gpu import random_model, session
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import offline, together
 from helpers.servers.serving import Server
 from helpers.weights import models
 

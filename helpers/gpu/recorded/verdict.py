@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from helpers.bench.timing import Figure, figure
 from helpers.formatting import told, users_told
-from helpers.gpu import divided, read, scaled
 from helpers.gpu.cases import LLAMA
-from helpers.gpu.divided import Way
-from helpers.gpu.scaled import ONE
+from helpers.gpu.recorded import divided, read, scaled
+from helpers.gpu.recorded.divided import Way
+from helpers.gpu.recorded.scaled import ONE
 from helpers.lessons.scaling import expected, parallelism
 
 if TYPE_CHECKING:

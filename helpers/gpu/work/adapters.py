@@ -14,10 +14,11 @@ from pathlib import Path
 from helpers.bench import client, workload
 from helpers.bench.client import Endpoint
 from helpers.bench.timing import Level, Sample
-from helpers.gpu import offline, random_files, random_model, session, together
+from helpers.gpu import random_files, random_model, session
 from helpers.gpu.cases import Life
 from helpers.gpu.device import Nvml
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import offline, together
 from helpers.servers import flags, metrics
 from helpers.servers.serving import Server
 from helpers.weights import models

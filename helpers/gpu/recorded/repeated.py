@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from helpers.bench.timing import Figure, figure
 from helpers.formatting import told
-from helpers.gpu import read, scaled
+from helpers.gpu.recorded import read, scaled
 
 if TYPE_CHECKING:
     import pandas as pd

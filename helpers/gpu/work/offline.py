@@ -1,4 +1,4 @@
-"""Prompts through an engine's own API, timed; run in the engine's interpreter: ``python -m helpers.gpu.offline JOB``.
+"""Prompts through an engine's own API, timed; run in the engine's interpreter: ``python -m helpers.gpu.work.offline JOB``.
 
 Each figure is a line of JSON in the job's ``rows`` file as soon as it is there, so that nothing is
 lost when the process ends. Only the standard library is imported before the engine.
@@ -209,7 +209,7 @@ def main(path: str) -> int:
     job = json.loads(Path(path).read_text())
     rows = Rows(job["rows"], job["left_s"])
     try:
-        from helpers.gpu import offline_engines
+        from helpers.gpu.work import offline_engines
 
         started = time.perf_counter()
         engine = offline_engines.ENGINES[job["engine"]](job)

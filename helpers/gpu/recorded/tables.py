@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from helpers import records
 from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
-from helpers.gpu import asked, cases, divided, drafted, read, scaled, schema_cost, today, verdict
+from helpers.gpu import cases
 from helpers.gpu.cases import PLAIN, SHORT
+from helpers.gpu.recorded import asked, divided, drafted, read, scaled, schema_cost, today, verdict
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
 
@@ -176,8 +177,8 @@ EIGHT = ("fp8 weights", "fp8 weights and KV")
 def eight_bits(found: Mapping | None = None) -> pd.DataFrame:
     """One shape as it comes, with FP8 weights, and with an FP8 KV cache too: output tokens/s, and the tokens of the KV pool.
 
-    ``found`` is a record as :func:`helpers.gpu.today.load` gives it. *x* columns are against the engine's own row above: FP8
-    weights against as it comes, with the cache against FP8 weights; "-" where that row is missing.
+    ``found`` is a record as :func:`helpers.gpu.recorded.today.load` gives it. *x* columns are against the engine's own row
+    above: FP8 weights against as it comes, with the cache against FP8 weights; "-" where that row is missing.
     """
     found, rows = found or today.load(), {}
     lives = {(one["engine"], one["option"]): one for one in read.lives(found, "offline")}

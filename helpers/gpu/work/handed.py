@@ -24,7 +24,7 @@ from helpers.bench.client import Endpoint
 from helpers.bench.connection import Connection, Reply
 from helpers.bench.timing import Sample
 from helpers.bench.workload import Prompt
-from helpers.gpu.together import Send, queued, spaced
+from helpers.gpu.work.together import Send, queued, spaced
 
 AT_ONCE = {"stream": False, "stream_options": None}  # an answer in one piece
 TO_BE_FETCHED = {  # vLLM: the prefill's request; the empty fields are the answer's to fill

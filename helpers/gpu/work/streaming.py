@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from helpers.bench import client, connection, stream, workload
-from helpers.gpu import cases, offline, random_model, session
+from helpers.gpu import cases, random_model, session
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import offline
 from helpers.weights import models
 
 TOKENS = 128  # in, and out

@@ -11,9 +11,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from helpers.formatting import told
-from helpers.gpu import blocks, read, scaled
-from helpers.gpu.apart import APART, TOGETHER
-from helpers.gpu.apart import FETCHED as TRANSFERS
+from helpers.gpu.recorded import blocks, read, scaled
+from helpers.gpu.work.apart import APART, TOGETHER
+from helpers.gpu.work.apart import FETCHED as TRANSFERS
 from helpers.servers import engines
 
 if TYPE_CHECKING:

@@ -152,7 +152,7 @@ class Transformers:
 
 
 class TensorRTLLM:
-    """TensorRT-LLM's ``LLM``; written after its documentation and not run by us (see :mod:`helpers.gpu.tensorrt_llm`)."""
+    """TensorRT-LLM's ``LLM``; written after its documentation and not run by us (see :mod:`helpers.servers.tensorrt_llm`)."""
 
     def __init__(self, job: dict):
         from tensorrt_llm import LLM

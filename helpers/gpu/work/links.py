@@ -1,4 +1,4 @@
-"""What moves between the GPUs of this machine, and how fast: ``python -m helpers.gpu.links JOB``.
+"""What moves between the GPUs of this machine, and how fast: ``python -m helpers.gpu.work.links JOB``.
 
 Run in an engine's interpreter, one process for each GPU. All-reduces of a tensor through NCCL as a program asks for them,
 and, on GPUs, recorded in a CUDA graph as the engines replay them, without the time to launch. Each figure is a row as
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from helpers.gpu.offline import Rows
+from helpers.gpu.work.offline import Rows
 
 KIB, MIB = 2**10, 2**20
 SIZES = (8 * KIB, 80 * KIB, 800 * KIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB)  # the first: a hidden vector of 4,096 in bf16

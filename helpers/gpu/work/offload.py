@@ -14,9 +14,10 @@ from helpers.bench import client, workload
 from helpers.bench.client import Endpoint
 from helpers.bench.timing import Sample
 from helpers.bench.workload import Prompt
-from helpers.gpu import offline, random_model, session, together
+from helpers.gpu import random_model, session
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import offline, together
 from helpers.servers import metrics
 from helpers.servers.serving import Server
 from helpers.weights import models

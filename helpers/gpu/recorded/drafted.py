@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from helpers import records
 from helpers.formatting import told, users_told
-from helpers.gpu import blocks, read
-from helpers.gpu.side_by_side import DRAFTS, PLAIN
+from helpers.gpu.recorded import blocks, read
+from helpers.gpu.work.side_by_side import DRAFTS, PLAIN
 from helpers.servers import engines
 from helpers.studies import standings
 

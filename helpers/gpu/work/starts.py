@@ -17,9 +17,10 @@ from pathlib import Path
 
 from helpers.bench import client, workload
 from helpers.bench.timing import Sample
-from helpers.gpu import random_model, session, together
+from helpers.gpu import random_model, session
 from helpers.gpu.cases import Life
 from helpers.gpu.session import Log, Setting
+from helpers.gpu.work import together
 from helpers.servers.serving import Server
 from helpers.weights import models
 

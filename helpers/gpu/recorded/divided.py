@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from helpers.bench.timing import figure
 from helpers.formatting import told
-from helpers.gpu import read, scaled
 from helpers.gpu.cases import LARGE, LLAMA, MOE, PLAIN
-from helpers.gpu.scaled import ENGINES, ONE, TWO
+from helpers.gpu.recorded import read, scaled
+from helpers.gpu.recorded.scaled import ENGINES, ONE, TWO
 from helpers.lessons.scaling.parallelism import Layout
 from helpers.servers import engines
 from helpers.weights import sizes
