@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -25,7 +23,7 @@ from helpers.bench import connection, stream
 from helpers.bench.connection import Reply
 from helpers.bench.talks import Talk, Writer
 from helpers.bench.timing import Asked, Sample
-from helpers.bench.workload import Prompt
+from helpers.bench.workload import Prompt, arrivals
 
 CONNECT_AHEAD_S = 0.25  # an open loop's connection is opened so long before its request is due
 MOST_WAITING_BYTES = 32 << 20  # of answers that have ended and are not read; in memory they take about twice as much
@@ -219,10 +217,8 @@ async def open_loop(
 
     A request that could not be sent when it was due says so in its ``queue_s``. ``on_send`` as in :func:`request`.
     """
-    if not rate_per_s > 0:
-        raise ValueError(f"rate_per_s={rate_per_s}: requests arrive at a rate above 0")
-    draw, start_ns = random.Random(seed), time.perf_counter_ns() + int(CONNECT_AHEAD_S * 1e9)
-    due_ns = [start_ns + int(at_s * 1e9) for at_s in accumulate(draw.expovariate(rate_per_s) for _ in prompts)]
+    moments_s, start_ns = arrivals(len(prompts), rate_per_s, seed), time.perf_counter_ns() + int(CONNECT_AHEAD_S * 1e9)
+    due_ns = [start_ns + int(at_s * 1e9) for at_s in moments_s]
 
     async def work(prompt: Prompt, at_ns: int, reader: _Reader) -> None:
         data, user = endpoint.request_bytes(prompt, output_tokens), _User(endpoint, timeout_s, on_send)

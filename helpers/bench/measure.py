@@ -7,13 +7,12 @@ slow the server is. Requests are greedy and of fixed length; what came back is i
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, takewhile
+from itertools import takewhile
 
 from helpers.bench import checks, client, live, surroundings, talks, timing, workload
 from helpers.bench.client import Endpoint, EndpointError
@@ -119,8 +118,7 @@ class Plan:
         """The same with the times of an open loop, where there is one and they have none of their own."""
         if self.source.timed or not self.rates_per_s:
             return said
-        draw = random.Random(self.seed + turn)
-        return [replace(talk, at_s=at_s) for talk, at_s in zip(said, accumulate(draw.expovariate(load) for _ in said))]
+        return [replace(talk, at_s=at_s) for talk, at_s in zip(said, workload.arrivals(len(said), load, self.seed + turn))]
 
     def writer(self, vocabulary: Sequence[str] | None) -> talks.Writer:
         """What turns talks into text."""

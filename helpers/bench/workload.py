@@ -13,6 +13,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 WORD_MARKS = ("\u0120", "\u2581")  # how byte-level BPE and SentencePiece write a leading space
 
@@ -78,6 +79,17 @@ def prompts(
         ids = None if vocabulary is None else tuple(token_id for token_id, _ in entries)
         made.append(Prompt("".join(text for _, text in entries), ids))
     return made
+
+
+def arrivals(count: int, rate_per_s: float, seed: int | str) -> list[float]:
+    """Seconds at which ``count`` requests arrive at random, a Poisson process: the same for the same ``seed``.
+
+    Raises ``ValueError`` for a rate that is not above 0.
+    """
+    if not rate_per_s > 0:
+        raise ValueError(f"rate_per_s={rate_per_s}: requests arrive at a rate above 0")
+    draw = random.Random(seed)
+    return list(accumulate(draw.expovariate(rate_per_s) for _ in range(count)))
 
 
 def turns(lengths: Sequence[int], *, seed: int | str, vocabulary: Sequence[str] | None = None) -> list[Prompt]:

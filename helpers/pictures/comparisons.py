@@ -211,6 +211,35 @@ def speedups(found: Mapping[str, Mapping[str, object]], title: str = ""):
     return figure
 
 
+def parity(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], most: float = 0.25, title: str = ""):
+    """Draw what was measured over what was computed, both logarithmic: a panel for each label, a mark for each pair.
+
+    ``panels`` maps a label with its unit to pairs (computed, measured) by name. In the band what was computed is at most ``most``
+    off. Returns a matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.4, 4.2), layout="constrained")
+    for axes, (label, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        every = [value for several in found.values() for pair in several for value in pair]
+        ends = [min(every) / 1.3, max(every) * 1.3]
+        axes.plot(ends, ends, color="0.4", linewidth=1)
+        axes.fill_between(ends, [end / (1 + most) for end in ends], [end / (1 - most) for end in ends], color="0.92")
+        axes.annotate(f"within {most:.0%}", (ends[0], ends[0]), (4, 12), textcoords="offset points", fontsize=8, color="0.3")
+        for number, (name, several) in enumerate(found.items()):
+            computed, measured = zip(*several)
+            axes.plot(computed, measured, **{**plots.told_apart(number, name), "linestyle": "none"})
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"{label}, computed", ylabel=f"{label}, measured")
+        axes.minorticks_off()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(plots.decades())
+            axis.set_major_formatter("{x:g}")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=9)
+    return figure
+
+
 def arrivals(found: Mapping[str, Sequence[Mapping]], title: str = ""):
     """Draw goodput over the rate at which requests arrive, and tokens/s per user over tokens/s per GPU, a line for each name.
 

@@ -23,6 +23,16 @@ def test_words_are_whole_lower_case_words_with_their_space():
     assert workload.words(SMALL) == [(2, " time"), (4, " great"), (6, " day")]
 
 
+def test_arrivals_are_random_and_the_same_for_a_seed():
+    """They rise, at the rate that was asked for; a rate of nothing is refused."""
+    moments = workload.arrivals(10_000, 50, seed=1)
+
+    assert moments == workload.arrivals(10_000, 50, seed=1) != workload.arrivals(10_000, 50, seed=2)
+    assert moments == sorted(moments) and moments[-1] == pytest.approx(200, rel=0.05)
+    with pytest.raises(ValueError, match="^rate_per_s=0: requests arrive at a rate above 0$"):
+        workload.arrivals(1, 0, seed=1)
+
+
 @pytest.mark.engine
 def test_the_default_model_has_thousands_of_words(vocabulary):
     """Enough to begin many prompts differently."""

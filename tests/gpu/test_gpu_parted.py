@@ -18,7 +18,7 @@ def _row(kind: str, way: str, **more) -> dict:
 
 @pytest.fixture
 def found():
-    counted = {parted.TRANSFERS: 2.0, parted.SECONDS: 0.1, parted.BYTES: 2.0 * 2**28}
+    counted = {parted.TRANSFERS: 2.0, parted.PIECES: 6000.0, parted.SECONDS: 0.1, parted.BYTES: 2.0 * 2**28}
     rows = [
         _row("users", "together"), _row("users", "apart", tpot_s=None), {"kind": "same answers", "same": 3, "requests": 4},
         {"kind": "long prompts", "way": "apart", "ttft_s": [0.5, 0.7, 0.6]},
@@ -50,8 +50,9 @@ def test_rates_stand_in_their_order_with_both_ways(found):
 def test_what_was_moved_is_what_the_engine_counted(found):
     """Nothing where nothing was moved."""
     assert parted.moved(found) == [
-        "vLLM, apart: 2 transfers, 256 MiB in 50 ms each in the mean", "greedy answers the same both ways: 3 of 4",
-    ]  # fmt: skip
+        "vLLM, apart: 2 transfers, 256 MiB in 3,000 pieces and 50 ms each in the mean; the link alone takes 0.6 ms",
+        "greedy answers the same both ways: 3 of 4",
+    ]
 
 
 def test_the_record_that_is_here_has_them():

@@ -37,6 +37,20 @@ def test_factors_of_one_engine_have_one_colour_and_those_of_one_option_one_dash(
     assert len({line.get_linestyle() for line in (eight, without, plain)}) == 3
 
 
+def test_what_was_computed_stands_under_what_was_measured_with_a_band():
+    """A panel for each label; the band ends where what was computed is a quarter too high and a quarter too low."""
+    panels = {"TPOT, ms": {"one": [(5, 4), (10, 11)]}, "TTFT, ms": {"one": [(100, 110)], "two": [(50, 40)]}}
+
+    tpot, ttft = comparisons.parity(panels, most=0.25).axes
+
+    assert (tpot.get_xlabel(), ttft.get_ylabel()) == ("TPOT, ms, computed", "TTFT, ms, measured")
+    assert [list(line.get_ydata()) for line in tpot.lines[1:]] == [[4, 11]]
+    assert len(ttft.lines) == 3
+    (band,) = tpot.collections
+    edges = band.get_paths()[0].vertices
+    assert {round(float(y / x), 3) for x, y in edges} == {0.8, 1.333}
+
+
 def test_repeats_are_drawn_one_by_one_beside_their_ratio():
     """Six dots and a median for each, the floor as far below 1 as above it, the verdict in words."""
     levels = {

@@ -25,6 +25,8 @@ SHOWN = {  # a column, the row's field and its percentile, and how it is written
     "TPOT p50, ms": ("tpot_s", "p50", ".2f"), "ITL p99, ms": ("itl_s", "p99", ".0f"), "ITL max, ms": ("itl_s", "max", ".0f"),
 }  # fmt: skip
 SECONDS, BYTES = "vllm:nixl_xfer_time_seconds_sum", "vllm:nixl_bytes_transferred_sum"
+PIECES, POSTING = "vllm:nixl_num_descriptors_sum", "vllm:nixl_post_time_seconds_sum"
+COUNTED = (PIECES, BYTES, SECONDS, POSTING)
 
 
 def load(machine: str | None = None) -> dict:
@@ -74,9 +76,10 @@ def moved(found: Mapping | None = None) -> list[str]:
     for engine, way in _ways(found):
         counted = [row["counted"] for row in rows(found, engine, "moved", way) if row["counted"].get(TRANSFERS)]
         if counted:
-            number, taken_s, size = (sum(one[name] for one in counted) for name in (TRANSFERS, SECONDS, BYTES))
-            each = f"{size / number / 2**20:,.0f} MiB in {1e3 * taken_s / number:,.0f} ms"
-            lines.append(f"{engines.TITLES[engine]}, {way}: {number:,.0f} transfers, {each} each in the mean")
+            number, pieces, size, taken_s = (sum(one[name] for one in counted) for name in (TRANSFERS, *COUNTED[:3]))
+            each = f"{size / number / 2**20:,.0f} MiB in {pieces / number:,.0f} pieces and {1e3 * taken_s / number:,.0f} ms"
+            link = f"the link alone takes {1e3 * size / number / scaled.link_bytes_per_s():.1f} ms"
+            lines.append(f"{engines.TITLES[engine]}, {way}: {number:,.0f} transfers, {each} each in the mean; {link}")
     same = [row for one in read.lives(found, WORK) for row in one["rows"] if row["kind"] == "same answers"]
     return lines + [f"greedy answers the same both ways: {row['same']} of {row['requests']}" for row in same]
 

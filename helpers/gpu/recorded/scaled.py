@@ -141,6 +141,11 @@ def link(found: Mapping | None = None) -> pd.DataFrame:
     return read.frame(rows, {**found, "lives": dict(enumerate(read.lives(found, "links")))})
 
 
+def link_bytes_per_s() -> float:
+    """Of the link between the recorded GPUs, NVLink, by its data sheet: in one direction."""
+    return parallelism.table()["links"]["NVLink"]["gb_per_s"] * 1e9
+
+
 def _size(count: int) -> str:
     return f"{count // 2**20} MiB" if count >= 2**20 else f"{count // 2**10} KiB"
 

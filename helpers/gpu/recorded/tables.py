@@ -17,7 +17,7 @@ from helpers.bench.timing import figure
 from helpers.formatting import told, users_told
 from helpers.gpu import cases
 from helpers.gpu.cases import PLAIN, SHORT
-from helpers.gpu.recorded import asked, divided, drafted, read, scaled, schema_cost, today, verdict
+from helpers.gpu.recorded import asked, divided, drafted, queued, read, scaled, schema_cost, today, verdict
 from helpers.servers import engines
 from helpers.weights import bounds, shapes, sizes
 
@@ -320,7 +320,8 @@ def text() -> str:
             scaled.goodput, scaled.held,
         )  # fmt: skip
         parts.append(f"## scaling: {read.recorded(found)}")
-        parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made] + read.failures(found)
+        parts += [f"{make.__name__}\n{make(found).to_string()}" for make in made]
+        parts += [f"queued\n{queued.table(queued.loads(found)).to_string()}", *read.failures(found)]
     for machine in read.machines("today"):
         parts += _today(machine)
     for machine in read.machines("questions"):

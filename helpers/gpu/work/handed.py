@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from urllib.parse import urlsplit
 
 from helpers.bench import client, connection, stream
 from helpers.bench.client import Endpoint
 from helpers.bench.connection import Connection, Reply
 from helpers.bench.timing import Sample
-from helpers.bench.workload import Prompt
+from helpers.bench.workload import Prompt, arrivals
 from helpers.gpu.work.together import Send, queued, spaced
 
 AT_ONCE = {"stream": False, "stream_options": None}  # an answer in one piece
@@ -141,8 +140,8 @@ def _each(ask: Ask, prompts: Sequence[Prompt]) -> list[Send[Heard]]:
 async def arriving(ask: Ask, prompts: Sequence[Prompt], rate_per_s: float, seed: int) -> list[Heard]:
     """Requests that arrive at random, a Poisson process, seeded: the same moments for the same seed."""
     connection.room_for(2 * len(prompts))
-    draw, start_ns = random.Random(seed), time.perf_counter_ns() + int(client.CONNECT_AHEAD_S * 1e9)
-    due_ns = [start_ns + int(at_s * 1e9) for at_s in accumulate(draw.expovariate(rate_per_s) for _ in prompts)]
+    start_ns = time.perf_counter_ns() + int(client.CONNECT_AHEAD_S * 1e9)
+    due_ns = [start_ns + int(at_s * 1e9) for at_s in arrivals(len(prompts), rate_per_s, seed)]
     return await asyncio.gather(*(ask(number, prompt, at) for number, (prompt, at) in enumerate(zip(prompts, due_ns))))
 
 

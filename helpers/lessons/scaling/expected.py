@@ -11,7 +11,7 @@ it, evenly over the GPUs; tokens that are exchanged between copies are not cover
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from helpers.lessons.scaling import parallelism
@@ -66,26 +66,33 @@ NONE = Costs()
 
 def decode_s(name: str, layout: Layout, users: int, context: float, machine: Machine, costs: Costs = NONE) -> float:
     """Seconds of one decode step of ``users`` users with ``context`` tokens each, in one batch through all stages."""
-    _check(name, layout)
-    read = parallelism.read_bytes(name, layout, tokens=users, dtype=machine.dtype)
-    read += users * context * parallelism.share(name, replace(layout, pp=1)).kv_bytes_per_token
-    computed = 2 * parallelism.of(name).active * users / layout.tp / (machine.flops_per_s * costs.compute_share)
-    return max(read / machine.bytes_per_s, computed) + _wire(name, layout, users, machine) + costs.step_s + users * costs.user_s
+    return step_s(name, layout, machine, costs, users=users, context=context)
 
 
 def prefill_s(name: str, layout: Layout, tokens: int, machine: Machine, costs: Costs = NONE) -> float:
     """Seconds of one prompt of ``tokens`` tokens, all of it in one step; logits are made for its last token only."""
-    _check(name, layout)
-    computed = _prompt_flops(name, tokens) / layout.tp / (machine.flops_per_s * costs.compute_share)
-    read = parallelism.read_bytes(name, layout, tokens=tokens, dtype=machine.dtype) / machine.bytes_per_s
-    return max(computed, read) + _wire(name, layout, tokens, machine) + costs.step_s + costs.prompt_s
+    return step_s(name, layout, machine, costs, prompts=(tokens,))
 
 
-def _check(name: str, layout: Layout) -> None:
+def step_s(
+    name: str, layout: Layout, machine: Machine, costs: Costs = NONE, *,
+    users: int = 0, context: float = 0, prompts: Sequence[int] = (),
+) -> float:  # fmt: skip
+    """Seconds of one step in which ``users`` users decode, ``context`` tokens each, and ``prompts`` are read, of so many tokens.
+
+    The weights are read while the matrices are computed, the KV cache of those who decode besides.
+    """
     if layout.exchanges:
         raise parallelism.LayoutError(
             f"{name}, {layout}: no all-to-all was measured; take EP without DP, or the bound of parallelism.step"
         )
+    tokens = users + sum(prompts)
+    flops = 2 * parallelism.of(name).active * users + sum(_prompt_flops(name, prompt) for prompt in prompts)
+    computed = flops / layout.tp / (machine.flops_per_s * costs.compute_share)
+    weights = parallelism.read_bytes(name, layout, tokens=tokens, dtype=machine.dtype)
+    cache = users * context * parallelism.share(name, replace(layout, pp=1)).kv_bytes_per_token
+    bounds = max(weights / machine.bytes_per_s, computed) + cache / machine.bytes_per_s + _wire(name, layout, tokens, machine)
+    return bounds + costs.step_s + users * costs.user_s + (costs.prompt_s if prompts else 0)
 
 
 def _prompt_flops(name: str, tokens: int) -> float:
