@@ -9,6 +9,8 @@ import psutil
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client import KernelManager
+from leftovers import command, wait_until
 
 from helpers import kernels, paths
 from helpers.kernels import MissingKernel, RemoteCellError
@@ -40,9 +42,31 @@ def test_a_kernelspec_names_its_interpreter_and_is_quiet(repository):
     spec = json.loads(install.kernelspec("vllm", "vLLM", sys.executable).read_text())
 
     assert spec["metadata"]["interpreter"] == kernels.interpreter("vllm") == sys.executable
-    assert spec["argv"][1:4] == ["-u", "PYTEST_CURRENT_TEST", sys.executable]
+    assert spec["argv"][5:8] == ["-u", "PYTEST_CURRENT_TEST", sys.executable]
     assert spec["env"]["HF_HUB_DISABLE_TELEMETRY"] == spec["env"]["DO_NOT_TRACK"] == spec["env"]["HF_HUB_OFFLINE"] == "1"
     assert spec["display_name"] == "vLLM"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups on Windows")
+def test_what_a_killed_kernel_had_started_ends_with_it(repository):
+    """As an engine loaded in a notebook; an interrupt before, which the group of processes gets as well, changes nothing."""
+    install.kernelspec("lab", "Lab", sys.executable)
+    manager = KernelManager(kernel_name="lab", kernel_spec_manager=kernels.specs())
+    manager.start_kernel()
+    client, printed = manager.blocking_client(), []
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        stays = "['sh', '-c', 'trap \"\" INT; exec sleep 600']"  # an interrupt alone does not end it
+        start = f"import os, subprocess; print(subprocess.Popen({stays}).pid, os.getpid())"
+        client.execute_interactive(start, timeout=60, output_hook=lambda one: printed.append(one["content"].get("text", "")))
+        child, kernel = (psutil.Process(int(pid)) for pid in "".join(printed).split())
+        manager.interrupt_kernel()
+        kernel.kill()
+        assert wait_until(lambda: not manager.is_alive() and not command(child))  # asking it also buries the kernel
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_a_module_is_asked_with_the_kernels_own_variables(repository):

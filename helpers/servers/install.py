@@ -16,6 +16,17 @@ from pathlib import Path
 from helpers import kernels, paths
 from helpers.servers import engines, llama_cpp
 
+# A kernel that is killed leaves the processes of an engine that it had loaded: vLLM's EngineCore goes on, and keeps its
+# memory. So something outside watches it. Jupyter starts a kernel as the leader of a process group, in which its children
+# are; when the kernel is gone the group is ended. An interrupt, which the whole group gets, does not end the watch.
+WATCHED = """( (
+trap "" INT TERM HUP
+while kill -0 $$ 2>/dev/null; do sleep 1; done
+kill -s KILL -- -$$
+) </dev/null >/dev/null 2>&1 & )
+exec "$@"
+"""
+
 
 def kernelspec(
     kernel: str, title: str, python: str, env: Mapping[str, str] | None = None, *, folder: Path | None = None,
@@ -23,7 +34,8 @@ def kernelspec(
 ) -> Path:  # fmt: skip
     """Write the kernelspec of ``kernel``: ``python`` with ``env``, without ``PYTEST_CURRENT_TEST``, telemetry and history off.
 
-    It goes into ``kernels`` in ``folder`` (default: the repository's ``.jupyter``); ``options`` are ipykernel's.
+    It goes into ``kernels`` in ``folder`` (default: the repository's ``.jupyter``); ``options`` are ipykernel's. What a kernel
+    has started ends with it, killed or not (:data:`WATCHED`).
 
     ipykernel stops capturing file descriptors where that variable stands, and an engine that
     redirects its own output then fails; a kernelspec's ``env`` cannot unset it, ``env -u`` can.
@@ -33,6 +45,7 @@ def kernelspec(
     folder = (folder or paths.REPOSITORY / ".jupyter") / "kernels" / kernel
     spec = {
         "argv": [
+            shutil.which("sh") or "/bin/sh", "-c", WATCHED, "kernel",
             shutil.which("env") or "/usr/bin/env", "-u", "PYTEST_CURRENT_TEST",
             python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR", "--HistoryManager.enabled=False",
             *options,
