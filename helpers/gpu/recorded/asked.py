@@ -1,7 +1,7 @@
 """What the other runs left open, as recorded: mixed load, LoRA adapters, a conversation that returns, starts.
 
-Replayed from the record of ``nox -s gpu -- questions`` on any machine; nothing is measured. A table has a row for each life that
-was planned: one that has no figures says "not measured", and :func:`left_out` says why. Every table has its source in
+Replayed from the record of ``nox -s gpu -- questions`` on any machine; nothing is measured. A table has a row for each life
+that has figures; :func:`left_out` names those that were planned and have none, and says why. Every table has its source in
 ``attrs["recorded"]``.
 """
 
@@ -66,21 +66,23 @@ def _name(life: Life) -> str:
 
 
 def left_out(work: str, found: Mapping | None = None) -> list[str]:
-    """A line for each planned life of ``work`` that has no figures, or not all: "SGLang, 32 held: not measured"."""
-    found, lines = found or load(), []
+    """The planned lives of ``work`` that have no figures, or not all: a line for each that failed, one for all not begun."""
+    found, lines, never = found or load(), [], []
     for life in sorted((one for one in cases.questions() if one.work == work), key=_place):
         one = found["lives"].get(life.key) or {"rows": [], "failed": [], "complete": False}
         known = "not all of it" if _has_figures(one) else NOT
-        reasons = one["failed"] or ([] if one["complete"] else ["not recorded"])
-        lines += [f"{_name(life)}: {known} ({reason})" for reason in reasons]
-    return lines
+        lines += [f"{_name(life)}: {known} ({reason})" for reason in one["failed"]]
+        if not one["failed"] and not one["complete"]:
+            never.append(_name(life))
+    return [*lines, f"{NOT}: {'; '.join(never)}"] if never else lines
 
 
 def _table(work: str, columns: Iterable[str], row: Callable[[Mapping], Mapping], found: Mapping) -> pd.DataFrame:
-    """A row for each planned life: its repeats and the ``columns`` that ``row`` makes of it."""
+    """A row for each life with figures: its repeats and those of the ``columns`` that ``row`` makes of some life."""
     empty = dict.fromkeys(columns, "-")
-    made = {name: {"repeats": repeats(one), **empty, **(row(one) if one else {})} for name, one in lives(found, work).items()}
-    return read.frame(made, found, works=(work,))
+    made = {name: {"repeats": repeats(one), **empty, **row(one)} for name, one in lives(found, work).items() if one}
+    shown = read.frame(made, found, works=(work,))
+    return shown.loc[:, (shown != "-").any()]
 
 
 def repeats(one: Mapping | None) -> str:
