@@ -144,9 +144,9 @@ def test_a_weak_row_is_told_with_the_ratio_in_turns(turns):
     """What two lives said, what the pairs of blocks say, and the word."""
     rows, one_user = drafted.everywhere(), [{**turns[0], "users": 1}]
     (line,) = drafted.again_told(rows, one_user)
-    assert line.startswith("vLLM, H100, 2026-11-26, 1 user: more in two lives; ")
+    assert line.startswith("vLLM, H100, 2026-11-26, 1 user: more in two starts; ")
     assert line.endswith("; vLLM, H200, 2026-12-01, in turns: x 1.50 (1.50 to 1.50), more; repeated")
-    assert drafted.again_told(rows, []) == ["vLLM, H100, 2026-11-26, 1 user: more in two lives; not measured in turns"]
+    assert drafted.again_told(rows, []) == ["vLLM, H100, 2026-11-26, 1 user: more in two starts; not measured in turns"]
 
 
 def test_the_title_is_what_the_rows_say(turns):

@@ -92,20 +92,6 @@ def killed(found: Mapping) -> Mapping | None:
     return next(iter(rows(one, "killed")), None) if one else None
 
 
-def before_and_after(row: Mapping) -> tuple[float, float]:
-    """Output tokens/s until the copy was killed, and in the same time before the users stopped asking.
-
-    The first step, in which the answers begin, and the step of the kill count for neither.
-    """
-    every_s, steps = row["every_s"], row["output_tokens"]
-    until, over = int(row["killed_s"] // every_s), int(row["sizes"]["seconds"] // every_s)
-    length = min(until - 1, over - until - 1)
-    if length < 1:
-        lies = f"killed after {row['killed_s']:.1f} of {row['sizes']['seconds']} s"
-        raise ValueError(f"{lies}: no whole step of {every_s} s lies on both sides; kill later or ask for longer")
-    return sum(steps[until - length : until]) / (length * every_s), sum(steps[over - length : over]) / (length * every_s)
-
-
 def lost(found: Mapping) -> pd.DataFrame:
     """How many requests the killed copy cost, in one column, with what the router did about it."""
     row = killed(found)

@@ -175,7 +175,7 @@ def _word(gave: str, there: Sequence[Mapping]) -> str:
 def again_told(rows: Iterable[Mapping], turns: Iterable[Mapping]) -> list[str]:
     """The same as a line each: the ratio of each pair of rates in turns, what it says, and the word."""
     return [
-        f"{one['name']}, {users_told(one['users'])}: {one['gave']} in two lives; "
+        f"{one['name']}, {users_told(one['users'])}: {one['gave']} in two starts; "
         + "".join(
             f"{row['name']}, in turns: x {told(row['times'], '.2f')}, {blocks.GIVES[row['give']]}; " for row in one["turns"]
         )
