@@ -19,13 +19,8 @@ from helpers.servers import engines, llama_cpp
 # A kernel that is killed leaves the processes of an engine that it had loaded: vLLM's EngineCore goes on, and keeps its
 # memory. So something outside watches it. Jupyter starts a kernel as the leader of a process group, in which its children
 # are; when the kernel is gone the group is ended. An interrupt, which the whole group gets, does not end the watch.
-WATCHED = """( (
-trap "" INT TERM HUP
-while kill -0 $$ 2>/dev/null; do sleep 1; done
-kill -s KILL -- -$$
-) </dev/null >/dev/null 2>&1 & )
-exec "$@"
-"""
+WATCH = 'trap "" INT TERM HUP; while kill -0 $1 2>/dev/null; do sleep 1; done; kill -s KILL -- -$1'
+WATCHED = '(exec sh -c "$0" watch $$ </dev/null >/dev/null 2>&1 &); exec "$@"'  # a process of its own, not the kernel's child
 
 
 def kernelspec(
@@ -45,7 +40,7 @@ def kernelspec(
     folder = (folder or paths.REPOSITORY / ".jupyter") / "kernels" / kernel
     spec = {
         "argv": [
-            shutil.which("sh") or "/bin/sh", "-c", WATCHED, "kernel",
+            shutil.which("sh") or "/bin/sh", "-c", WATCHED, WATCH,
             shutil.which("env") or "/usr/bin/env", "-u", "PYTEST_CURRENT_TEST",
             python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR", "--HistoryManager.enabled=False",
             *options,
