@@ -225,7 +225,7 @@ def parity(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], mo
         ends = [min(every) / 1.3, max(every) * 1.3]
         axes.plot(ends, ends, color="0.4", linewidth=1)
         axes.fill_between(ends, [end / (1 + most) for end in ends], [end / (1 - most) for end in ends], color="0.92")
-        axes.annotate(f"within {most:.0%}", (ends[0], ends[0]), (4, 12), textcoords="offset points", fontsize=8, color="0.3")
+        axes.annotate(f"grey: at most {100 * most:g} % off", (0.03, 0.94), xycoords="axes fraction", fontsize=8, color="0.3")
         for number, (name, several) in enumerate(found.items()):
             computed, measured = zip(*several)
             axes.plot(computed, measured, **{**plots.told_apart(number, name), "linestyle": "none"})
