@@ -61,6 +61,10 @@ class Load:
     simulated: Waits
     fitted: bool = False
 
+    def judges(self, figure: str) -> bool:
+        """Whether ``figure`` was computed without having been looked at: a TTFT that a cost was fitted to was not."""
+        return not (self.fitted and figure == "ttft_s")
+
     def error(self, figure: str) -> float:
         """What was simulated over what was measured, less one; ``figure``: ``ttft_s`` or ``tpot_s``."""
         return getattr(self.simulated, figure) / getattr(self.measured, figure) - 1
@@ -176,7 +180,7 @@ def table(several: Sequence[Load]) -> pd.DataFrame:
             "TPOT, ms": f"{1e3 * one.measured.tpot_s:.1f}", "simulated": f"{1e3 * one.simulated.tpot_s:.1f}",
             "error": f"{one.error('tpot_s'):+.0%}",
             "TTFT, ms": f"{1e3 * one.measured.ttft_s:,.0f}", "simulated ": f"{1e3 * one.simulated.ttft_s:,.0f}",
-            "error ": "fitted" if one.fitted else f"{one.error('ttft_s'):+.0%}",
+            "error ": f"{one.error('ttft_s'):+.0%}" if one.judges("ttft_s") else "fitted",
             "in time": _share(one.measured.met, one), "simulated  ": _share(one.simulated.met, one),
         }
         for one in several
@@ -190,7 +194,7 @@ def _share(met: float | None, one: Load) -> str:
 
 def within(several: Iterable[Load], figure: str, most: float = 0.25) -> tuple[int, int]:
     """On how many of ``several`` the error of ``figure`` is at most ``most``, either way, and how many have one."""
-    errors = [one.error(figure) for one in several if not (one.fitted and figure == "ttft_s")]
+    errors = [one.error(figure) for one in several if one.judges(figure)]
     return sum(abs(error) <= most for error in errors), len(errors)
 
 
@@ -198,7 +202,7 @@ def pairs(several: Iterable[Load], figure: str) -> dict[str, list[tuple[float, f
     """Simulated and measured milliseconds of ``figure``, by :data:`GROUPS`; a TTFT that a cost was fitted to is left out."""
     found: dict[str, list[tuple[float, float]]] = {}
     for one in several:
-        if not (one.fitted and figure == "ttft_s"):
+        if one.judges(figure):
             both = 1e3 * getattr(one.simulated, figure), 1e3 * getattr(one.measured, figure)
             found.setdefault(GROUPS.get(one.way, one.way), []).append(both)
     return found
