@@ -68,6 +68,15 @@ def cpu_flags() -> list[str]:
     return sorted(flag for flag in flags if SIMD.fullmatch(flag))
 
 
+def multiplies_bf16() -> bool:
+    """Whether PyTorch has fast kernels for bf16 here: a GPU's, or oneDNN's, which need AVX-512 or Arm's BF16.
+
+    Elsewhere (``torch.ops.mkldnn._is_mkldnn_bf16_supported()`` is false) it multiplies bf16 several times slower
+    than float32.
+    """
+    return has_gpu() or not {"avx512bw", "bf16"}.isdisjoint(cpu_flags())
+
+
 def has_gpu() -> bool:
     """Whether an NVIDIA GPU can be asked for work here."""
     return shutil.which("nvidia-smi") is not None
