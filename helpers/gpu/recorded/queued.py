@@ -70,45 +70,59 @@ class Load:
         return getattr(self.simulated, figure) / getattr(self.measured, figure) - 1
 
 
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of the steps of ``engine`` with Llama-3.1-8B: its costs were fitted to its own API on one GPU."""
+
+    engine: str
+    gpus: expected.Machine
+    costs: expected.Costs
+
+    @classmethod
+    def fitted(cls, found: Mapping, engine: str) -> Clock:
+        """From the record: its machine, and the engine's costs there."""
+        return cls(engine, verdict.machine(found), verdict.fitted(found, Way(engine, LLAMA)))
+
+    def step(self, layout: Layout, input_tokens: int, output_tokens: int) -> Step:
+        """For requests of one size, at the mean length of their context."""
+        context = input_tokens + output_tokens / 2
+        seconds = partial(expected.step_s, LLAMA, layout, self.gpus, self.costs, context=context)
+        return cache(lambda users, prompts: seconds(users=users, prompts=prompts))
+
+
 def loads(found: Mapping | None = None) -> list[Load]:
     """Every rate of every way in which servers answered arrivals."""
     found = found or scaled.load()
-    return [load for engine in scaled.ENGINES for load in (*_served(found, engine), *_parted(found, engine))]
+    clocks = [Clock.fitted(found, engine) for engine in scaled.ENGINES]
+    return [load for clock in clocks for load in (*_served(found, clock), *_parted(found, clock))]
 
 
-def _served(found: Mapping, engine: str) -> Iterator[Load]:
+def _served(found: Mapping, clock: Clock) -> Iterator[Load]:
     """One server, a server over two GPUs, an engine's own copies, and copies behind a router."""
-    besides = besides_s(found, engine)
-    for way, rows in _ways(found, engine).items():
+    besides = besides_s(found, clock)
+    for way, rows in _ways(found, clock.engine).items():
         for number, row in enumerate(rows):
             took = Waits(row["ttft_s"]["median"], row["tpot_s"]["median"], row["met"])
-            waits = Waits.of(_answers(found, engine, way, row, number), besides)
-            yield Load(engine, way, row["rate_per_s"], took, waits, fitted=(way, number) == (ALONE, 0))
+            waits = Waits.of(_answers(clock, way, row, number), besides)
+            yield Load(clock.engine, way, row["rate_per_s"], took, waits, fitted=(way, number) == (ALONE, 0))
 
 
 def _ways(found: Mapping, engine: str) -> dict[str, list[Mapping]]:
     return scaled.served(found, engine) | (behind.served(found) if engine == "vllm" else {})
 
 
-def besides_s(found: Mapping, engine: str) -> float:
+def besides_s(found: Mapping, clock: Clock) -> float:
     """What a first token waits beside its steps: measured on one GPU at the lowest rate, less simulated; 0 if it was not."""
-    row = next(iter(scaled.served(found, engine).get(ALONE, [])), None)
-    return row["ttft_s"]["median"] - Waits.of(_answers(found, engine, ALONE, row, 0), 0).ttft_s if row else 0.0
+    row = next(iter(scaled.served(found, clock.engine).get(ALONE, [])), None)
+    return row["ttft_s"]["median"] - Waits.of(_answers(clock, ALONE, row, 0), 0).ttft_s if row else 0.0
 
 
-def _answers(found: Mapping, engine: str, way: str, row: Mapping, number: int) -> list[Answer]:
+def _answers(clock: Clock, way: str, row: Mapping, number: int) -> list[Answer]:
     """Of the row with that ``number`` in its life, which was its seed."""
     arrived_s = workload.arrivals(row["requests"], row["rate_per_s"], number)
     sizes = row["prompt_tokens"][0], row["output_tokens"][0]
-    seconds = step(found, engine, Layout(2) if way == "TP2" else Layout(), *sizes)
-    return _in_turn(way, arrived_s, *sizes, Server(seconds, row["slots"], STEP_TOKENS, mixed=engine == "vllm"))
-
-
-def step(found: Mapping, engine: str, layout: Layout, input_tokens: int, output_tokens: int) -> Step:
-    """Seconds of a step of ``engine`` with Llama-3.1-8B on ``layout``, from its costs on one GPU."""
-    gpus, costs = verdict.machine(found), verdict.fitted(found, Way(engine, LLAMA))
-    seconds = partial(expected.step_s, LLAMA, layout, gpus, costs, context=input_tokens + output_tokens / 2)
-    return cache(lambda users, prompts: seconds(users=users, prompts=prompts))
+    seconds = clock.step(Layout(2) if way == "TP2" else Layout(), *sizes)
+    return _in_turn(way, arrived_s, *sizes, Server(seconds, row["slots"], STEP_TOKENS, mixed=clock.engine == "vllm"))
 
 
 def _in_turn(way: str, arrived_s: Sequence[float], input_tokens: int, output_tokens: int, server: Server) -> list[Answer]:
@@ -143,16 +157,17 @@ def token_bytes() -> int:
     return parallelism.share(LLAMA, Layout()).kv_bytes_per_token
 
 
-def _parted(found: Mapping, engine: str) -> Iterator[Load]:
+def _parted(found: Mapping, clock: Clock) -> Iterator[Load]:
     """Prefill and decoding apart, and the same two GPUs together."""
-    handing, besides = Handing.fitted(found, engine), besides_s(found, engine)
+    engine = clock.engine
+    handing, besides = Handing.fitted(found, engine), besides_s(found, clock)
     for load in (one["given"]["arrivals"] for one in read.lives(found, parted.WORK) if one["engine"] == engine and handing):
         for way in parted.WAYS:
             for row in parted.rows(found, engine, "arrivals", way):
                 number = load["rates_per_s"].index(row["rate_per_s"])
                 arrived_s = workload.arrivals(row["requests"], row["rate_per_s"], number)
                 sizes = load["input_tokens"], load["output_tokens"]
-                server = Server(step(found, engine, Layout(), *sizes), row["requests"], STEP_TOKENS)
+                server = Server(clock.step(Layout(), *sizes), row["requests"], STEP_TOKENS)
                 given = _apart(arrived_s, *sizes, server, handing) if way == APART else _in_turn(way, arrived_s, *sizes, server)
                 took, waits = Waits(row["ttft_s"]["p50"], row["tpot_s"]["p50"], None), Waits.of(given, besides)
                 yield Load(engine, way, row["rate_per_s"], took, waits)
