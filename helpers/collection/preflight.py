@@ -177,6 +177,16 @@ def cores(busy: dict[str, float] | None = None) -> Finding:
     return Finding("cores", LESS, says, "use a machine with two or more") if count < 2 else Finding("cores", GOOD, says)
 
 
+def processor() -> Finding:
+    """Whether the frameworks that multiply bf16 on a CPU have instructions for it."""
+    if machine.has_gpu():
+        return Finding("processor", GOOD, "the GPU computes")
+    if machine.multiplies_bf16():
+        return Finding("processor", GOOD, "has instructions for bf16")
+    remedy = "expect Transformers, vLLM and SGLang to be a few times slower than on the notebooks' pages, llama.cpp less so"
+    return Finding("processor", LESS, "has no instructions for bf16 (AVX-512 or Arm's BF16)", remedy)
+
+
 def busiest(interval_s: float = 0.5) -> dict[str, float]:
     """The other programs that use a core now, most first: their share of one; nothing where there is no /proc."""
     before = _ticks()
@@ -279,7 +289,7 @@ def gpu() -> Finding:
 def look(parts: Sequence[Part], repository: Path, heavy: bool) -> list[Finding]:
     """What this machine has for ``parts``, which belong into ``repository``; ``heavy``: with the heavy frameworks."""
     room = disk(parts, repository, cache_folder())
-    return [python(), compiler(parts), room, memory(heavy), cores(), ports(), gpu()]
+    return [python(), compiler(parts), room, memory(heavy), cores(), processor(), ports(), gpu()]
 
 
 def forecast(parts: Sequence[Part], mb_per_s: float | None, slowness: float | None = None) -> list[str]:

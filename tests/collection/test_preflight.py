@@ -143,6 +143,18 @@ def test_cores_and_who_uses_them(monkeypatch, busy, count, state):
     assert found.state == state and all(name in found.says for name in busy)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "flags", "state"),
+    [(False, ["avx2"], LESS), (False, ["avx2", "avx512bw"], GOOD), (False, ["bf16"], GOOD), (True, ["avx2"], GOOD)],
+)
+def test_a_processor_without_instructions_for_bf16_is_less(monkeypatch, gpu, flags, state):
+    """AVX-512 of x86, BF16 of Arm; a GPU has its own."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+
+    assert preflight.processor().state == state
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
 def test_a_busy_program_is_found_by_its_name():
     """A real one."""
