@@ -274,7 +274,8 @@ def the_same_work() -> Values:
 )
 def ten_users() -> Values:
     gain = {"transformers": 4.5, "vllm": 5.3, "llama-cpp-q4_0": 1.3}
-    return {"measured": levels(), "level": level, "gain": gain, "machine": StandIn(has_gpu=lambda: False)}
+    machine = StandIn(has_gpu=lambda: False, multiplies_bf16=lambda: True)
+    return {"measured": levels(), "level": level, "gain": gain, "machine": machine}
 
 
 @contradicted(C061='talk[frameworks.label("llama-cpp-q4_0")]["cached in turn 3"] = 0')  # no other than SGLang has such a cache
