@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from helpers import machine
+from helpers import kernels, machine
 
 
 @pytest.fixture
@@ -55,3 +55,13 @@ def test_the_load_in_times(monkeypatch, load, times):
     monkeypatch.setattr(machine, "cores", lambda: 2)
 
     assert machine.load_slowness() == times
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(machine.has_gpu(), reason="a GPU multiplies, not the processor")
+def test_where_bf16_is_fast_is_what_pytorch_says():
+    """Its oneDNN asks the processor itself."""
+    ask = "import torch; print(torch.ops.mkldnn._is_mkldnn_bf16_supported())"
+    said = subprocess.run([kernels.interpreter("transformers"), "-c", ask], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == str(machine.multiplies_bf16())
