@@ -178,11 +178,9 @@ def cores(busy: dict[str, float] | None = None) -> Finding:
 
 
 def processor() -> Finding:
-    """Whether the frameworks that multiply bf16 on a CPU have instructions for it."""
-    if machine.has_gpu():
-        return Finding("processor", GOOD, "the GPU computes")
+    """Whether the frameworks that multiply bf16 have instructions for it, where no GPU does their work."""
     if machine.multiplies_bf16():
-        return Finding("processor", GOOD, "has instructions for bf16")
+        return Finding("processor", GOOD, "it, or a GPU, has instructions for bf16")
     remedy = "expect Transformers, vLLM and SGLang to be a few times slower than on the notebooks' pages, llama.cpp less so"
     return Finding("processor", LESS, "has no instructions for bf16 (AVX-512 or Arm's BF16)", remedy)
 

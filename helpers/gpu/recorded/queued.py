@@ -93,13 +93,17 @@ class Clock:
 def loads(found: Mapping | None = None) -> list[Load]:
     """Every rate of every way in which servers answered arrivals."""
     found = found or scaled.load()
-    clocks = [Clock.fitted(found, engine) for engine in scaled.ENGINES]
-    return [load for clock in clocks for load in (*_served(found, clock), *_parted(found, clock))]
+    return [load for engine in scaled.ENGINES for load in _of(found, Clock.fitted(found, engine))]
 
 
-def _served(found: Mapping, clock: Clock) -> Iterator[Load]:
-    """One server, a server over two GPUs, an engine's own copies, and copies behind a router."""
+def _of(found: Mapping, clock: Clock) -> Iterator[Load]:
     besides = besides_s(found, clock)
+    yield from _served(found, clock, besides)
+    yield from _parted(found, clock, besides)
+
+
+def _served(found: Mapping, clock: Clock, besides: float) -> Iterator[Load]:
+    """One server, a server over two GPUs, an engine's own copies, and copies behind a router."""
     for way, rows in _ways(found, clock.engine).items():
         for number, row in enumerate(rows):
             took = Waits(row["ttft_s"]["median"], row["tpot_s"]["median"], row["met"])
@@ -157,10 +161,10 @@ def token_bytes() -> int:
     return parallelism.share(LLAMA, Layout()).kv_bytes_per_token
 
 
-def _parted(found: Mapping, clock: Clock) -> Iterator[Load]:
+def _parted(found: Mapping, clock: Clock, besides: float) -> Iterator[Load]:
     """Prefill and decoding apart, and the same two GPUs together."""
     engine = clock.engine
-    handing, besides = Handing.fitted(found, engine), besides_s(found, clock)
+    handing = Handing.fitted(found, engine)
     for load in (one["given"]["arrivals"] for one in read.lives(found, parted.WORK) if one["engine"] == engine and handing):
         for way in parted.WAYS:
             for row in parted.rows(found, engine, "arrivals", way):
